@@ -1,0 +1,308 @@
+//! What searches cost: a histogram of hop counts.
+//!
+//! Counts from 0 to 15 have a bucket each. Above, every power of two is cut into four buckets of equal width, so a
+//! bucket's bounds are never further apart than a quarter of the lower one:
+//!
+//! ```text
+//! hops     0   1   2 ..  15   16-19  20-23  24-27  28-31   32-39  40-47  48-55  56-63   64-79 ..
+//! bucket   0   1   2 ..  15   16     17     18     19      20     21     22     23      24    ..
+//! ```
+
+use core::fmt;
+use core::iter::FusedIterator;
+
+use super::number::{float, floor, floor_log2, share, wide};
+
+/// Counts below this have a bucket of their own.
+const EXACT: usize = 16;
+/// The power of two that [`EXACT`] is.
+const EXACT_BITS: usize = 4;
+/// Each power of two above is cut into `1 << SPLIT_BITS` buckets.
+const SPLIT_BITS: usize = 2;
+/// Counts of this many bits and more share the last bucket. A search that looks at each of 2^40 nodes would take
+/// longer than an hour, so the bucket is there for the arithmetic and not for the numbers.
+const LIMIT_BITS: usize = 40;
+/// How many buckets there are.
+const BUCKETS: usize = EXACT + ((LIMIT_BITS - EXACT_BITS) << SPLIT_BITS);
+
+/// How many hops searches took: counts in buckets, with their sum and the largest.
+///
+/// Counts up to 15 are exact. Above, a bucket is at most a quarter wider than its lower bound, which is the error of
+/// [`quantile`](Self::quantile). [`count`](Self::count), [`mean`](Self::mean) and [`max`](Self::max) are exact.
+///
+/// ```
+/// use core::alloc::Layout;
+///
+/// let mut heap = smalloc::Heap::<smalloc::Linked>::with_region_size(1 << 16)?;
+/// let (_, status) = heap.smalloc(Layout::new::<[u8; 100]>());
+/// assert_eq!(status.hops, 0);
+///
+/// let hops = heap.stats().hops;
+/// assert_eq!((hops.count(), hops.mean(), hops.max(), hops.quantile(0.99)), (1, 0.0, 0, 0));
+/// assert_eq!(hops.iter().collect::<Vec<_>>(), [(0, 0, 1)]);
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HopHistogram {
+    /// Bucket 0 counts the searches without a hop.
+    counts: [u64; BUCKETS],
+    /// The sum of all hops.
+    sum: u64,
+    /// The most hops of one search.
+    max: usize,
+}
+
+impl HopHistogram {
+    /// A histogram of nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { counts: [0; BUCKETS], sum: 0, max: 0 }
+    }
+
+    /// Counts one search of `hops` hops.
+    ///
+    /// It runs under the heap's lock, so it cannot panic; and a caller that knows that there was no hop pays for one
+    /// increment alone.
+    #[inline]
+    pub(crate) fn record(&mut self, hops: usize) {
+        if hops == 0 {
+            let [first, ..] = &mut self.counts;
+            *first = first.wrapping_add(1);
+        } else {
+            self.record_some(hops);
+        }
+    }
+
+    /// The rest of [`record`](Self::record), for at least one hop.
+    #[inline]
+    fn record_some(&mut self, hops: usize) {
+        if let Some(count) = self.counts.get_mut(bucket_of(hops)) {
+            *count = count.wrapping_add(1);
+        }
+        self.sum = self.sum.wrapping_add(wide(hops));
+        if hops > self.max {
+            self.max = hops;
+        }
+    }
+
+    /// How many searches were counted.
+    #[must_use]
+    pub fn count(&self) -> u64 {
+        self.counts.iter().fold(0, |sum, &count| sum.wrapping_add(count))
+    }
+
+    /// The hops of all searches together.
+    #[must_use]
+    pub const fn sum(&self) -> u64 {
+        self.sum
+    }
+
+    /// The hops of a search on average; 0 when none was counted.
+    #[must_use]
+    pub fn mean(&self) -> f64 {
+        share(self.sum, self.count())
+    }
+
+    /// The most hops of one search; 0 when none was counted.
+    #[must_use]
+    pub const fn max(&self) -> usize {
+        self.max
+    }
+
+    /// The number of hops that a share `q` of the searches did not exceed: `quantile(0.5)` is the median,
+    /// `quantile(0.99)` what all but one in a hundred kept to.
+    ///
+    /// It is the upper bound of the bucket in which that search lies (or [`max`](Self::max) if that is lower): exact up
+    /// to 15 hops, at most a quarter too high above, never too low. A `q` outside of 0 to 1 is taken as the nearer of
+    /// the two; the answer is 0 when no search was counted.
+    #[must_use]
+    pub fn quantile(&self, q: f64) -> usize {
+        let rank = rank_of(q, self.count());
+        let mut seen = 0u64;
+        for (_, high, count) in self.iter() {
+            seen = seen.saturating_add(count);
+            if seen >= rank {
+                return high;
+            }
+        }
+        self.max
+    }
+
+    /// The buckets that are not empty, in ascending order, as `(lowest hops, highest hops, searches)`.
+    ///
+    /// The highest of the last one is cut to [`max`](Self::max).
+    #[must_use]
+    pub fn iter(&self) -> HopBuckets<'_> {
+        HopBuckets { histogram: self, next: 0 }
+    }
+
+    /// The searches that `self` counted and `earlier` did not, `earlier` being an older copy of the same histogram.
+    ///
+    /// Counts and sum are exact. The largest of the difference is not known when the whole histogram's largest is older,
+    /// so [`max`](Self::max) is then the upper bound of the highest bucket that grew.
+    #[must_use]
+    pub fn minus(&self, earlier: &Self) -> Self {
+        let mut new = Self::new();
+        for (new, (later, earlier)) in new.counts.iter_mut().zip(self.counts.iter().zip(&earlier.counts)) {
+            *new = later.saturating_sub(*earlier);
+        }
+        let highest = new.counts.iter().rposition(|&count| count > 0);
+        new.max = highest.map_or(0, |bucket| high_of(bucket).min(self.max));
+        new.sum = self.sum.saturating_sub(earlier.sum);
+        new
+    }
+}
+
+impl Default for HopHistogram {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<'a> IntoIterator for &'a HopHistogram {
+    type Item = (usize, usize, u64);
+    type IntoIter = HopBuckets<'a>;
+
+    fn into_iter(self) -> HopBuckets<'a> {
+        self.iter()
+    }
+}
+
+impl fmt::Display for HopHistogram {
+    /// One line: `mean 1.25, p50 1, p90 3, p99 7, max 9`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| self.quantile(q));
+        write!(f, "mean {:.2}, p50 {p50}, p90 {p90}, p99 {p99}, max {}", self.mean(), self.max)
+    }
+}
+
+/// The buckets of a [`HopHistogram`] that are not empty; see [`HopHistogram::iter`].
+#[derive(Clone, Debug)]
+pub struct HopBuckets<'a> {
+    histogram: &'a HopHistogram,
+    /// The first bucket not yet given out.
+    next: usize,
+}
+
+impl Iterator for HopBuckets<'_> {
+    type Item = (usize, usize, u64);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            let bucket = self.next;
+            let count = *self.histogram.counts.get(bucket)?;
+            self.next = bucket + 1;
+            if count > 0 {
+                return Some((low_of(bucket), high_of(bucket).min(self.histogram.max), count));
+            }
+        }
+    }
+}
+
+impl FusedIterator for HopBuckets<'_> {}
+
+/// Which of `count` searches in ascending order is the quantile `q`; the first one is 1.
+fn rank_of(q: f64, count: u64) -> u64 {
+    let position = q.clamp(0.0, 1.0) * float(count);
+    let below = floor(position);
+    let rank = if float(below) < position { below.saturating_add(1) } else { below };
+    rank.clamp(1, count.max(1))
+}
+
+/// The bucket of a hop count.
+#[inline]
+const fn bucket_of(hops: usize) -> usize {
+    if hops < EXACT {
+        return hops;
+    }
+    let power = floor_log2(hops);
+    if power >= LIMIT_BITS {
+        return BUCKETS - 1;
+    }
+    let quarter = (hops >> (power - SPLIT_BITS)) & ((1 << SPLIT_BITS) - 1);
+    EXACT + ((power - EXACT_BITS) << SPLIT_BITS) + quarter
+}
+
+/// The lowest hop count of a bucket.
+const fn low_of(bucket: usize) -> usize {
+    if bucket < EXACT {
+        return bucket;
+    }
+    let above = bucket - EXACT;
+    let quarter = above & ((1 << SPLIT_BITS) - 1);
+    ((1 << SPLIT_BITS) + quarter) << ((above >> SPLIT_BITS) + EXACT_BITS - SPLIT_BITS)
+}
+
+/// The highest hop count of a bucket; the last bucket has no bound.
+const fn high_of(bucket: usize) -> usize {
+    if bucket + 1 < BUCKETS { low_of(bucket + 1) - 1 } else { usize::MAX }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    fn of(hops: &[usize]) -> HopHistogram {
+        let mut histogram = HopHistogram::new();
+        hops.iter().for_each(|&hops| histogram.record(hops));
+        histogram
+    }
+
+    #[test]
+    fn buckets_tile_the_numbers_and_are_narrow() {
+        let mut expected_low = 0;
+        for bucket in 0..BUCKETS {
+            let (low, high) = (low_of(bucket), high_of(bucket));
+            assert_eq!(low, expected_low);
+            assert_eq!((bucket_of(low), bucket_of(high)), (bucket, bucket));
+            if bucket + 1 < BUCKETS {
+                assert!(high - low <= low / 4, "{low} to {high}");
+                expected_low = high + 1;
+            }
+        }
+        assert_eq!(bucket_of(usize::MAX), BUCKETS - 1);
+    }
+
+    #[test]
+    fn a_histogram_of_nothing_is_all_zero() {
+        let none = HopHistogram::new();
+        assert_eq!((none.count(), none.sum(), none.max(), none.quantile(0.5)), (0, 0, 0, 0));
+        assert_eq!(none.mean(), 0.0);
+        assert_eq!(none.iter().count(), 0);
+    }
+
+    #[test]
+    fn numbers_of_a_small_set_are_exact() {
+        let hops = of(&[0, 0, 0, 1, 2, 2, 15, 15, 0, 0]);
+        assert_eq!((hops.count(), hops.sum(), hops.max()), (10, 35, 15));
+        assert_eq!(hops.mean(), 3.5);
+        assert_eq!([0.0, 0.5, 0.51, 0.8, 0.81, 1.0].map(|q| hops.quantile(q)), [0, 0, 1, 2, 15, 15]);
+        assert_eq!(hops.iter().collect::<Vec<_>>(), [(0, 0, 5), (1, 1, 1), (2, 2, 2), (15, 15, 2)]);
+        assert_eq!([-1.0, 2.0, f64::NAN].map(|q| hops.quantile(q)), [0, 15, 0]);
+    }
+
+    #[test]
+    fn quantiles_bound_the_sorted_values_from_above() {
+        let mut values: Vec<usize> = (1..2_000usize).map(|i| (i * i * 37) % 100_000).collect();
+        let hops = of(&values);
+        values.sort_unstable();
+        for percent in 1..=100 {
+            let exact = values[(values.len() * percent).div_ceil(100) - 1];
+            let seen = hops.quantile(percent as f64 / 100.0);
+            assert!(seen >= exact && seen <= exact + exact / 4, "p{percent}: {seen} for {exact}");
+        }
+    }
+
+    #[test]
+    fn the_difference_holds_what_came_later() {
+        let earlier = of(&[3, 900]);
+        let mut later = earlier;
+        [0, 3, 40].iter().for_each(|&hops| later.record(hops));
+        let new = later.minus(&earlier);
+        assert_eq!((new.count(), new.sum(), new.max()), (3, 43, 47));
+        assert_eq!(new.iter().collect::<Vec<_>>(), [(0, 0, 1), (3, 3, 1), (40, 47, 1)]);
+        assert_eq!(later.minus(&later), HopHistogram::new());
+    }
+}

@@ -1,0 +1,305 @@
+//! All segments of a heap at one instant, in memory of their own.
+//!
+//! A snapshot must not allocate from the heap that it shows, and must hold the heap's lock for as short as it can. So
+//! its buffer is mapped and faulted in before the lock is taken, and a segment is one word of it.
+
+use core::fmt;
+use core::iter::FusedIterator;
+use core::ops::Range;
+use core::time::Duration;
+
+use super::number::{narrow, share, wide};
+use super::stats::Stats;
+use crate::region::Buffer;
+
+/// A run of granules of a heap, in use or free.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Segment {
+    /// Bytes from the region's base to the first byte.
+    pub offset: usize,
+    /// Bytes, a multiple of 16.
+    pub size: usize,
+    /// Whether the program holds it.
+    pub in_use: bool,
+}
+
+impl Segment {
+    /// The offset of the first byte behind it.
+    #[must_use]
+    pub const fn end(&self) -> usize {
+        self.offset.saturating_add(self.size)
+    }
+}
+
+/// A segment in one word: the offset of its end, with [`IN_USE`] set if it is in use. Where it begins is where the one
+/// before it ends.
+type Packed = u64;
+
+/// Offsets are multiples of 16, so the lowest bit is there to be used.
+const IN_USE: Packed = 1;
+
+/// The memory that a heap's segments are copied to under its lock: in ascending order, without a gap, from offset 0.
+pub(crate) struct SegmentBuffer {
+    packed: Buffer<Packed>,
+}
+
+impl SegmentBuffer {
+    /// Memory for `capacity` segments, faulted in. The error is the system's `errno`.
+    pub(crate) fn populated(capacity: usize) -> Result<Self, i32> {
+        Ok(Self { packed: Buffer::populated(capacity)? })
+    }
+
+    /// How many segments there is memory for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.packed.capacity()
+    }
+
+    /// Adds the next segment, which begins where the last one ends; `false` when the memory is full.
+    #[inline]
+    pub(crate) fn push(&mut self, segment: Segment) -> bool {
+        let flag = if segment.in_use { IN_USE } else { 0 };
+        self.packed.push(wide(segment.end()) | flag)
+    }
+
+    /// Forgets all segments, to try again.
+    pub(crate) fn clear(&mut self) {
+        self.packed.clear();
+    }
+}
+
+/// Why there is no snapshot.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// The system gave no memory to copy the segments to.
+    NoMemory {
+        /// How many segments the memory was to hold.
+        segments: usize,
+        /// The system's error number.
+        errno: i32,
+    },
+    /// The heap got more segments than there was memory for, at each of several attempts.
+    GrewTooFast {
+        /// How many segments the last attempt had memory for.
+        capacity: usize,
+    },
+}
+
+impl fmt::Display for SnapshotError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NoMemory { segments, errno } => {
+                write!(f, "no memory for a snapshot of {segments} segments (errno {errno})")
+            }
+            Self::GrewTooFast { capacity } => {
+                write!(f, "the heap grew beyond {capacity} segments while a snapshot was being taken")
+            }
+        }
+    }
+}
+
+impl core::error::Error for SnapshotError {}
+
+/// All segments of a heap at one instant, with the numbers of the same instant.
+///
+/// It lives in memory of its own, not in the heap, and gives it back to the system when dropped. The segments tile the
+/// region: each begins where the one before it ends, the first at offset 0, and the last one is the wilderness if
+/// there is any.
+///
+/// ```
+/// use core::alloc::Layout;
+/// use smalloc::Segment;
+///
+/// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+/// heap.smalloc(Layout::new::<[u8; 48]>());
+/// let snapshot = heap.snapshot()?;
+/// let mut segments = snapshot.segments();
+/// assert_eq!(segments.next(), Some(Segment { offset: 0, size: 48, in_use: true }));
+/// assert_eq!(segments.next(), Some(Segment { offset: 48, size: heap.region_size() - 48, in_use: false }));
+/// assert_eq!(segments.next(), None);
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Snapshot {
+    segments: SegmentBuffer,
+    stats: Stats,
+    /// Nanoseconds for which the heap's lock was held.
+    held: u64,
+}
+
+impl Snapshot {
+    /// What the heap copied under its lock, which it held for `held` nanoseconds.
+    pub(crate) fn new(segments: SegmentBuffer, stats: Stats, held: u64) -> Self {
+        Self { segments, stats, held }
+    }
+
+    /// All segments in address order, the wilderness last. Their sizes add up to the region's size.
+    #[must_use]
+    pub fn segments(&self) -> Segments<'_> {
+        let packed = self.segments.packed.as_slice();
+        Segments { packed, range: 0..packed.len() }
+    }
+
+    /// The free segments in address order, the wilderness last.
+    pub fn free_segments(&self) -> impl DoubleEndedIterator<Item = Segment> + Clone + '_ {
+        self.segments().filter(|segment| !segment.in_use)
+    }
+
+    /// The segments in use, in address order.
+    pub fn used_segments(&self) -> impl DoubleEndedIterator<Item = Segment> + Clone + '_ {
+        self.segments().filter(|segment| segment.in_use)
+    }
+
+    /// The holes, which are the free segments below top, in address order.
+    pub fn holes(&self) -> impl DoubleEndedIterator<Item = Segment> + Clone + '_ {
+        let top = self.stats.top;
+        self.free_segments().filter(move |segment| segment.offset < top)
+    }
+
+    /// The numbers of the same instant.
+    #[must_use]
+    pub const fn stats(&self) -> &Stats {
+        &self.stats
+    }
+
+    /// For how long the heap's lock was held to take the snapshot, which is how long other threads may have waited.
+    #[must_use]
+    pub const fn held(&self) -> Duration {
+        Duration::from_nanos(self.held)
+    }
+
+    /// The largest hole, the lowest of them if there are several; `None` when there is no hole.
+    #[must_use]
+    pub fn largest_hole(&self) -> Option<Segment> {
+        self.holes().reduce(|largest, hole| if hole.size > largest.size { hole } else { largest })
+    }
+
+    /// The wilderness, the free rest above top; `None` when there is none.
+    #[must_use]
+    pub fn wilderness(&self) -> Option<Segment> {
+        self.segments().next_back().filter(|last| !last.in_use && last.offset >= self.stats.top)
+    }
+
+    /// The share of the bytes in holes that a request of `n` bytes cannot use, since they lie in smaller holes.
+    ///
+    /// 0 when there is no hole. The wilderness is left out: [`unusable_with_wilderness`](Self::unusable_with_wilderness)
+    /// counts it.
+    ///
+    /// ```
+    /// use core::alloc::Layout;
+    ///
+    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+    /// let [a, _b, c, _d] = [16, 16, 48, 16].map(|size| heap.smalloc(Layout::from_size_align(size, 1).unwrap()).0);
+    /// unsafe {
+    ///     heap.sfree(a.unwrap());
+    ///     heap.sfree(c.unwrap());
+    /// }
+    /// let snapshot = heap.snapshot()?;
+    /// assert_eq!([16, 17, 48, 49].map(|n| snapshot.unusable(n)), [0.0, 0.25, 0.25, 1.0]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn unusable(&self, n: usize) -> f64 {
+        unusable_share(self.holes(), n)
+    }
+
+    /// The share of all free bytes, the wilderness included, that a request of `n` bytes cannot use; 0 when nothing is
+    /// free.
+    #[must_use]
+    pub fn unusable_with_wilderness(&self, n: usize) -> f64 {
+        unusable_share(self.free_segments(), n)
+    }
+
+    /// The segment that holds the byte at `offset` from the region's base; `None` outside of the region.
+    ///
+    /// A binary search: at most 21 steps among a million segments.
+    #[must_use]
+    pub fn segment_at(&self, offset: usize) -> Option<Segment> {
+        let segments = self.segments();
+        let index = segments.packed.partition_point(|&packed| end_of(packed) <= offset);
+        segments.get(index)
+    }
+}
+
+impl fmt::Debug for Snapshot {
+    /// Its numbers; the segments may be millions.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Snapshot")
+            .field("segments", &self.segments().len())
+            .field("held", &self.held())
+            .field("stats", &self.stats)
+            .finish()
+    }
+}
+
+impl<'a> IntoIterator for &'a Snapshot {
+    type Item = Segment;
+    type IntoIter = Segments<'a>;
+
+    fn into_iter(self) -> Segments<'a> {
+        self.segments()
+    }
+}
+
+/// The share of the bytes of `free` that lie in segments of less than `n` bytes.
+fn unusable_share(free: impl Iterator<Item = Segment>, n: usize) -> f64 {
+    let (mut too_small, mut all) = (0, 0);
+    for segment in free {
+        all += wide(segment.size);
+        if segment.size < n {
+            too_small += wide(segment.size);
+        }
+    }
+    share(too_small, all)
+}
+
+/// The end of a segment.
+const fn end_of(packed: Packed) -> usize {
+    narrow(packed & !IN_USE)
+}
+
+/// The segments of a [`Snapshot`] in address order; see [`Snapshot::segments`].
+#[derive(Clone, Debug)]
+pub struct Segments<'a> {
+    packed: &'a [Packed],
+    /// The segments not yet given out.
+    range: Range<usize>,
+}
+
+impl Segments<'_> {
+    /// The segment of that number, counted from the region's base.
+    fn get(&self, index: usize) -> Option<Segment> {
+        let packed = *self.packed.get(index)?;
+        let below = index.checked_sub(1).and_then(|below| self.packed.get(below));
+        let offset = below.map_or(0, |&below| end_of(below));
+        let size = end_of(packed).saturating_sub(offset);
+        Some(Segment { offset, size, in_use: packed & IN_USE != 0 })
+    }
+}
+
+impl Iterator for Segments<'_> {
+    type Item = Segment;
+
+    fn next(&mut self) -> Option<Segment> {
+        let index = self.range.next()?;
+        self.get(index)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        self.range.size_hint()
+    }
+
+    fn nth(&mut self, n: usize) -> Option<Segment> {
+        let index = self.range.nth(n)?;
+        self.get(index)
+    }
+}
+
+impl DoubleEndedIterator for Segments<'_> {
+    fn next_back(&mut self) -> Option<Segment> {
+        let index = self.range.next_back()?;
+        self.get(index)
+    }
+}
+
+impl ExactSizeIterator for Segments<'_> {}
+impl FusedIterator for Segments<'_> {}
