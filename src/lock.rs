@@ -1,0 +1,265 @@
+//! The lock: who holds it, how others wait for it, and how it passes through a `fork`.
+//!
+//! The lock is one word. It is 0 while the lock is free, and else the token of the thread that holds it:
+//!
+//! ```text
+//!   0 ------------ lock ------------> token            compare exchange
+//!   0 <----------- drop ------------- token            store of `rest`, which is 0
+//!
+//!   0 -------- lock_for_fork -------> token | FORKING  `rest` becomes the same
+//!     token | FORKING ---- lock ----> token            by the forking thread only
+//!     token | FORKING <--- drop ----- token            store of `rest`
+//!   0 <------ unlock_after_fork ----- token | FORKING  `rest` becomes 0
+//! ```
+//!
+//! Taking the lock and naming its owner are one atomic step, and so are the reverse. Were they two, a signal handler that
+//! runs between them would find the lock held by nobody, and wait for the very thread that it interrupts.
+//!
+//! A thread that finds the lock held pauses, at first shortly and then longer, and looks at the word without writing to
+//! it; then it gives its core to others; then it sleeps. With more threads than cores the holder is often one
+//! that does not run, and only yielding and sleeping let it.
+
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+use core::ptr;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use crate::errno;
+use crate::fatal::fatal;
+
+/// The word of a lock that nobody holds. No thread has this token.
+const FREE: usize = 0;
+/// The bit that marks the word during a `fork`. Tokens are addresses of thread control blocks, which are even.
+const FORKING: usize = 1;
+
+/// Pauses before the first look at the word; they double with every look.
+const FIRST_PAUSES: u32 = 4;
+/// Pauses between two looks, at most.
+const MOST_PAUSES: u32 = 64;
+/// Looks between pauses, before the thread yields.
+const SPIN_LOOKS: u32 = 16;
+/// Looks between yields, before the thread sleeps.
+const YIELD_LOOKS: u32 = 4;
+/// The first sleep in nanoseconds; sleeps double.
+const FIRST_SLEEP_NS: u32 = 50_000;
+/// The longest sleep in nanoseconds.
+const LONGEST_SLEEP_NS: u32 = 1_000_000;
+
+/// A value that one thread at a time may use.
+pub(crate) struct Lock<T> {
+    /// `FREE`, or the token of the thread that holds the lock, or that token with `FORKING`.
+    word: AtomicUsize,
+    /// What `word` becomes when a guard is dropped. Written only by the thread that holds the lock.
+    rest: AtomicUsize,
+    contended: AtomicU64,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: a `&T` or `&mut T` is given out only through a guard, there is one guard at a time, and it stays on its thread.
+unsafe impl<T: Send> Sync for Lock<T> {}
+
+/// The value of a lock that this thread holds, until this is dropped.
+#[must_use = "the lock is released when the guard is dropped"]
+pub(crate) struct Guard<'a, T> {
+    lock: &'a Lock<T>,
+    /// Keeps the guard on its thread, whose token the word holds.
+    _not_send: core::marker::PhantomData<*const ()>,
+}
+
+impl<T> Lock<T> {
+    pub(crate) const fn new(value: T) -> Self {
+        Lock {
+            word: AtomicUsize::new(FREE),
+            rest: AtomicUsize::new(FREE),
+            contended: AtomicU64::new(0),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// Takes the lock, and waits for it as long as another thread has it.
+    ///
+    /// If this thread has it already, the process ends with a message: waiting would never end.
+    #[inline]
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        let me = thread_token();
+        if self.take(FREE, me) {
+            return self.guard();
+        }
+        self.lock_slow(me)
+    }
+
+    /// Takes the lock if it is free, without waiting.
+    #[inline]
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        let me = thread_token();
+        (self.take(FREE, me) || self.take(me | FORKING, me)).then(|| self.guard())
+    }
+
+    /// How many times a thread had to wait for the lock.
+    pub(crate) fn contended(&self) -> u64 {
+        self.contended.load(Ordering::Relaxed)
+    }
+
+    /// Takes the lock for the time of a `fork`, so that the child gets the value between two operations.
+    ///
+    /// Until `unlock_after_fork` the thread may still lock and unlock: the prepare handlers of others allocate.
+    ///
+    /// # Safety
+    ///
+    /// The same thread calls `unlock_after_fork`, in the parent and in the child.
+    pub(crate) unsafe fn lock_for_fork(&self) {
+        let me = thread_token();
+        if !self.take(FREE, me | FORKING) {
+            self.wait_to_hold(me, me | FORKING);
+        }
+        self.rest.store(me | FORKING, Ordering::Relaxed);
+    }
+
+    /// Releases the lock that `lock_for_fork` took. The child's only thread has the token of the thread that forked.
+    ///
+    /// # Safety
+    ///
+    /// This thread called `lock_for_fork`, or is the one thread of the child of a thread that did, and holds no guard.
+    pub(crate) unsafe fn unlock_after_fork(&self) {
+        self.rest.store(FREE, Ordering::Relaxed);
+        self.word.store(FREE, Ordering::Release);
+    }
+
+    /// Turns the word from `from` to `to`. The only step that gives a thread the value.
+    #[inline(always)]
+    fn take(&self, from: usize, to: usize) -> bool {
+        self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// The guard of a thread that has just taken the lock.
+    #[inline(always)]
+    fn guard(&self) -> Guard<'_, T> {
+        Guard { lock: self, _not_send: core::marker::PhantomData }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn lock_slow(&self, me: usize) -> Guard<'_, T> {
+        if !self.take(me | FORKING, me) {
+            self.wait_to_hold(me, me);
+        }
+        self.guard()
+    }
+
+    /// Waits until the word is free and turns it into `held`.
+    #[cold]
+    fn wait_to_hold(&self, me: usize, held: usize) {
+        if self.word.load(Ordering::Relaxed) & !FORKING == me {
+            fatal(format_args!("recursive call: the thread already holds the heap's lock"));
+        }
+        self.contended.fetch_add(1, Ordering::Relaxed);
+        let mut wait = Wait::new();
+        while !(self.word.load(Ordering::Relaxed) == FREE && self.take(FREE, held)) {
+            wait.a_while();
+        }
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        // SAFETY: the word is this thread's token, and the guard is borrowed.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: the word is this thread's token, and the one guard is borrowed mutably.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    #[inline]
+    fn drop(&mut self) {
+        let rest = self.lock.rest.load(Ordering::Relaxed);
+        self.lock.word.store(rest, Ordering::Release);
+    }
+}
+
+/// How long a thread has waited, and so how it waits next.
+struct Wait {
+    looks: u32,
+    pauses: u32,
+    sleep_ns: u32,
+    _errno: errno::Preserved,
+}
+
+impl Wait {
+    fn new() -> Self {
+        Wait { looks: 0, pauses: FIRST_PAUSES, sleep_ns: FIRST_SLEEP_NS, _errno: errno::Preserved::new() }
+    }
+
+    /// Waits a little longer than the last time.
+    fn a_while(&mut self) {
+        self.looks = self.looks.saturating_add(1);
+        if self.looks <= SPIN_LOOKS {
+            for _ in 0..self.pauses {
+                core::hint::spin_loop();
+            }
+            self.pauses = (self.pauses * 2).min(MOST_PAUSES);
+        } else if self.looks <= SPIN_LOOKS + YIELD_LOOKS {
+            // SAFETY: the call takes no arguments and touches no memory of ours.
+            unsafe { libc::sched_yield() };
+        } else {
+            sleep(self.sleep_ns);
+            self.sleep_ns = (self.sleep_ns * 2).min(LONGEST_SLEEP_NS);
+        }
+    }
+}
+
+/// Sleeps for `nanoseconds`, which are less than a second, or until a signal arrives.
+fn sleep(nanoseconds: u32) {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds.into() };
+    // SAFETY: the time is valid and is only read; the null pointer says that the rest of the time is not wanted.
+    unsafe { libc::nanosleep(&time, ptr::null_mut()) };
+}
+
+/// A number of the calling thread that no other living thread has: not 0, even, and the same after a `fork`.
+///
+/// It is the address of the thread's control block, which both ABIs keep in a register.
+#[inline(always)]
+#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86_64", not(miri)))]
+fn thread_token() -> usize {
+    let token: usize;
+    // SAFETY: the first word of the thread control block is its own address.
+    unsafe {
+        core::arch::asm!("mov {}, fs:0", out(reg) token, options(pure, readonly, nostack, preserves_flags));
+    }
+    token
+}
+
+/// A number of the calling thread that no other living thread has: not 0, even, and the same after a `fork`.
+#[inline(always)]
+#[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64", not(miri)))]
+fn thread_token() -> usize {
+    let token: usize;
+    // SAFETY: the register may be read by every program and is only read.
+    unsafe {
+        core::arch::asm!("mrs {}, tpidr_el0", out(reg) token, options(pure, nomem, nostack, preserves_flags));
+    }
+    token
+}
+
+/// A number of the calling thread that no other living thread has: not 0, even, and the same after a `fork`.
+#[inline]
+#[cfg(not(all(
+    any(target_os = "linux", target_os = "android"),
+    any(target_arch = "x86_64", target_arch = "aarch64"),
+    not(miri)
+)))]
+fn thread_token() -> usize {
+    // SAFETY: the call takes no arguments and cannot fail.
+    let thread = unsafe { libc::pthread_self() };
+    // The system's threads are numbered by the address of their control block.
+    thread as usize
+}
