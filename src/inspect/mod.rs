@@ -3,16 +3,22 @@
 //! - `histogram`: how many hops searches took
 //! - `stats`: the numbers of one instant, and the difference of two
 //! - `snapshot`: all segments at one instant
-//! - `number`: conversions
+//! - `diff`: what changed between two snapshots
+//! - `metrics`: the table of all numbers, and how it is written
+//! - `human`, `number`: numbers for people, and conversions
 //!
 //! Nothing here allocates or panics, since a part of it runs under the heap's lock and all of it may be looking at the
 //! heap that the program allocates from. Text goes out through [`core::fmt::Write`].
 
+mod diff;
 mod histogram;
+mod human;
+mod metrics;
 mod number;
 mod snapshot;
 mod stats;
 
+pub use diff::{Change, Diff, DiffSummary, Fate};
 pub use histogram::{HopBuckets, HopHistogram};
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};

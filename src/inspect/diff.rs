@@ -1,0 +1,201 @@
+//! What changed between two snapshots of one heap, byte by byte: newly used, newly freed, or as before.
+
+use core::iter::{FusedIterator, Peekable};
+
+use super::number::wide;
+use super::snapshot::{Segments, Snapshot};
+
+/// What became of a byte of the heap between two snapshots.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// It was in use and still is. What was freed and given out again in between is not told apart from what stayed.
+    StayedUsed,
+    /// It was free and still is.
+    StayedFree,
+    /// It was free and is in use.
+    NewlyUsed,
+    /// It was in use and is free.
+    NewlyFreed,
+}
+
+impl Fate {
+    const fn of(was_in_use: bool, is_in_use: bool) -> Self {
+        match (was_in_use, is_in_use) {
+            (true, true) => Self::StayedUsed,
+            (false, false) => Self::StayedFree,
+            (false, true) => Self::NewlyUsed,
+            (true, false) => Self::NewlyFreed,
+        }
+    }
+}
+
+/// A run of bytes with one [`Fate`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Change {
+    /// Bytes from the region's base.
+    pub offset: usize,
+    /// Bytes.
+    pub size: usize,
+    /// What became of them.
+    pub fate: Fate,
+}
+
+/// How many bytes had which [`Fate`]. They add up to the region's size.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct DiffSummary {
+    /// Bytes in use both times.
+    pub stayed_used: u64,
+    /// Bytes free both times.
+    pub stayed_free: u64,
+    /// Bytes that were free and are in use.
+    pub newly_used: u64,
+    /// Bytes that were in use and are free.
+    pub newly_freed: u64,
+}
+
+impl Snapshot {
+    /// What became of every byte since `earlier`, an older snapshot of the same heap: maximal runs in address order.
+    ///
+    /// What one of the two does not cover counts as free in it, so a snapshot of a heap that was not yet mapped is a
+    /// heap without anything in use.
+    ///
+    /// ```
+    /// use core::alloc::Layout;
+    /// use smalloc::{Change, Fate};
+    ///
+    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+    /// heap.smalloc(Layout::new::<[u8; 64]>());
+    /// let before = heap.snapshot()?;
+    /// heap.smalloc(Layout::new::<[u8; 32]>());
+    /// let after = heap.snapshot()?;
+    ///
+    /// let new: Vec<Change> = after.since(&before).filter(|change| change.fate == Fate::NewlyUsed).collect();
+    /// assert_eq!(new, [Change { offset: 64, size: 32, fate: Fate::NewlyUsed }]);
+    /// assert_eq!(after.since(&before).summary().stayed_used, 64);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn since<'a>(&'a self, earlier: &'a Self) -> Diff<'a> {
+        let end = self.stats().region_size.max(earlier.stats().region_size);
+        let pieces = Pieces { earlier: Side::new(earlier), later: Side::new(self), offset: 0, end };
+        Diff { pieces: pieces.peekable() }
+    }
+}
+
+/// The changes between two snapshots in address order; see [`Snapshot::since`].
+#[derive(Clone, Debug)]
+pub struct Diff<'a> {
+    pieces: Peekable<Pieces<'a>>,
+}
+
+impl Diff<'_> {
+    /// How many bytes of the runs still to come had which fate.
+    #[must_use]
+    pub fn summary(self) -> DiffSummary {
+        self.fold(DiffSummary::default(), |mut summary, change| {
+            let bytes = match change.fate {
+                Fate::StayedUsed => &mut summary.stayed_used,
+                Fate::StayedFree => &mut summary.stayed_free,
+                Fate::NewlyUsed => &mut summary.newly_used,
+                Fate::NewlyFreed => &mut summary.newly_freed,
+            };
+            *bytes += wide(change.size);
+            summary
+        })
+    }
+}
+
+impl Iterator for Diff<'_> {
+    type Item = Change;
+
+    fn next(&mut self) -> Option<Change> {
+        let mut change = self.pieces.next()?;
+        while let Some(piece) = self.pieces.next_if(|piece| piece.fate == change.fate) {
+            change.size += piece.size;
+        }
+        Some(change)
+    }
+}
+
+impl FusedIterator for Diff<'_> {}
+
+/// The runs between one segment's end and the next, of either snapshot: neighbours may have the same fate.
+#[derive(Clone, Debug)]
+struct Pieces<'a> {
+    earlier: Side<'a>,
+    later: Side<'a>,
+    offset: usize,
+    end: usize,
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Change;
+
+    fn next(&mut self) -> Option<Change> {
+        let offset = self.offset;
+        if offset >= self.end {
+            return None;
+        }
+        let (was_in_use, earlier_end) = self.earlier.at(offset);
+        let (is_in_use, later_end) = self.later.at(offset);
+        self.offset = earlier_end.min(later_end).min(self.end);
+        Some(Change { offset, size: self.offset - offset, fate: Fate::of(was_in_use, is_in_use) })
+    }
+}
+
+/// One of the two snapshots, read from the bottom up.
+#[derive(Clone, Debug)]
+struct Side<'a> {
+    segments: Peekable<Segments<'a>>,
+}
+
+impl<'a> Side<'a> {
+    fn new(snapshot: &'a Snapshot) -> Self {
+        Self { segments: snapshot.segments().peekable() }
+    }
+
+    /// Whether the byte at `offset` is in use, and where the segment around it ends. Offsets never fall.
+    fn at(&mut self, offset: usize) -> (bool, usize) {
+        while self.segments.next_if(|segment| segment.end() <= offset).is_some() {}
+        self.segments.peek().map_or((false, usize::MAX), |segment| (segment.in_use, segment.end()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::super::snapshot::tests::snapshot;
+    use super::*;
+    use std::vec::Vec;
+
+    #[test]
+    fn runs_are_maximal_and_exact() {
+        let earlier = snapshot(&[32, 32, -64, 16, -112]);
+        let later = snapshot(&[32, -32, 32, 32, 32, -96]);
+        let runs: Vec<_> = later.since(&earlier).map(|c| (c.offset, c.size, c.fate)).collect();
+        use Fate::{NewlyFreed, NewlyUsed, StayedFree, StayedUsed};
+        assert_eq!(
+            runs,
+            [
+                (0, 32, StayedUsed),
+                (32, 32, NewlyFreed),
+                (64, 64, NewlyUsed),
+                (128, 16, StayedUsed),
+                (144, 16, NewlyUsed),
+                (160, 96, StayedFree),
+            ]
+        );
+        let summary = later.since(&earlier).summary();
+        assert_eq!((summary.stayed_used, summary.stayed_free), (48, 96));
+        assert_eq!((summary.newly_used, summary.newly_freed), (80, 32));
+    }
+
+    #[test]
+    fn what_one_does_not_cover_is_free_in_it() {
+        let (nothing, heap) = (snapshot(&[]), snapshot(&[48, -16]));
+        assert_eq!(heap.since(&nothing).summary().newly_used, 48);
+        assert_eq!(nothing.since(&heap).summary().newly_freed, 48);
+        assert_eq!(nothing.since(&nothing).next(), None);
+    }
+}

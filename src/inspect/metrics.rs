@@ -1,0 +1,491 @@
+//! One table of everything that [`Stats`] knows, and the three ways to write it: for people, as JSON, and in the text
+//! format of Prometheus.
+//!
+//! A number that is added to [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test says so when it is
+//! forgotten. Only what is no plain number, the hop histograms, is written apart.
+
+use core::fmt::{self, Write};
+
+use super::histogram::HopHistogram;
+use super::human::{Bytes, Count, Percent};
+use super::number::{narrow, share, wide};
+use super::stats::{Stats, StatsDelta};
+
+/// Whether a number can fall.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// The state at one instant.
+    Gauge,
+    /// Events or bytes since the heap began; it never falls.
+    Counter,
+}
+
+/// What is counted.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Bytes,
+    Things,
+}
+
+/// One number of [`Stats`].
+struct Metric {
+    /// The name of the field or method of [`Stats`], which is its name in JSON; after `smalloc_` it is Prometheus's.
+    name: &'static str,
+    kind: Kind,
+    unit: Unit,
+    /// What people read, within the line of its group.
+    label: &'static str,
+    /// What Prometheus says of it.
+    help: &'static str,
+    get: fn(&Stats) -> u64,
+}
+
+/// The numbers that share a line in the block for people.
+struct Group {
+    title: &'static str,
+    metrics: &'static [Metric],
+}
+
+const fn size(name: &'static str, label: &'static str, help: &'static str, get: fn(&Stats) -> u64) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit: Unit::Bytes, label, help, get }
+}
+
+const fn number(
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    get: fn(&Stats) -> u64,
+) -> Metric {
+    Metric { name, kind: Kind::Gauge, unit: Unit::Things, label, help, get }
+}
+
+const fn events(
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    get: fn(&Stats) -> u64,
+) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Things, label, help, get }
+}
+
+const fn volume(
+    name: &'static str,
+    label: &'static str,
+    help: &'static str,
+    get: fn(&Stats) -> u64,
+) -> Metric {
+    Metric { name, kind: Kind::Counter, unit: Unit::Bytes, label, help, get }
+}
+
+/// Every number of [`Stats`], in the order in which it is written.
+static GROUPS: [Group; 6] = [
+    Group {
+        title: "memory",
+        metrics: &[
+            size("region_size", "region", "Size of the region.", |s| wide(s.region_size)),
+            size("used_bytes", "used", "Bytes in segments in use.", |s| wide(s.used_bytes)),
+            size("free_bytes", "free", "Bytes in free segments and the wilderness.", |s| wide(s.free_bytes)),
+            size("top", "top", "Offset at which the wilderness begins.", |s| wide(s.top)),
+            size("committed_bytes", "committed", "Bytes of the region that may be touched.", |s| {
+                wide(s.committed_bytes)
+            }),
+            size("metadata_bytes", "bookkeeping", "Bytes of the segment map and the index.", |s| {
+                wide(s.metadata_bytes)
+            }),
+        ],
+    },
+    Group {
+        title: "peak",
+        metrics: &[
+            size("peak_used_bytes", "used", "Most bytes in use at once.", |s| wide(s.peak_used_bytes)),
+            size("peak_top", "top", "Highest offset that top has been at.", |s| wide(s.peak_top)),
+        ],
+    },
+    Group {
+        title: "segments",
+        metrics: &[
+            number("live_segments", "in use", "Segments in use.", |s| wide(s.live_segments)),
+            number("free_segments", "free", "Free segments, the wilderness included.", |s| {
+                wide(s.free_segments)
+            }),
+            events("splits", "splits", "Free segments of which a part was taken.", |s| s.splits),
+            events("coalesces", "coalesces", "Neighbours merged with a freed segment.", |s| s.coalesces),
+        ],
+    },
+    Group {
+        title: "below top",
+        metrics: &[
+            number("holes", "holes", "Free segments below top.", |s| wide(s.holes())),
+            size("hole_bytes", "bytes", "Bytes in free segments below top.", |s| wide(s.hole_bytes)),
+            size("largest_hole", "largest", "Size of the largest hole.", |s| wide(s.largest_hole)),
+        ],
+    },
+    Group {
+        title: "calls",
+        metrics: &[
+            events("allocs", "allocs", "Allocations that succeeded.", |s| s.allocs),
+            events("frees", "frees", "Segments freed by the program.", |s| s.frees),
+            events("reallocs", "reallocs", "Calls of realloc.", |s| s.reallocs),
+            events("reallocs_in_place", "in place", "Calls of realloc that kept the place.", |s| {
+                s.reallocs_in_place
+            }),
+            events("reallocs_moved", "moved", "Calls of realloc that moved.", |s| s.reallocs_moved),
+            events("contended", "waited for the lock", "Times that a thread found the lock taken.", |s| {
+                s.contended
+            }),
+            events("failures", "failed", "Requests that could not be placed.", |s| s.failures),
+            size("last_failed_size", "last failed", "Size of the last failed request.", |s| {
+                wide(s.last_failed_size)
+            }),
+        ],
+    },
+    Group {
+        title: "rounding",
+        metrics: &[
+            volume("requested_total", "requested", "Bytes asked for, of all successful requests.", |s| {
+                s.requested_total
+            }),
+            volume("allocated_total", "given", "Bytes in the segments given to them.", |s| s.allocated_total),
+        ],
+    },
+];
+
+/// The hop histograms, with their names and what Prometheus says of them.
+fn histograms(stats: &Stats) -> [(&'static str, &'static str, &HopHistogram); 2] {
+    [
+        ("hops", "Hops of the searches that found a place.", &stats.hops),
+        ("failed_hops", "Hops of the searches that found none.", &stats.failed_hops),
+    ]
+}
+
+/// All metrics, one after the other.
+fn metrics() -> impl Iterator<Item = &'static Metric> {
+    GROUPS.iter().flat_map(|group| group.metrics)
+}
+
+impl Stats {
+    /// Writes all numbers as one JSON object.
+    ///
+    /// The keys are the names of the fields, the values integers; `hops` and `failed_hops` are objects with `count`,
+    /// `sum`, `mean`, `p50`, `p90`, `p99`, `max` and `buckets`, each bucket being `[lowest, highest, count]`.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    ///
+    /// ```
+    /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+    /// let mut json = String::new();
+    /// heap.stats().write_json(&mut json)?;
+    /// assert!(json.starts_with(r#"{"region_size":1048576,"used_bytes":0,"free_bytes":1048576,"#));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write_json(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
+        out.write_char('{')?;
+        for metric in metrics() {
+            write!(out, "\"{}\":{},", metric.name, (metric.get)(self))?;
+        }
+        for (i, (name, _, histogram)) in histograms(self).into_iter().enumerate() {
+            write!(out, "{}\"{name}\":", if i == 0 { "" } else { "," })?;
+            histogram_json(histogram, out)?;
+        }
+        out.write_char('}')
+    }
+
+    /// Writes all numbers in the text format that Prometheus scrapes (`text/plain; version=0.0.4`).
+    ///
+    /// The names are those of the fields after `smalloc_`, with the suffixes that Prometheus expects: `_bytes` for
+    /// sizes, `_total` for what never falls. The hops are histograms.
+    ///
+    /// # Errors
+    /// Those of `out`.
+    ///
+    /// ```
+    /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+    /// let mut text = String::new();
+    /// heap.stats().write_prometheus(&mut text)?;
+    /// assert!(text.contains("# TYPE smalloc_used_bytes gauge\nsmalloc_used_bytes 0\n"));
+    /// assert!(text.contains("smalloc_hops_bucket{le=\"+Inf\"} 0\n"));
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn write_prometheus(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
+        for metric in metrics() {
+            let kind = match metric.kind {
+                Kind::Gauge => "gauge",
+                Kind::Counter => "counter",
+            };
+            let name = PrometheusName(metric);
+            let value = (metric.get)(self);
+            write!(out, "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {value}\n", metric.help)?;
+        }
+        for (name, help, histogram) in histograms(self) {
+            histogram_prometheus(name, help, histogram, out)?;
+        }
+        Ok(())
+    }
+}
+
+/// The name of a metric with the prefix and the suffixes that Prometheus's conventions ask for.
+struct PrometheusName(&'static Metric);
+
+impl fmt::Display for PrometheusName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Metric { name, kind, unit, .. } = self.0;
+        let stem = name.trim_end_matches("_total").trim_end_matches("_bytes").trim_end_matches("_size");
+        let unit = if *unit == Unit::Bytes { "_bytes" } else { "" };
+        let total = if *kind == Kind::Counter { "_total" } else { "" };
+        write!(f, "smalloc_{stem}{unit}{total}")
+    }
+}
+
+fn histogram_json(histogram: &HopHistogram, out: &mut (impl Write + ?Sized)) -> fmt::Result {
+    let [p50, p90, p99] = [0.5, 0.9, 0.99].map(|q| histogram.quantile(q));
+    let (count, sum, mean) = (histogram.count(), histogram.sum(), histogram.mean());
+    let max = histogram.max();
+    write!(out, "{{\"count\":{count},\"sum\":{sum},\"mean\":{mean:.4},")?;
+    write!(out, "\"p50\":{p50},\"p90\":{p90},\"p99\":{p99},\"max\":{max},\"buckets\":[")?;
+    for (i, (low, high, count)) in histogram.iter().enumerate() {
+        write!(out, "{}[{low},{high},{count}]", if i == 0 { "" } else { "," })?;
+    }
+    out.write_str("]}")
+}
+
+/// Buckets are cumulative and always the same: 0, 1, 3, 7 and so on up to 2^20 - 1, which are bounds of the histogram's
+/// own buckets too.
+fn histogram_prometheus(
+    name: &str,
+    help: &str,
+    histogram: &HopHistogram,
+    out: &mut (impl Write + ?Sized),
+) -> fmt::Result {
+    write!(out, "# HELP smalloc_{name} {help}\n# TYPE smalloc_{name} histogram\n")?;
+    for power in 0..=20 {
+        let bound = (1usize << power) - 1;
+        let below = histogram.iter().take_while(|&(low, _, _)| low <= bound);
+        let count: u64 = below.map(|(_, _, count)| count).sum();
+        writeln!(out, "smalloc_{name}_bucket{{le=\"{bound}\"}} {count}")?;
+    }
+    let (count, sum) = (histogram.count(), histogram.sum());
+    writeln!(out, "smalloc_{name}_bucket{{le=\"+Inf\"}} {count}")?;
+    write!(out, "smalloc_{name}_sum {sum}\nsmalloc_{name}_count {count}\n")
+}
+
+/// How many characters the bar has.
+const BAR: u64 = 30;
+/// How many characters the titles of lines take.
+const TITLE: usize = 12;
+
+impl fmt::Display for Stats {
+    /// A block of lines for people: how full the region is, its peaks, its segments, the fragmentation below top, the
+    /// calls, and what their searches cost.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (used, size) = (wide(self.used_bytes), wide(self.region_size));
+        let full = if size == 0 { 0 } else { (used.saturating_mul(BAR) / size).min(BAR) };
+        let full = narrow(if used > 0 { full.max(1) } else { 0 });
+        write!(f, "smalloc heap [{:█<full$}{:░<free$}] ", "", "", free = narrow(BAR) - full)?;
+        writeln!(f, "{} of {} in use", Percent(share(used, size)), Bytes(size))?;
+        for group in &GROUPS {
+            write!(f, "  {:<TITLE$}", group.title)?;
+            for (i, metric) in group.metrics.iter().enumerate() {
+                let comma = if i == 0 { "" } else { ", " };
+                write!(f, "{comma}{} ", metric.label)?;
+                write_value(metric.unit, (metric.get)(self), f)?;
+            }
+            self.fmt_derived(group.title, f)?;
+            writeln!(f)?;
+        }
+        write!(f, "  {:<TITLE$}{} ({} searches)", "hops", self.hops, Count(self.hops.count()))?;
+        if self.failed_hops.count() > 0 {
+            let searches = Count(self.failed_hops.count());
+            write!(f, "\n  {:<TITLE$}{} ({searches} searches)", "failed hops", self.failed_hops)?;
+        }
+        Ok(())
+    }
+}
+
+impl Stats {
+    /// What follows from the numbers of a line.
+    fn fmt_derived(&self, title: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match title {
+            "below top" => {
+                let below = Percent(self.fragmentation());
+                let all = Percent(self.fragmentation_with_wilderness());
+                write!(f, ", fragmentation {below} ({all} with the wilderness)")
+            }
+            "rounding" => {
+                let rounding = self.rounding_bytes();
+                let lost = Percent(share(rounding, self.allocated_total));
+                write!(f, ", lost {} ({lost})", Bytes(rounding))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write_value(unit: Unit, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match unit {
+        Unit::Bytes => write!(f, "{}", Bytes(value)),
+        Unit::Things => write!(f, "{}", Count(value)),
+    }
+}
+
+/// A difference with its sign; a size if `bytes`.
+struct Signed {
+    difference: isize,
+    bytes: bool,
+}
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.difference {
+            0 => "",
+            1.. => "+",
+            _ => "-",
+        })?;
+        let unit = if self.bytes { Unit::Bytes } else { Unit::Things };
+        write_value(unit, wide(self.difference.unsigned_abs()), f)
+    }
+}
+
+impl fmt::Display for StatsDelta {
+    /// A block of lines for people: what changed, the calls in between, and what their searches cost.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |difference| Signed { difference, bytes: true };
+        let number = |difference| Signed { difference, bytes: false };
+        let (used, top, holes) = (size(self.used_bytes), size(self.top), size(self.hole_bytes));
+        write!(f, "  {:<TITLE$}used {used}, top {top}, bytes in holes {holes}, ", "change")?;
+        let (live, free) = (number(self.live_segments), number(self.free_segments));
+        writeln!(f, "segments in use {live}, free segments {free}")?;
+        let (allocs, frees, failures) = (Count(self.allocs), Count(self.frees), Count(self.failures));
+        write!(f, "  {:<TITLE$}allocs {allocs}, frees {frees}, ", "calls")?;
+        let (reallocs, moved) = (Count(self.reallocs), Count(self.reallocs_moved));
+        writeln!(f, "reallocs {reallocs}, of which moved {moved}, failed {failures}")?;
+        let rounding = Bytes(self.allocated.saturating_sub(self.requested));
+        writeln!(f, "  {:<TITLE$}requested {}, lost {rounding}", "rounding", Bytes(self.requested))?;
+        write!(f, "  {:<TITLE$}{} ({} searches)", "hops", self.hops, Count(self.hops.count()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::{String, ToString};
+    use std::vec::Vec;
+    use std::{format, vec};
+
+    fn example() -> Stats {
+        let mut stats = Stats {
+            region_size: 1 << 20,
+            used_bytes: 3 << 18,
+            free_bytes: 1 << 18,
+            top: 900 << 10,
+            peak_used_bytes: 800 << 10,
+            live_segments: 1_234,
+            free_segments: 11,
+            hole_bytes: 132 << 10,
+            largest_hole: 33 << 10,
+            allocs: 2_000,
+            frees: 766,
+            requested_total: 990_000,
+            allocated_total: 1_000_000,
+            ..Stats::default()
+        };
+        [0, 0, 1, 2, 5, 40].iter().for_each(|&hops| stats.hops.record(hops));
+        stats
+    }
+
+    #[test]
+    fn the_block_for_people_says_what_matters() {
+        let text = example().to_string();
+        for part in [
+            "smalloc heap [██████████████████████░░░░░░░░] 75.0 % of 1 MiB in use\n",
+            "used 768 KiB",
+            "in use 1,234, free 11",
+            "holes 10, bytes 132 KiB, largest 33 KiB, fragmentation 75.0 % (51.6 % with the wilderness)",
+            "lost 9.8 KiB (1.0 %)",
+            "mean 8.00, p50 1, p90 40, p99 40, max 40 (6 searches)",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        assert!(!text.contains("failed hops"));
+        assert!(text.lines().all(|line| line.len() <= 130), "{text}");
+    }
+
+    #[test]
+    fn a_heap_never_used_prints() {
+        let text = Stats::default().to_string();
+        assert!(
+            text.starts_with("smalloc heap [░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░] 0 % of 0 B in use"),
+            "{text}"
+        );
+    }
+
+    /// The names of the fields of `Stats`, from its `Debug`.
+    fn fields() -> Vec<String> {
+        let text = format!("{:#?}", Stats::default());
+        let lines = text.lines().filter(|line| line.starts_with("    ") && !line.starts_with("     "));
+        lines.filter_map(|line| Some(String::from(line.trim().split_once(':')?.0))).collect()
+    }
+
+    #[test]
+    fn every_field_is_in_the_table() {
+        assert!(fields().len() > 20);
+        for field in fields().iter().filter(|field| !field.ends_with("hops")) {
+            assert_eq!(metrics().filter(|metric| metric.name == field).count(), 1, "{field}");
+        }
+    }
+
+    #[test]
+    fn json_has_every_field_and_balances() {
+        let mut json = String::new();
+        example().write_json(&mut json).unwrap();
+        for field in fields() {
+            assert!(json.contains(&format!("\"{field}\":")), "{field} is not in {json}");
+        }
+        assert!(json.contains("\"used_bytes\":786432,"));
+        assert!(json.contains("\"buckets\":[[0,0,2],[1,1,1],[2,2,1],[5,5,1],[40,40,1]]"));
+        let count = |c| json.matches(c).count();
+        assert_eq!((count('{'), count('[')), (count('}'), count(']')));
+        assert!(!json.contains(",}") && !json.contains(",]") && !json.contains(",,"));
+    }
+
+    #[test]
+    fn prometheus_names_follow_the_conventions() {
+        let mut names = vec![];
+        for metric in metrics() {
+            let name = PrometheusName(metric).to_string();
+            assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
+            assert_eq!(name.contains("_bytes"), metric.unit == Unit::Bytes, "{name}");
+            assert!(!names.contains(&name), "{name} twice");
+            names.push(name);
+        }
+    }
+
+    #[test]
+    fn prometheus_histograms_are_cumulative_and_complete() {
+        let mut text = String::new();
+        example().write_prometheus(&mut text).unwrap();
+        let buckets: Vec<u64> = text
+            .lines()
+            .filter(|line| line.starts_with("smalloc_hops_bucket"))
+            .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
+            .collect();
+        assert_eq!(buckets[..7], [2, 3, 4, 5, 5, 5, 6]);
+        assert_eq!(buckets.len(), 22);
+        assert!(buckets.is_sorted() && buckets.last() == Some(&6));
+        assert!(text.contains("smalloc_hops_sum 48\nsmalloc_hops_count 6\n"));
+    }
+
+    #[test]
+    fn a_difference_has_signs() {
+        let (earlier, mut later) = (example(), example());
+        later.used_bytes -= 1 << 10;
+        later.live_segments += 7;
+        later.allocs += 9;
+        later.hops.record(3);
+        let text = later.since(&earlier).to_string();
+        for part in ["used -1 KiB", "top 0 B", "in use +7", "allocs 9, frees 0", "max 3 (1 searches)"] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+}
