@@ -2,38 +2,34 @@
 
 use core::ffi::c_int;
 
+#[cfg(any(target_os = "solaris", target_os = "illumos"))]
+use libc::___errno as location;
 #[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
 use libc::__errno as location;
 #[cfg(any(target_os = "linux", target_os = "dragonfly"))]
 use libc::__errno_location as location;
 #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
 use libc::__error as location;
-#[cfg(any(target_os = "solaris", target_os = "illumos"))]
-use libc::___errno as location;
 
-/// The number of the last system call that failed on this thread.
+/// The number of the last call of the system that failed on this thread.
 pub(crate) fn get() -> c_int {
-    // SAFETY: the location is the thread's own and lives as long as the thread.
-    unsafe { *location() }
+    // SAFETY: the call has no conditions.
+    let place = unsafe { location() };
+    // SAFETY: the place is the thread's own and lives as long as the thread.
+    unsafe { *place }
 }
 
 fn set(number: c_int) {
-    // SAFETY: as in `get`; nothing else refers to it during the store.
-    unsafe { *location() = number }
+    // SAFETY: the call has no conditions.
+    let place = unsafe { location() };
+    // SAFETY: the place is the thread's own, and nothing refers to it during the store.
+    unsafe { *place = number }
 }
 
-/// Gives `errno` the value back that it had when this was made.
-#[must_use = "errno is restored when this is dropped"]
-pub(crate) struct Preserved(c_int);
-
-impl Preserved {
-    pub(crate) fn new() -> Self {
-        Preserved(get())
-    }
-}
-
-impl Drop for Preserved {
-    fn drop(&mut self) {
-        set(self.0);
-    }
+/// Runs `calls` and gives `errno` back the value that it had before.
+pub(crate) fn unchanged<R>(calls: impl FnOnce() -> R) -> R {
+    let before = get();
+    let result = calls();
+    set(before);
+    result
 }

@@ -20,6 +20,7 @@
 //! that does not run, and only yielding and sleeping let it.
 
 use core::cell::UnsafeCell;
+use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -63,7 +64,7 @@ unsafe impl<T: Send> Sync for Lock<T> {}
 pub(crate) struct Guard<'a, T> {
     lock: &'a Lock<T>,
     /// Keeps the guard on its thread, whose token the word holds.
-    _not_send: core::marker::PhantomData<*const ()>,
+    _not_send: PhantomData<*const ()>,
 }
 
 impl<T> Lock<T> {
@@ -134,7 +135,7 @@ impl<T> Lock<T> {
     /// The guard of a thread that has just taken the lock.
     #[inline(always)]
     fn guard(&self) -> Guard<'_, T> {
-        Guard { lock: self, _not_send: core::marker::PhantomData }
+        Guard { lock: self, _not_send: PhantomData }
     }
 
     #[cold]
@@ -191,12 +192,11 @@ struct Wait {
     looks: u32,
     pauses: u32,
     sleep_ns: u32,
-    _errno: errno::Preserved,
 }
 
 impl Wait {
     fn new() -> Self {
-        Wait { looks: 0, pauses: FIRST_PAUSES, sleep_ns: FIRST_SLEEP_NS, _errno: errno::Preserved::new() }
+        Wait { looks: 0, pauses: FIRST_PAUSES, sleep_ns: FIRST_SLEEP_NS }
     }
 
     /// Waits a little longer than the last time.
@@ -209,7 +209,7 @@ impl Wait {
             self.pauses = (self.pauses * 2).min(MOST_PAUSES);
         } else if self.looks <= SPIN_LOOKS + YIELD_LOOKS {
             // SAFETY: the call takes no arguments and touches no memory of ours.
-            unsafe { libc::sched_yield() };
+            errno::unchanged(|| unsafe { libc::sched_yield() });
         } else {
             sleep(self.sleep_ns);
             self.sleep_ns = (self.sleep_ns * 2).min(LONGEST_SLEEP_NS);
@@ -221,7 +221,7 @@ impl Wait {
 fn sleep(nanoseconds: u32) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds.into() };
     // SAFETY: the time is valid and is only read; the null pointer says that the rest of the time is not wanted.
-    unsafe { libc::nanosleep(&time, ptr::null_mut()) };
+    errno::unchanged(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
 }
 
 /// A number of the calling thread that no other living thread has: not 0, even, and the same after a `fork`.
