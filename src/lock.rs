@@ -3,13 +3,20 @@
 //! The lock is one word. It is 0 while the lock is free, and else the token of the thread that holds it:
 //!
 //! ```text
-//!   0 ------------ lock ------------> token            compare exchange
-//!   0 <----------- drop ------------- token            store of `rest`, which is 0
+//!          lock: compare exchange
+//!   0 ------------------------------> token
+//!     <------------------------------
+//!          drop: store of `rest`
 //!
-//!   0 -------- lock_for_fork -------> token | FORKING  `rest` becomes the same
-//!     token | FORKING ---- lock ----> token            by the forking thread only
-//!     token | FORKING <--- drop ----- token            store of `rest`
-//!   0 <------ unlock_after_fork ----- token | FORKING  `rest` becomes 0
+//!          lock_for_fork                       then
+//!   0 ------------------------------> token ---------> token | FORKING = `rest`
+//!     <------------------------------       <---------
+//!          unlock_after_fork
+//!
+//!          lock, by the forking thread
+//!   token | FORKING ----------------> token
+//!                   <----------------
+//!          drop: store of `rest`
 //! ```
 //!
 //! Taking the lock and naming its owner are one atomic step, and so are the reverse. Were they two, a signal handler that
@@ -23,7 +30,7 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use crate::errno;
 use crate::fatal::fatal;
@@ -110,10 +117,12 @@ impl<T> Lock<T> {
     /// The same thread calls `unlock_after_fork`, in the parent and in the child.
     pub(crate) unsafe fn lock_for_fork(&self) {
         let me = thread_token();
-        if !self.take(FREE, me | FORKING) {
-            self.wait_to_hold(me, me | FORKING);
+        if !self.take(FREE, me) {
+            self.wait_to_hold(me);
         }
+        // A signal handler in between finds the lock held by its thread, which is the truth.
         self.rest.store(me | FORKING, Ordering::Relaxed);
+        self.word.store(me | FORKING, Ordering::Release);
     }
 
     /// Releases the lock that `lock_for_fork` took. The child's only thread has the token of the thread that forked.
@@ -122,6 +131,9 @@ impl<T> Lock<T> {
     ///
     /// This thread called `lock_for_fork`, or is the one thread of the child of a thread that did, and holds no guard.
     pub(crate) unsafe fn unlock_after_fork(&self) {
+        // From here on a signal handler may no longer lock: it would unlock, and the word would be another thread's.
+        self.word.store(thread_token(), Ordering::Relaxed);
+        compiler_fence(Ordering::SeqCst);
         self.rest.store(FREE, Ordering::Relaxed);
         self.word.store(FREE, Ordering::Release);
     }
@@ -142,20 +154,21 @@ impl<T> Lock<T> {
     #[inline(never)]
     fn lock_slow(&self, me: usize) -> Guard<'_, T> {
         if !self.take(me | FORKING, me) {
-            self.wait_to_hold(me, me);
+            self.wait_to_hold(me);
         }
         self.guard()
     }
 
-    /// Waits until the word is free and turns it into `held`.
+    /// Waits until the word is free and turns it into `me`.
     #[cold]
-    fn wait_to_hold(&self, me: usize, held: usize) {
+    #[inline(never)]
+    fn wait_to_hold(&self, me: usize) {
         if self.word.load(Ordering::Relaxed) & !FORKING == me {
             fatal(format_args!("recursive call: the thread already holds the heap's lock"));
         }
         self.contended.fetch_add(1, Ordering::Relaxed);
         let mut wait = Wait::new();
-        while !(self.word.load(Ordering::Relaxed) == FREE && self.take(FREE, held)) {
+        while !(self.word.load(Ordering::Relaxed) == FREE && self.take(FREE, me)) {
             wait.a_while();
         }
     }
