@@ -279,7 +279,7 @@ impl fmt::Display for Stats {
     /// calls, and what their searches cost.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (used, size) = (wide(self.used_bytes), wide(self.region_size));
-        let full = if size == 0 { 0 } else { (used.saturating_mul(BAR) / size).min(BAR) };
+        let full = used.saturating_mul(BAR).checked_div(size).unwrap_or(0).min(BAR);
         let full = narrow(if used > 0 { full.max(1) } else { 0 });
         write!(f, "smalloc heap [{:█<full$}{:░<free$}] ", "", "", free = narrow(BAR) - full)?;
         writeln!(f, "{} of {} in use", Percent(share(used, size)), Bytes(size))?;

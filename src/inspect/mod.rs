@@ -5,6 +5,7 @@
 //! - `snapshot`: all segments at one instant
 //! - `diff`: what changed between two snapshots
 //! - `metrics`: the table of all numbers, and how it is written
+//! - `map`: where segments lie, as text and as a picture; `picture`: the elements of pictures
 //! - `human`, `number`: numbers for people, and conversions
 //!
 //! Nothing here allocates or panics, since a part of it runs under the heap's lock and all of it may be looking at the
@@ -13,13 +14,16 @@
 mod diff;
 mod histogram;
 mod human;
+mod map;
 mod metrics;
 mod number;
+mod picture;
 mod snapshot;
 mod stats;
 
 pub use diff::{Change, Diff, DiffSummary, Fate};
 pub use histogram::{HopBuckets, HopHistogram};
+pub use map::{Color, MapOptions};
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};
 pub use stats::{Stats, StatsDelta};

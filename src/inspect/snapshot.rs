@@ -214,9 +214,14 @@ impl Snapshot {
     /// A binary search: at most 21 steps among a million segments.
     #[must_use]
     pub fn segment_at(&self, offset: usize) -> Option<Segment> {
-        let segments = self.segments();
-        let index = segments.packed.partition_point(|&packed| end_of(packed) <= offset);
-        segments.get(index)
+        self.segments_from(offset).next()
+    }
+
+    /// The segments from the one that holds the byte at `offset`.
+    pub(super) fn segments_from(&self, offset: usize) -> Segments<'_> {
+        let packed = self.segments.packed.as_slice();
+        let index = packed.partition_point(|&packed| end_of(packed) <= offset);
+        Segments { packed, range: index..packed.len() }
     }
 
     /// Writes the numbers and all segments as one JSON object.
