@@ -6,11 +6,13 @@
 //! - `diff`: what changed between two snapshots
 //! - `metrics`: the table of all numbers, and how it is written
 //! - `map`: where segments lie, as text and as a picture; `picture`: the elements of pictures
+//! - `charts`: sizes of holes, and hops, as bars
 //! - `human`, `number`: numbers for people, and conversions
 //!
 //! Nothing here allocates or panics, since a part of it runs under the heap's lock and all of it may be looking at the
 //! heap that the program allocates from. Text goes out through [`core::fmt::Write`].
 
+mod charts;
 mod diff;
 mod histogram;
 mod human;
@@ -21,6 +23,7 @@ mod picture;
 mod snapshot;
 mod stats;
 
+pub use charts::write_hops_svg;
 pub use diff::{Change, Diff, DiffSummary, Fate};
 pub use histogram::{HopBuckets, HopHistogram};
 pub use map::{Color, MapOptions};

@@ -44,7 +44,7 @@ pub(super) fn write(
     for line in layout.lines(snapshot) {
         write!(out, "0x{:0digits$x}  ", line.offset)?;
         let shown = match line.folded {
-            Some(state) => write_fold(&line, state, layout, glyphs, out)?,
+            Some(state) => write_fold(&line, state, layout, (glyphs, options.color), out)?,
             None => {
                 let cells = layout.cells(snapshot, line.offset);
                 write_cells(cells.as_slice(), glyphs, options.color, out)?
@@ -118,24 +118,26 @@ fn write_fold(
     line: &Line,
     state: State,
     layout: &Layout,
-    glyphs: &Glyphs,
+    (glyphs, color): (&Glyphs, Color),
     out: &mut (impl Write + ?Sized),
 ) -> Result<usize, fmt::Error> {
     let rows = Count::of(line.size.div_ceil(layout.row()));
     let size = Bytes::of(line.size);
-    let text = match state {
-        State::Used => Text::<96>::new(format_args!("({rows} rows, {size}, all in use)")),
-        State::Hole => Text::new(format_args!("({rows} rows, {size}, all free)")),
-        State::Wilderness => Text::new(format_args!("({rows} rows, {size}, above top)")),
+    let [free, .., full] = glyphs.shares;
+    let [lightest, .., darkest] = BACKGROUNDS;
+    let (mark, background, what) = match state {
+        State::Used => (full, Some(darkest), "all in use"),
+        State::Hole if layout.begins_in_largest(line) => (glyphs.hole, Some(ACCENT), "all free"),
+        State::Hole => (free, Some(lightest), "all free"),
+        State::Wilderness => (" ", None, "above top"),
     };
-    let mark = match state {
-        State::Used => glyph(glyphs, 4),
-        State::Hole if layout.begins_in_largest(line) => glyphs.hole,
-        State::Hole => glyph(glyphs, 0),
-        State::Wilderness => " ",
-    };
-    write!(out, "{mark} {}", text.as_str())?;
-    Ok(text.as_str().len() + 2)
+    match (color, background) {
+        (Color::Ansi, Some(background)) => write!(out, "\x1b[48;5;{background}m {RESET}")?,
+        _ => out.write_str(mark)?,
+    }
+    let text = Text::<96>::new(format_args!(" ({rows} rows, {size}, {what})"));
+    out.write_str(text.as_str())?;
+    Ok(text.as_str().len() + 1)
 }
 
 /// Writes what the characters or colours mean, and the bytes per cell.

@@ -1,0 +1,109 @@
+//! Which free segment a request gets: the free list, in two forms that give the same answer.
+//!
+//! Both hold every free segment below top in ascending address order; the wilderness follows as the last one and is
+//! the last resort. [`Linked`] is the textbook list, with its links in the free segments. [`Indexed`] keeps no links:
+//! the list is the order of the map's bits, and on top lies an index that finds the lowest fitting segment in a few
+//! probes.
+//!
+//! - **L1** the list holds every free segment below top once; **L2** addresses ascend; **L3** `next(prev(s)) == s`;
+//! - **I1** no bound is too low; **I2** a parent is no lower than any of its children; **I3** no free segment of hint
+//!   class `k` or above starts below hint `k`.
+
+mod group;
+mod indexed;
+mod linked;
+
+pub use indexed::Indexed;
+pub use linked::Linked;
+
+use crate::region::{Granule, Region, Reservation};
+use crate::segment_map::SegmentMap;
+
+/// A free list: [`Linked`] or [`Indexed`]. Sealed; the two types are all there are.
+pub trait FreeList: Search {}
+
+/// What a first, short look at the list says.
+pub enum Look {
+    /// The lowest fitting free segment begins there, and no hop was needed.
+    Fits(Granule),
+    /// No free segment below top fits, and no hop was needed to know.
+    Wilderness,
+    /// It takes a search.
+    Search,
+}
+
+/// The result of a search.
+pub struct Fit {
+    /// Where the lowest segment begins that fits; none where only the wilderness is left.
+    pub(crate) start: Option<Granule>,
+    /// Free segments that were stepped over.
+    pub(crate) stepped: usize,
+    /// Index nodes that were looked at.
+    pub(crate) probes: usize,
+}
+
+/// Where to look, shared by all calls of a list: the map, the region, and where segments end.
+#[derive(Clone, Copy)]
+pub struct View<'a> {
+    pub(crate) map: &'a SegmentMap,
+    pub(crate) region: &'a Region,
+    pub(crate) top: Granule,
+}
+
+/// What the heap asks of a list. The heap changes the segment map; the list is told, before or after, as each says.
+pub trait Search: Send + Sized + 'static {
+    /// The list's name, for people.
+    const NAME: &'static str;
+    /// The list of a heap that is not mapped yet.
+    const EMPTY: Self;
+
+    /// Bytes of the reservation that the list takes for so many chunks.
+    fn bytes(chunks: usize) -> usize;
+
+    /// Takes its part of the reservation, for so many chunks.
+    fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize);
+
+    /// Opens its part for so many chunks (R2). False when the system refuses.
+    fn commit(&mut self, chunks: usize) -> bool;
+
+    /// Bytes of its part that are open.
+    fn committed(&self) -> usize;
+
+    /// The first look for `n` granules.
+    fn look(&self, view: View<'_>, n: usize) -> Look;
+
+    /// The lowest free segment below top that has `n` granules and starts at or above `from`. Called with `from` 0
+    /// for every request that the first look did not settle, and again with higher ones for aligned requests.
+    fn search(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit;
+
+    /// After a request took `from..to` of the free segment `start..end`: what is left in front and behind are free
+    /// segments of their own. `end` may be too low where `to` and it lie in the same chunk, but not equal to `to` then.
+    fn took(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule);
+
+    /// After `from..to` became free: with what was free around it, it is the free segment `hole.0..hole.1`.
+    fn gave(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule);
+
+    /// After the free segment `start..` joined the wilderness, and top came down to its start.
+    fn left(&mut self, view: View<'_>, start: Granule);
+
+    /// After a huge segment `from..to` came into use.
+    fn covered(&mut self, from: Granule, to: Granule);
+
+    /// Granules of the largest free segment below top; 0 when there is none.
+    fn largest(&self, view: View<'_>) -> usize;
+
+    /// Checks the list's invariants; `holes` are all free segments below top, in ascending order.
+    fn check(
+        &self,
+        view: View<'_>,
+        holes: &mut dyn Iterator<Item = (Granule, Granule)>,
+    ) -> Result<(), Broken>;
+}
+
+/// A broken invariant: its name, where, and what.
+#[derive(Debug)]
+pub struct Broken {
+    pub(crate) invariant: &'static str,
+    pub(crate) at: Granule,
+    pub(crate) what: &'static str,
+}

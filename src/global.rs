@@ -1,0 +1,238 @@
+//! The door: a layout comes in, a pointer or null goes out.
+//!
+//! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
+//! caller alone.
+
+use crate::fork::{self, Gate};
+use crate::free_list::{FreeList, Indexed};
+use crate::heap::{Corruption, Heap, MallocStatus, dirty_bytes};
+use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::lock::{Guard, Lock};
+use crate::region::{InitError, now_ns};
+use core::alloc::{GlobalAlloc, Layout};
+use core::ptr::{self, NonNull};
+
+/// A first-fit heap that any thread may use: the global allocator.
+///
+/// The region is mapped at first use, or by [`init`](Self::init).
+///
+/// ```
+/// use smalloc::SmallocGlobal;
+///
+/// #[global_allocator]
+/// static HEAP: SmallocGlobal = SmallocGlobal::new();
+///
+/// let words: Vec<String> = "every box and string lives here now".split(' ').map(str::to_owned).collect();
+/// let stats = HEAP.stats();
+/// assert!(stats.live_segments > words.len());
+/// println!("{stats}");
+/// ```
+///
+/// A `SmallocGlobal` that is a `static` also survives `fork` in a program with threads: the lock is taken before and
+/// released after, in both processes.
+pub struct SmallocGlobal<L: FreeList = Indexed> {
+    heap: Lock<Heap<L>>,
+    gate: Gate,
+}
+
+/// Attempts at a snapshot while other threads keep adding segments.
+const SNAPSHOT_ATTEMPTS: usize = 8;
+
+impl<L: FreeList> SmallocGlobal<L> {
+    /// A heap that reserves generously: 32 GiB of address space, or what the environment variable `SMALLOC_REGION`
+    /// says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self { heap: Lock::new(Heap::unmapped(0)), gate: Gate::new(Self::before_fork, Self::after_fork) }
+    }
+
+    /// A heap whose region has `bytes` bytes, rounded up to whole pages: a hard bound. At least 64 KiB, at most 64 GiB
+    /// less 2 MiB.
+    #[must_use]
+    pub const fn with_region_size(bytes: usize) -> Self {
+        let bytes = if bytes == 0 { 1 } else { bytes };
+        Self { heap: Lock::new(Heap::unmapped(bytes)), gate: Gate::new(Self::before_fork, Self::after_fork) }
+    }
+
+    /// Maps the region now, if it is not mapped.
+    ///
+    /// If the address space for it is refused, half of it is tried, and so on.
+    ///
+    /// # Errors
+    /// The system refused even the smallest region. A later call may succeed.
+    pub fn init(&self) -> Result<(), InitError> {
+        fork::cover(&self.gate);
+        self.heap.lock().init()
+    }
+
+    /// Allocates first fit, and says where and at what cost. None, and a status that says so, when nothing fits.
+    ///
+    /// ```
+    /// use core::alloc::Layout;
+    /// use smalloc::{Linked, SmallocGlobal};
+    ///
+    /// static HEAP: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 16);
+    /// HEAP.init()?;
+    /// let (block, status) = HEAP.smalloc(Layout::new::<[u8; 128]>());
+    /// assert_eq!((status.payload_offset, status.hops), (Some(0), 0));
+    /// unsafe { HEAP.sfree(block.unwrap()) };
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
+        let (payload, status) = self.heap.lock().smalloc(layout);
+        if payload.is_none() && self.map_late() {
+            return self.heap.lock().smalloc(layout);
+        }
+        (payload, status)
+    }
+
+    /// Frees a payload, whose size need not be told, and joins it with its free neighbours.
+    ///
+    /// Anything but a payload in use writes one line to standard error and aborts.
+    ///
+    /// # Safety
+    /// Nothing uses the payload any more.
+    pub unsafe fn sfree(&self, payload: NonNull<u8>) {
+        // SAFETY: the caller's promise.
+        unsafe { self.heap.lock().sfree(payload) };
+    }
+
+    /// All numbers of this instant. Allocates nothing.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        self.stats_of(&self.heap.lock())
+    }
+
+    /// The numbers of this instant, or none if another thread holds the lock. Never waits.
+    #[must_use]
+    pub fn try_stats(&self) -> Option<Stats> {
+        self.heap.try_lock().map(|heap| self.stats_of(&heap))
+    }
+
+    fn stats_of(&self, heap: &Guard<'_, Heap<L>>) -> Stats {
+        Stats { contended: self.heap.contended(), ..heap.stats() }
+    }
+
+    /// All segments of this instant, in memory that is not the heap's.
+    ///
+    /// The lock is held for as long as it takes to copy them, some nanoseconds each.
+    ///
+    /// # Errors
+    /// The system gave no memory to copy them to, or other threads added segments faster than memory was added.
+    pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
+        let mut capacity = 0;
+        for _ in 0..SNAPSHOT_ATTEMPTS {
+            let segments = self.heap.lock().segment_count();
+            let room = segments.saturating_add(segments / 4).saturating_add(64);
+            let mut buffer = SegmentBuffer::populated(room)
+                .map_err(|errno| SnapshotError::NoMemory { segments, errno })?;
+            capacity = buffer.capacity();
+            let heap = self.heap.lock();
+            let start = now_ns();
+            if heap.copy_segments(&mut buffer) {
+                let stats = self.stats_of(&heap);
+                let held = now_ns().saturating_sub(start);
+                drop(heap);
+                return Ok(Snapshot::new(buffer, stats, held));
+            }
+        }
+        Err(SnapshotError::GrewTooFast { capacity })
+    }
+
+    /// Walks all segments, the free list and its index, and compares the counters, with the lock held.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold, by name, and where.
+    pub fn check(&self) -> Result<(), Corruption> {
+        self.heap.lock().check()
+    }
+
+    /// Maps the region after a request found none. False when it was mapped already, or cannot be.
+    #[cold]
+    fn map_late(&self) -> bool {
+        let unmapped = self.heap.lock().base().is_null();
+        unmapped && self.init().is_ok()
+    }
+
+    /// A request that found no place: maps the region and tries again, if that is why.
+    #[cold]
+    fn alloc_late(&self, layout: Layout) -> *mut u8 {
+        if self.map_late() { self.heap.lock().alloc(layout) } else { ptr::null_mut() }
+    }
+
+    /// # Safety
+    /// `gate` is that of a `SmallocGlobal<L>` that is a static, and this thread is about to fork.
+    unsafe fn before_fork(gate: &Gate) {
+        // SAFETY: the caller's promise: the gate is a field of a Self.
+        let heap = unsafe { &gate.owner::<Self>(core::mem::offset_of!(Self, gate)).heap };
+        // SAFETY: after_fork is called by the same thread in both processes.
+        unsafe { heap.lock_for_fork() };
+    }
+
+    /// # Safety
+    /// As for `before_fork`, which this thread has called.
+    unsafe fn after_fork(gate: &Gate) {
+        // SAFETY: as in before_fork.
+        let heap = unsafe { &gate.owner::<Self>(core::mem::offset_of!(Self, gate)).heap };
+        // SAFETY: this thread took the lock in before_fork.
+        unsafe { heap.unlock_after_fork() };
+    }
+}
+
+impl<L: FreeList> core::fmt::Debug for SmallocGlobal<L> {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("SmallocGlobal").field("list", &L::NAME).finish_non_exhaustive()
+    }
+}
+
+impl<L: FreeList> Default for SmallocGlobal<L> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// SAFETY: a placed segment is of the size and alignment asked for, lies in memory that is mapped until the heap is
+// dropped (R1), and overlaps no other segment in use (M1). No method unwinds: nothing here panics.
+unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
+    #[inline]
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let payload = self.heap.lock().alloc(layout);
+        if payload.is_null() { self.alloc_late(layout) } else { payload }
+    }
+
+    #[inline]
+    unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.heap.lock().dealloc(payload, layout) };
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        let mut heap = self.heap.lock();
+        let dirty_end = heap.dirty_end();
+        let Some(at) = heap.place(layout.size(), layout.align()).start else {
+            drop(heap);
+            // A region that is mapped only now is all zeros.
+            return self.alloc_late(layout);
+        };
+        let payload = heap.region().pointer(at);
+        drop(heap);
+        // SAFETY: the payload was just allocated, with layout.size() bytes.
+        unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
+        payload.as_ptr()
+    }
+
+    unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let mut heap = self.heap.lock();
+        let (at, n) = heap.segment_of(payload, layout);
+        if heap.resize(at, n, layout.size(), new_size) {
+            return payload;
+        }
+        let Some(to) = heap.place_for_move(new_size, layout.align()) else { return ptr::null_mut() };
+        let moved = heap.region().pointer(to).as_ptr();
+        drop(heap);
+        // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
+        unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
+        self.heap.lock().give_back(at, n);
+        moved
+    }
+}

@@ -1,0 +1,96 @@
+//! Walks everything and names the first invariant that does not hold.
+
+use super::Heap;
+use crate::free_list::{Broken, FreeList};
+use crate::region::{GRANULE, Granule};
+use core::fmt;
+
+/// A broken invariant of the heap: its bookkeeping contradicts itself.
+///
+/// A program that writes past its blocks cannot cause this with [`Indexed`](crate::Indexed), whose bookkeeping lies
+/// beside the heap; with [`Linked`](crate::Linked), whose links lie in the free segments, it can.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct Corruption {
+    /// The invariant's name: M1 to M3 of the segment map, L1 to L3 of the free list, I1 to I3 of the index, H1.
+    pub invariant: &'static str,
+    /// Where it is broken, in bytes from the region's base.
+    pub offset: usize,
+    /// What is wrong there.
+    pub what: &'static str,
+}
+
+impl fmt::Display for Corruption {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {} at offset {:#x}", self.invariant, self.what, self.offset)
+    }
+}
+
+impl core::error::Error for Corruption {}
+
+impl From<Broken> for Corruption {
+    fn from(broken: Broken) -> Self {
+        Self { invariant: broken.invariant, offset: broken.at.bytes(), what: broken.what }
+    }
+}
+
+impl<L: FreeList> Heap<L> {
+    /// Walks all segments, the free list and its index, and compares the counters.
+    ///
+    /// # Errors
+    /// The first invariant that does not hold, by name, and where.
+    ///
+    /// ```
+    /// let heap = smalloc::Heap::<smalloc::Linked>::with_region_size(1 << 16)?;
+    /// assert_eq!(heap.check(), Ok(()));
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn check(&self) -> Result<(), Corruption> {
+        if self.region.base().is_null() {
+            return Ok(());
+        }
+        let (mut used, mut live, mut holes, mut after_hole) = (0_u64, 0_u64, 0_usize, false);
+        for run in self.runs() {
+            let run = run?;
+            let broken = |invariant, what| Err(Corruption::from(Broken { invariant, at: run.start, what }));
+            if run.in_use {
+                used = used.wrapping_add(run.end.above(run.start) as u64);
+                live = live.wrapping_add(1);
+            } else {
+                holes = holes.wrapping_add(1);
+                if after_hole {
+                    return broken("M2", "two neighbours are both free");
+                }
+                if self.map.hole_start(run.end) != run.start {
+                    return broken("M1", "a free segment looks shorter or longer from its end");
+                }
+            }
+            after_hole = !run.in_use;
+        }
+        self.check_counters(used, live, holes)?;
+        let mut runs =
+            self.runs().filter_map(Result::ok).filter(|run| !run.in_use).map(|run| (run.start, run.end));
+        Ok(self.list.check(self.view(), &mut runs)?)
+    }
+
+    fn check_counters(&self, used: u64, live: u64, holes: usize) -> Result<(), Corruption> {
+        let broken = |what| Err(Corruption::from(Broken { invariant: "H1", at: self.top, what }));
+        let counters = &self.counters;
+        if used != counters.allocated.wrapping_sub(counters.returned) {
+            return broken("the bytes in use are not what was counted");
+        }
+        if live != counters.hops.count().wrapping_sub(counters.freed) {
+            return broken("the segments in use are not as many as were counted");
+        }
+        if holes != counters.holes {
+            return broken("the free segments are not as many as were counted");
+        }
+        if self.top > self.ready || self.ready > Granule(self.region.size() / GRANULE) {
+            return broken("top lies above what is open, or that above the region");
+        }
+        if !self.map.is_clear_from(self.top) {
+            return broken("a granule of the wilderness is in use");
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,86 @@
+//! What a program did wrong, found out once it is certain that it did: writes one line and aborts.
+
+use super::{Heap, broken, granules};
+use crate::fatal::fatal;
+use crate::free_list::FreeList;
+use crate::region::{GRANULE, Granule};
+use crate::segment_map::SHORT;
+use core::alloc::Layout;
+
+impl<L: FreeList> Heap<L> {
+    /// The segment that a pointer and its layout name: its start, and its granules. Ends the process if they name none.
+    #[inline]
+    pub(crate) fn segment_of(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
+        let at = self.region.granule(payload);
+        let n = granules(layout.size());
+        let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
+        if n <= SHORT && at < self.top && aligned && self.map.holds_short(at, n) {
+            return (at, n);
+        }
+        self.segment_of_long(payload, layout)
+    }
+
+    #[inline(never)]
+    fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
+        let (at, n) = self.segment_at(payload, Some(layout));
+        if n != granules(layout.size()) {
+            fatal(format_args!(
+                "wrong layout: {payload:p} has a segment of {} bytes, the layout of {} bytes (align {}) takes {}",
+                n.wrapping_mul(GRANULE),
+                layout.size(),
+                layout.align(),
+                granules(layout.size()).wrapping_mul(GRANULE)
+            ));
+        }
+        if payload.addr() & layout.align().wrapping_sub(1) != 0 {
+            fatal(format_args!("wrong layout: {payload:p} is not aligned to {}", layout.align()));
+        }
+        (at, n)
+    }
+
+    /// The segment in use that begins at a pointer: its start, and its granules. Ends the process if none does.
+    pub(crate) fn segment_at(&self, payload: *const u8, layout: Option<Layout>) -> (Granule, usize) {
+        let at = self.region.granule(payload);
+        if at < self.top && self.map.is_head(at) {
+            return (at, self.map.used_end(at).above(at));
+        }
+        self.no_segment(payload, layout)
+    }
+
+    /// No segment in use begins at the pointer: says why.
+    #[cold]
+    fn no_segment(&self, payload: *const u8, layout: Option<Layout>) -> ! {
+        let base = self.region.base();
+        let offset = payload.addr().wrapping_sub(base.addr());
+        let known = self.touched.max(self.top).bytes();
+        let size = layout.map_or(0, |layout| layout.size());
+        let of = |f: &mut core::fmt::Formatter<'_>| match layout {
+            Some(_) => write!(f, " (layout of {size} bytes)"),
+            None => Ok(()),
+        };
+        let of = core::fmt::from_fn(of);
+        if base.is_null() || offset >= known {
+            fatal(format_args!(
+                "foreign pointer: {payload:p} is not in the region {base:p} to {:#x}{of}",
+                base.addr().wrapping_add(known)
+            ));
+        }
+        if !offset.is_multiple_of(GRANULE) {
+            fatal(format_args!("unaligned pointer: {payload:p} is not a multiple of {GRANULE}{of}"));
+        }
+        let at = Granule(offset / GRANULE);
+        for run in self.runs() {
+            match run {
+                Ok(run) if run.end <= at => {}
+                Ok(run) if run.in_use => fatal(format_args!(
+                    "interior pointer: {payload:p} is inside a segment of {} bytes, {} bytes from its start{of}",
+                    run.end.above(run.start).wrapping_mul(GRANULE),
+                    at.above(run.start).wrapping_mul(GRANULE)
+                )),
+                Ok(_) => break,
+                Err(bad) => broken(bad.invariant, bad.what, bad.at),
+            }
+        }
+        fatal(format_args!("double free: {payload:p} is in a free segment{of}"))
+    }
+}

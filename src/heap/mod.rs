@@ -1,0 +1,280 @@
+//! The heap's policy: search, split, coalesce, grow. Single-threaded; `SmallocGlobal` puts it behind a lock.
+//!
+//! ```text
+//!  0                                                    top          ready            end
+//!  | A | B |  hole  | C |hole| D |        hole       | E |  wilderness |   PROT_NONE  |
+//! ```
+//!
+//! A request takes the lowest free segment that can hold it ([`Heap::place`]), what is left of that segment stays
+//! free, and freeing joins both neighbours at once ([`Heap::give_back`]). The wilderness above `top` is the last free
+//! segment; a free segment that touches it becomes part of it by lowering `top`.
+//!
+//! What happens most happens in a few instructions, inline: requests of up to 56 granules whose free segment, and
+//! whose neighbours when they are freed, are seen whole in one 64-bit window of the map. The `*_long` functions do the
+//! same for any size. They are one algorithm, and the tests hold them against the same oracle.
+
+mod aligned;
+mod check;
+mod counters;
+mod grow;
+mod misuse;
+mod public;
+mod resize;
+mod walk;
+
+pub use check::Corruption;
+pub use public::MallocStatus;
+pub(crate) use public::dirty_bytes;
+
+use crate::fatal::fatal;
+use crate::free_list::{FreeList, Indexed, Look, View};
+use crate::region::{GRANULE, Granule, Region, Reservation, WINDOW, WINDOW_BELOW};
+use crate::segment_map::{HUGE, SHORT, SegmentMap};
+use counters::Counters;
+
+/// A first-fit heap of its own: one region, one thread at a time.
+///
+/// It is what [`SmallocGlobal`](crate::SmallocGlobal) guards with a lock, for tests, replays, and programs that want an
+/// arena. The region is reserved when the heap is made and unmapped when it is dropped.
+///
+/// ```
+/// use core::alloc::Layout;
+/// use smalloc::{Heap, Indexed};
+///
+/// let mut heap = Heap::<Indexed>::with_region_size(1 << 20)?;
+/// let layout = Layout::from_size_align(100, 8).unwrap();
+/// let (block, status) = heap.smalloc(layout);
+/// assert_eq!(status.payload_offset, Some(0));
+/// unsafe { heap.sfree(block.unwrap()) };
+/// assert_eq!(heap.stats().free_segments, 1);
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+#[derive(Debug)]
+pub struct Heap<L: FreeList = Indexed> {
+    map: SegmentMap,
+    list: L,
+    /// Where segments end and the wilderness begins.
+    top: Granule,
+    /// Region and tables are open for segments up to here.
+    ready: Granule,
+    counters: Counters,
+    region: Region,
+    /// The highest that top has been before it last came down: above it and above top, memory is as the system gave it.
+    touched: Granule,
+    reservation: Reservation,
+    /// The size in bytes that was asked for; what is mapped may be smaller. 0 asks for as much as is sensible.
+    wanted: usize,
+}
+
+/// Where a request was placed, and what the search for it cost.
+#[derive(Clone, Copy)]
+pub(crate) struct Placement {
+    /// None when nothing fits.
+    pub(crate) start: Option<Granule>,
+    pub(crate) stepped: usize,
+    pub(crate) probes: usize,
+}
+
+impl Placement {
+    #[inline]
+    fn at_once(start: Option<Granule>) -> Self {
+        Self { start, stepped: 0, probes: 0 }
+    }
+
+    #[inline]
+    pub(crate) fn hops(self) -> usize {
+        self.stepped.wrapping_add(self.probes)
+    }
+}
+
+/// Granules that a request of `size` bytes takes: at least one.
+#[inline]
+pub(crate) const fn granules(size: usize) -> usize {
+    // A Layout's size is at most isize::MAX, so the sum does not wrap.
+    let n = size.wrapping_add(GRANULE - 1) / GRANULE;
+    if n == 0 { 1 } else { n }
+}
+
+impl<L: FreeList> Heap<L> {
+    /// A heap that maps its region of `wanted` bytes at first use.
+    pub(crate) const fn unmapped(wanted: usize) -> Self {
+        Self {
+            map: SegmentMap::NONE,
+            list: L::EMPTY,
+            top: Granule(0),
+            ready: Granule(0),
+            counters: Counters::ZERO,
+            region: Region::NONE,
+            touched: Granule(0),
+            reservation: Reservation::NONE,
+            wanted,
+        }
+    }
+
+    #[inline]
+    fn view(&self) -> View<'_> {
+        View { map: &self.map, region: &self.region, top: self.top }
+    }
+
+    #[inline]
+    pub(crate) fn region(&self) -> &Region {
+        &self.region
+    }
+
+    // ---- allocation ------------------------------------------------------------------------------------------
+
+    /// Places a request: the lowest free segment that can hold it, else the wilderness, else nothing.
+    #[inline]
+    pub(crate) fn place(&mut self, size: usize, align: usize) -> Placement {
+        if align > GRANULE {
+            return self.place_aligned(size, align);
+        }
+        let n = granules(size);
+        match self.list.look(self.view(), n) {
+            Look::Fits(start) => {
+                self.counters.placed(size, n, 0);
+                self.take(start, n);
+                Placement::at_once(Some(start))
+            }
+            Look::Wilderness => {
+                let start = self.extend(n);
+                match start {
+                    Some(_) => self.counters.placed(size, n, 0),
+                    None => self.counters.failed(size, 0),
+                }
+                Placement::at_once(start)
+            }
+            Look::Search => self.search_for_fit(size, n),
+        }
+    }
+
+    /// The search behind the first look.
+    #[inline(never)]
+    fn search_for_fit(&mut self, size: usize, n: usize) -> Placement {
+        let view = View { map: &self.map, region: &self.region, top: self.top };
+        let fit = self.list.search(view, Granule(0), n);
+        let start = match fit.start {
+            Some(start) => {
+                self.take(start, n);
+                Some(start)
+            }
+            None => self.extend(n),
+        };
+        let placement = Placement { start, stepped: fit.stepped, probes: fit.probes };
+        match start {
+            Some(_) => self.counters.placed(size, n, placement.hops()),
+            None => self.counters.failed(size, placement.hops()),
+        }
+        placement
+    }
+
+    /// Takes the first `n` granules of the free segment at `start`, which has that many; the rest stays free.
+    #[inline]
+    fn take(&mut self, start: Granule, n: usize) {
+        let free = self.map.free_from(start);
+        if free >= WINDOW {
+            return self.take_long(start, start, start.up(n));
+        }
+        self.map.take_short(start, n);
+        self.counters.took(free != n);
+        let view = View { map: &self.map, region: &self.region, top: self.top };
+        self.list.took(view, (start, start.up(free)), start, start.up(n));
+    }
+
+    /// Takes `from..to` of the free segment at `start`; what is left in front and behind stays free.
+    fn take_long(&mut self, start: Granule, from: Granule, to: Granule) {
+        let hole = (start, self.map.hole_end(start, self.top));
+        self.map.take(hole, from, to);
+        self.counters.took(to < hole.1);
+        if from > start {
+            self.counters.hole_appeared();
+        }
+        let view = View { map: &self.map, region: &self.region, top: self.top };
+        self.list.took(view, hole, from, to);
+        self.cover(from, to);
+    }
+
+    /// Takes `n` granules of the wilderness, none if it has not that many or the system has no memory for them.
+    #[inline]
+    fn extend(&mut self, n: usize) -> Option<Granule> {
+        let from = self.top;
+        if n > self.ready.above(from) && !self.make_ready(from, n) {
+            return None;
+        }
+        let to = from.up(n);
+        if n <= SHORT {
+            self.map.take_short(from, n);
+        } else {
+            self.map.take_wilderness(from, to);
+            self.cover(from, to);
+        }
+        self.top = to;
+        Some(from)
+    }
+
+    /// Tells the list of a segment that is so large that the map does not keep the words inside it.
+    fn cover(&mut self, from: Granule, to: Granule) {
+        if to.above(from) >= HUGE {
+            self.list.covered(from, to);
+        }
+    }
+
+    // ---- freeing ---------------------------------------------------------------------------------------------
+
+    /// Frees the segment `at..at + n` and joins it with its free neighbours.
+    #[inline]
+    pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
+        self.counters.freed(n);
+        let to = at.up(n);
+        let below = self.map.free_below(at);
+        let behind = self.map.free_from(to);
+        // A run of zeros that reaches the window's end may be longer, or the wilderness.
+        if n > SHORT || below >= WINDOW_BELOW || behind >= WINDOW {
+            return self.give_back_long(at, to);
+        }
+        self.map.give_short(at, n);
+        self.counters.gave(below != 0, behind != 0);
+        let view = View { map: &self.map, region: &self.region, top: self.top };
+        self.list.gave(view, (at.down(below), to.up(behind)), at, to);
+    }
+
+    #[inline(never)]
+    fn give_back_long(&mut self, at: Granule, to: Granule) {
+        let start = self.map.hole_start(at);
+        if to == self.top {
+            self.map.give_to_wilderness(start, at, to);
+            self.lower_top(at, start);
+            return;
+        }
+        let end = self.map.hole_end(to, self.top);
+        self.map.give((start, end), at, to);
+        self.counters.gave(start < at, to < end);
+        let view = View { map: &self.map, region: &self.region, top: self.top };
+        self.list.gave(view, (start, end), at, to);
+    }
+
+    /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.
+    fn lower_top(&mut self, at: Granule, start: Granule) {
+        self.counters.top_fell(self.top);
+        self.touched = self.touched.max(self.top);
+        if start < at {
+            self.counters.hole_joined_wilderness();
+            let view = View { map: &self.map, region: &self.region, top: self.top };
+            self.list.left(view, start);
+        }
+        self.top = start;
+    }
+}
+
+impl<L: FreeList> Drop for Heap<L> {
+    fn drop(&mut self) {
+        // SAFETY: the heap is the only one that refers to its reservation, and it is going.
+        unsafe { self.reservation.release() };
+    }
+}
+
+/// Ends the process: the bookkeeping contradicts itself.
+#[cold]
+fn broken(invariant: &str, what: &str, at: Granule) -> ! {
+    fatal(format_args!("heap broken: {invariant}: {what} at offset {:#x}", at.bytes()))
+}

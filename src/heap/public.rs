@@ -1,0 +1,246 @@
+//! What a program calls on a [`Heap`] of its own.
+
+use super::{Heap, Placement};
+use crate::free_list::FreeList;
+use crate::inspect::{Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::region::{GRANULE, Granule, InitError};
+use core::alloc::Layout;
+use core::ptr::{self, NonNull};
+
+/// What came of a request, and what it cost.
+///
+/// ```
+/// use core::alloc::Layout;
+/// let mut heap = smalloc::Heap::<smalloc::Linked>::with_region_size(1 << 16)?;
+/// let (_, status) = heap.smalloc(Layout::new::<u64>());
+/// assert!(status.success);
+/// assert_eq!((status.payload_offset, status.hops), (Some(0), 0));
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct MallocStatus {
+    /// Whether there was a place.
+    pub success: bool,
+    /// Where the payload begins, in bytes from the region's base.
+    pub payload_offset: Option<usize>,
+    /// What the search looked at beyond the first: `stepped + probes`. 0 when the head of the list fits.
+    pub hops: usize,
+    /// Free segments that were stepped over.
+    pub stepped: usize,
+    /// Nodes of the index that were looked at; always 0 with [`Linked`](crate::Linked).
+    pub probes: usize,
+}
+
+impl From<Placement> for MallocStatus {
+    fn from(placement: Placement) -> Self {
+        Self {
+            success: placement.start.is_some(),
+            payload_offset: placement.start.map(Granule::bytes),
+            hops: placement.hops(),
+            stepped: placement.stepped,
+            probes: placement.probes,
+        }
+    }
+}
+
+impl<L: FreeList> Heap<L> {
+    /// Maps a heap whose region has `bytes` bytes, rounded up to whole pages: at least 64 KiB, at most 64 GiB less
+    /// 2 MiB.
+    ///
+    /// If the address space for it is refused, half of it is tried, and so on: see [`region_size`](Self::region_size).
+    ///
+    /// # Errors
+    /// The system refused even the smallest region.
+    pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
+        let mut heap = Self::unmapped(bytes.max(1));
+        heap.init()?;
+        Ok(heap)
+    }
+
+    /// Allocates first fit. None, and a status that says so, when nothing fits.
+    ///
+    /// The payload is aligned as the layout asks, and to 16 bytes at least; a request of 0 bytes gets 16.
+    pub fn smalloc(&mut self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
+        let placement = self.place(layout.size(), layout.align());
+        (placement.start.map(|at| self.region().pointer(at)), placement.into())
+    }
+
+    /// Frees a segment and joins it with its free neighbours.
+    ///
+    /// Anything but a payload in use writes one line to standard error and aborts.
+    ///
+    /// # Safety
+    /// Nothing uses the payload any more.
+    pub unsafe fn sfree(&mut self, payload: NonNull<u8>) {
+        let (at, n) = self.segment_at(payload.as_ptr(), None);
+        self.give_back(at, n);
+    }
+
+    /// Allocates first fit; null when nothing fits.
+    #[inline]
+    pub fn alloc(&mut self, layout: Layout) -> *mut u8 {
+        match self.place(layout.size(), layout.align()).start {
+            Some(at) => self.region().pointer(at).as_ptr(),
+            None => ptr::null_mut(),
+        }
+    }
+
+    /// Allocates zeroed memory; null when nothing fits. Memory that was never used is known to be zero.
+    pub fn alloc_zeroed(&mut self, layout: Layout) -> *mut u8 {
+        let dirty_end = self.dirty_end();
+        let Some(at) = self.place(layout.size(), layout.align()).start else { return ptr::null_mut() };
+        let payload = self.region().pointer(at);
+        // SAFETY: the payload was just allocated, with layout.size() bytes.
+        unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
+        payload.as_ptr()
+    }
+
+    /// Frees a payload.
+    ///
+    /// Misuse (a double free, an interior, unaligned or foreign pointer, a layout that does not match the segment)
+    /// writes one line to standard error and aborts.
+    ///
+    /// # Safety
+    /// The payload is in use by nobody, and was allocated from this heap with this layout.
+    #[inline]
+    pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
+        let (at, n) = self.segment_of(payload, layout);
+        self.give_back(at, n);
+    }
+
+    /// Makes a payload `new_size` bytes large, in place if what is behind it allows, else by copying; null, and
+    /// nothing has changed, when nothing fits.
+    ///
+    /// # Safety
+    /// As for [`dealloc`](Self::dealloc); and `new_size`, rounded up to the layout's alignment, does not exceed
+    /// `isize::MAX`.
+    pub unsafe fn realloc(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let (at, n) = self.segment_of(payload, layout);
+        if self.resize(at, n, layout.size(), new_size) {
+            return payload;
+        }
+        let Some(to) = self.place_for_move(new_size, layout.align()) else { return ptr::null_mut() };
+        let moved = self.region().pointer(to);
+        // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
+        unsafe { moved.copy_from_nonoverlapping(NonNull::new_unchecked(payload), layout.size()) };
+        self.give_back(at, n);
+        moved.as_ptr()
+    }
+
+    /// The size of the region in bytes.
+    #[must_use]
+    pub fn region_size(&self) -> usize {
+        self.region().size()
+    }
+
+    /// Where the region begins: offsets count from here. A multiple of 2 MiB.
+    #[must_use]
+    pub fn base(&self) -> *mut u8 {
+        self.region().base()
+    }
+
+    /// All numbers of this instant.
+    #[must_use]
+    pub fn stats(&self) -> Stats {
+        let counters = &self.counters;
+        let placed = counters.hops.count();
+        let used = counters.allocated.wrapping_sub(counters.returned) as usize * GRANULE;
+        let region_size = self.region.size();
+        Stats {
+            region_size,
+            used_bytes: used,
+            free_bytes: region_size.saturating_sub(used),
+            top: self.top.bytes(),
+            peak_used_bytes: counters.peak_used as usize * GRANULE,
+            peak_top: counters.peak_top.max(self.top.0) * GRANULE,
+            live_segments: placed.wrapping_sub(counters.freed) as usize,
+            free_segments: counters.holes + usize::from(self.top.bytes() < region_size),
+            hole_bytes: self.top.bytes().saturating_sub(used),
+            largest_hole: self.list.largest(self.view()) * GRANULE,
+            allocs: placed.wrapping_sub(counters.reallocs_moved),
+            frees: counters.freed.wrapping_sub(counters.reallocs_moved),
+            reallocs: counters.reallocs,
+            reallocs_in_place: counters.reallocs_in_place,
+            reallocs_moved: counters.reallocs_moved,
+            failures: counters.failures,
+            last_failed_size: counters.last_failed_size,
+            requested_total: counters.requested,
+            allocated_total: counters.allocated * GRANULE as u64,
+            splits: counters.splits,
+            coalesces: counters.coalesces,
+            contended: 0,
+            committed_bytes: self.region.committed(),
+            metadata_bytes: self.map.committed().saturating_add(self.list.committed()),
+            hops: counters.hops,
+            failed_hops: counters.failed_hops,
+        }
+    }
+
+    /// All segments of this instant, in memory that is not the heap's.
+    ///
+    /// # Errors
+    /// The system gave no memory to copy them to.
+    pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
+        let segments = self.segment_count();
+        let mut buffer = SegmentBuffer::populated(segments)
+            .map_err(|errno| SnapshotError::NoMemory { segments, errno })?;
+        if !self.copy_segments(&mut buffer) {
+            return Err(SnapshotError::GrewTooFast { capacity: buffer.capacity() });
+        }
+        Ok(Snapshot::new(buffer, self.stats(), 0))
+    }
+
+    /// How many segments there are, the wilderness included.
+    pub(crate) fn segment_count(&self) -> usize {
+        let counters = &self.counters;
+        let live = counters.hops.count().wrapping_sub(counters.freed) as usize;
+        live.saturating_add(counters.holes).saturating_add(1)
+    }
+
+    /// Copies all segments; false when the buffer is too small.
+    pub(crate) fn copy_segments(&self, buffer: &mut SegmentBuffer) -> bool {
+        buffer.clear();
+        for run in self.runs() {
+            let run = run.unwrap_or_else(|bad| super::broken(bad.invariant, bad.what, bad.at));
+            let segment = Segment {
+                offset: run.start.bytes(),
+                size: run.end.above(run.start) * GRANULE,
+                in_use: run.in_use,
+            };
+            if !buffer.push(segment) {
+                return false;
+            }
+        }
+        let offset = self.top.bytes();
+        let size = self.region.size().saturating_sub(offset);
+        size == 0 || buffer.push(Segment { offset, size, in_use: false })
+    }
+}
+
+// What the heap's own calls and the global allocator's are made of.
+impl<L: FreeList> Heap<L> {
+    /// Memory below this has been used before; above it, it is zero.
+    #[inline]
+    pub(crate) fn dirty_end(&self) -> Granule {
+        self.touched.max(self.top)
+    }
+
+    /// Counts a `realloc` and does it in place, if it can be.
+    pub(crate) fn resize(&mut self, at: Granule, n: usize, old_size: usize, new_size: usize) -> bool {
+        self.counters.reallocs = self.counters.reallocs.wrapping_add(1);
+        self.resize_in_place(at, n, super::granules(new_size), new_size.saturating_sub(old_size))
+    }
+
+    /// The place that a `realloc` moves to.
+    pub(crate) fn place_for_move(&mut self, new_size: usize, align: usize) -> Option<Granule> {
+        let start = self.place(new_size, align).start;
+        self.counters.reallocs_moved = self.counters.reallocs_moved.wrapping_add(u64::from(start.is_some()));
+        start
+    }
+}
+
+/// How many of `size` bytes from `at` on have been used before and are not known to be zero.
+pub(crate) fn dirty_bytes(at: Granule, dirty_end: Granule, size: usize) -> usize {
+    if at >= dirty_end { 0 } else { size.min(dirty_end.above(at) * GRANULE) }
+}

@@ -1,0 +1,85 @@
+//! A first-fit heap as a global allocator: bounded, deterministic, compact, and visible.
+//!
+//! ```
+//! #[global_allocator]
+//! static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+//!
+//! let squares: Vec<u64> = (0..1000).map(|n| n * n).collect();
+//! println!("{}", HEAP.stats());
+//! # assert!(HEAP.check().is_ok());
+//! ```
+//!
+//! Every allocation goes through one free list in ascending address order: the lowest free segment that can hold the
+//! request is split, and what is freed is joined with its free neighbours at once. So placement is a function of the
+//! sequence of calls alone, and it can be looked at: every segment, every counter, and for every search its hops.
+//!
+//! # Words
+//!
+//! - **region**: the one mapped range. **granule**: 16 bytes, the unit of size and address.
+//! - **segment**: a run of granules, in use or free; segments tile the region up to **top**, the offset where they
+//!   end. **wilderness**: the rest above it, the last free segment and the last resort.
+//! - **payload**: the bytes that the program gets. There is no header in front of it.
+//! - **hole**: a free segment below top. **free list**: all free segments in ascending address order.
+//! - **first fit**: the lowest free segment that can hold the request at its alignment. **hop**: one free segment
+//!   stepped over by a search. **probe**: one node of the index looked at.
+//! - **chunk**: 64 granules, one word of each bitmap. **heap**: region, segment map, free list and counters.
+//!
+//! # Reading the code
+//!
+//! Data flows down as sizes and offsets and comes back up as values. A file uses only files below it.
+//!
+//! ```text
+//! global        layout in, pointer or null out; the lock
+//! fork, lock    every heap locked around a fork; who waits, and how
+//! heap          the policy: search, split, coalesce, grow, resize
+//! inspect       numbers, snapshots, pictures: reads, never writes
+//! free_list     which free segment a request gets: Linked, Indexed
+//! segment_map   where segments begin and end, two bits a granule
+//! region        the mapping; the only home of pointer arithmetic
+//! errno, fatal  errno kept; one line, then abort
+//! ```
+
+#![no_std]
+#![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]
+#![warn(
+    clippy::undocumented_unsafe_blocks,
+    clippy::missing_safety_doc,
+    clippy::multiple_unsafe_ops_per_block
+)]
+#![warn(clippy::alloc_instead_of_core, clippy::std_instead_of_core)]
+#![cfg_attr(
+    not(test),
+    deny(
+        clippy::panic,
+        clippy::unwrap_used,
+        clippy::expect_used,
+        clippy::indexing_slicing,
+        clippy::print_stdout,
+        clippy::print_stderr
+    )
+)]
+
+#[cfg(not(all(unix, target_pointer_width = "64", target_endian = "little")))]
+compile_error!(
+    "smalloc runs on 64-bit little-endian Unix: it maps its region with mmap and has its bitmaps in 64-bit words"
+);
+
+#[cfg(test)]
+extern crate std;
+
+mod errno;
+mod fatal;
+mod fork;
+mod free_list;
+mod global;
+mod heap;
+mod inspect;
+mod lock;
+mod region;
+mod segment_map;
+
+pub use free_list::{FreeList, Indexed, Linked};
+pub use global::SmallocGlobal;
+pub use heap::{Corruption, Heap, MallocStatus};
+pub use inspect::*;
+pub use region::InitError;

@@ -1,0 +1,551 @@
+//! The mapping: the only file that asks the kernel for memory and the only one that turns an offset into a pointer.
+//!
+//! One reservation of address space holds the region and, behind it, every table of the heap (segment map, index):
+//!
+//! ```text
+//! base                                      base + size
+//! |<------------- region ------------->|<- table ->|<- table ->| ...
+//! |  committed  |      PROT_NONE       |rw|  none  |rw|  none  |
+//! ```
+//!
+//! Reserving costs nothing: the pages are `PROT_NONE`, count against no limit but `RLIMIT_AS`, and stay out of core
+//! files. [`Span::commit`] opens a prefix of each part with `mprotect` as the heap grows.
+//!
+//! Invariants that the other files stand on:
+//!
+//! - **R1** the region is one mapping and never moves.
+//! - **R2** every table is committed for every chunk that begins below the committed end of the region, and for
+//!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
+
+use crate::errno;
+use crate::fatal::fatal;
+use core::fmt;
+use core::marker::PhantomData;
+use core::ptr::{self, NonNull};
+
+/// Bytes in a granule, the unit of size and address.
+pub(crate) const GRANULE: usize = 16;
+/// Granules in a chunk: one word of each bitmap.
+pub(crate) const CHUNK: usize = 64;
+/// Chunks that every table has beyond the end of the committed region, so that a look past `top` reads zeros.
+pub(crate) const SPARE_CHUNKS: usize = 64;
+/// Alignment of the region's base: the size of a huge page on x86-64 and (with 4 KiB pages) on aarch64.
+pub(crate) const BASE_ALIGN: usize = 2 << 20;
+/// The largest region: granule numbers fit in 32 bits, with a chunk to spare.
+pub(crate) const MAX_REGION: usize = (1 << 36) - BASE_ALIGN;
+/// The smallest region: one page on the systems with the largest pages.
+pub(crate) const MIN_REGION: usize = 1 << 16;
+
+/// The offset of a place in the region, in granules from its base.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Granule(pub(crate) usize);
+
+impl Granule {
+    /// The chunk that holds this granule.
+    #[inline]
+    pub(crate) const fn chunk(self) -> usize {
+        self.0 / CHUNK
+    }
+
+    /// The granule's place in the words of its chunk.
+    #[inline]
+    pub(crate) const fn bit(self) -> usize {
+        self.0 % CHUNK
+    }
+
+    /// The granule `n` above this one.
+    #[inline]
+    pub(crate) const fn up(self, n: usize) -> Self {
+        Self(self.0.wrapping_add(n))
+    }
+
+    /// The granule `n` below this one.
+    #[inline]
+    pub(crate) const fn down(self, n: usize) -> Self {
+        Self(self.0.wrapping_sub(n))
+    }
+
+    /// How many granules this one lies above `lower`.
+    #[inline]
+    pub(crate) const fn above(self, lower: Self) -> usize {
+        self.0.wrapping_sub(lower.0)
+    }
+
+    /// The offset in bytes from the region's base.
+    #[inline]
+    pub(crate) const fn bytes(self) -> usize {
+        self.0.wrapping_mul(GRANULE)
+    }
+}
+
+/// Why a heap could not be made: the kernel refused the mapping.
+///
+/// A later call may succeed, for example after a limit has been raised.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct InitError {
+    /// The size of the region that was asked for, in bytes.
+    pub region_size: usize,
+    /// The `errno` of the last refusal.
+    pub errno: i32,
+}
+
+impl fmt::Display for InitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text: [libc::c_char; 96] = [0; 96];
+        // SAFETY: the buffer is writable for its whole length, and strerror_r ends what it writes with a zero.
+        let reason = unsafe {
+            libc::strerror_r(self.errno, text.as_mut_ptr(), text.len());
+            core::ffi::CStr::from_ptr(text.as_ptr())
+        };
+        write!(
+            f,
+            "cannot map a region of {} bytes: {} (errno {})",
+            self.region_size,
+            reason.to_str().unwrap_or("unknown reason"),
+            self.errno
+        )
+    }
+}
+
+impl core::error::Error for InitError {}
+
+/// The system's page size in bytes: 4 KiB on x86-64, up to 64 KiB on aarch64.
+pub(crate) fn page_size() -> usize {
+    // SAFETY: the call has no preconditions.
+    let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(answer).unwrap_or(4096)
+}
+
+/// The value that a field belongs to, which is `offset` bytes into it.
+///
+/// # Safety
+/// The field is at that offset of a `T` that lives as long, and nothing refers to that `T` mutably.
+pub(crate) unsafe fn owner_of_field<F, T>(field: &F, offset: usize) -> &T {
+    // SAFETY: the caller's promise.
+    let owner = unsafe { ptr::from_ref(field).byte_sub(offset) };
+    // SAFETY: as above.
+    unsafe { &*owner.cast() }
+}
+
+/// Nanoseconds on a clock that only goes forward.
+pub(crate) fn now_ns() -> u64 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: the time is valid for writes.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
+}
+
+/// Anonymous memory of `bytes` bytes with the given protection; its start, or the system's reason.
+fn map(bytes: usize, protection: i32, flags: i32) -> Result<*mut u8, i32> {
+    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
+    let start = unsafe {
+        libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags, -1, 0)
+    };
+    if start == libc::MAP_FAILED { Err(errno::get()) } else { Ok(start.cast()) }
+}
+
+/// Gives `bytes` bytes of mapping back, if there are any.
+///
+/// # Safety
+/// Nothing refers to that memory any more.
+unsafe fn unmap(start: *mut u8, bytes: usize) {
+    if bytes > 0 {
+        // SAFETY: the caller owns the range and nothing refers to it.
+        unsafe { libc::munmap(start.cast(), bytes) };
+    }
+}
+
+/// A reserved range of addresses, aligned to [`BASE_ALIGN`], whose pages are opened as they are needed.
+#[derive(Debug)]
+pub struct Reservation {
+    start: *mut u8,
+    bytes: usize,
+}
+
+// SAFETY: a reservation is an address and a size; whoever owns it owns the memory, on whichever thread.
+unsafe impl Send for Reservation {}
+
+impl Reservation {
+    /// What stands where nothing has been reserved.
+    pub(crate) const NONE: Self = Self { start: ptr::null_mut(), bytes: 0 };
+
+    /// Reserves `bytes` bytes of address space.
+    pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
+        let bytes = bytes.next_multiple_of(page_size());
+        let padded = bytes.saturating_add(BASE_ALIGN);
+        let raw = map(padded, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        let front = raw.addr().next_multiple_of(BASE_ALIGN).wrapping_sub(raw.addr());
+        // SAFETY: front is less than BASE_ALIGN, so the start lies inside the padded mapping.
+        let start = unsafe { raw.add(front) };
+        // SAFETY: front bytes before the start and the rest behind the end belong to the new mapping alone.
+        unsafe { unmap(raw, front) };
+        // SAFETY: as above; start + bytes is at most the mapping's end.
+        unsafe { unmap(start.add(bytes), padded.wrapping_sub(front).wrapping_sub(bytes)) };
+        Ok(Self { start, bytes })
+    }
+
+    /// Cuts `bytes` bytes off the front of what is left, for one part of the heap.
+    pub(crate) fn part(&self, offset: usize, bytes: usize) -> Span {
+        if offset.saturating_add(bytes) > self.bytes {
+            fatal(format_args!("heap broken: R1: a part ends behind the reservation"));
+        }
+        // SAFETY: the offset lies inside the reservation, as just checked.
+        Span { start: unsafe { self.start.add(offset) }, reserved: bytes, committed: 0 }
+    }
+
+    /// Gives all of it back to the system.
+    ///
+    /// # Safety
+    /// Nothing refers to the region or to a table in it any more.
+    pub(crate) unsafe fn release(&mut self) {
+        // SAFETY: the caller's promise.
+        unsafe { unmap(self.start, self.bytes) };
+        *self = Self::NONE;
+    }
+}
+
+/// A part of a reservation: an open prefix, and a rest that nobody can touch.
+#[derive(Debug)]
+pub(crate) struct Span {
+    start: *mut u8,
+    reserved: usize,
+    committed: usize,
+}
+
+impl Span {
+    pub(crate) const NONE: Self = Self { start: ptr::null_mut(), reserved: 0, committed: 0 };
+
+    /// Makes at least the first `bytes` bytes usable; they are zero until they are written.
+    ///
+    /// False when the system refuses, and then nothing has changed.
+    pub(crate) fn commit(&mut self, bytes: usize) -> bool {
+        if bytes <= self.committed {
+            return true;
+        }
+        let end = bytes.next_multiple_of(page_size());
+        if end > self.reserved {
+            return false;
+        }
+        let more = end.wrapping_sub(self.committed);
+        // SAFETY: committed is at most reserved, so the range lies inside this part (R1).
+        let from = unsafe { self.start.add(self.committed) };
+        // SAFETY: the range belongs to this part and holds no live data yet.
+        let refused = unsafe { libc::mprotect(from.cast(), more, libc::PROT_READ | libc::PROT_WRITE) };
+        if refused == 0 {
+            self.committed = end;
+        }
+        refused == 0
+    }
+
+    /// Bytes that are usable.
+    pub(crate) fn committed(&self) -> usize {
+        self.committed
+    }
+}
+
+/// The region itself: where the payloads lie.
+#[derive(Debug)]
+pub(crate) struct Region {
+    base: *mut u8,
+    size: usize,
+    span: Span,
+}
+
+impl Region {
+    pub(crate) const NONE: Self = Self { base: ptr::null_mut(), size: 0, span: Span::NONE };
+
+    /// The region of `size` bytes at the front of a reservation.
+    pub(crate) fn new(reservation: &Reservation, size: usize) -> Self {
+        let span = reservation.part(0, size);
+        Self { base: span.start, size, span }
+    }
+
+    /// Size in bytes, a whole number of pages.
+    #[inline]
+    pub(crate) fn size(&self) -> usize {
+        self.size
+    }
+
+    /// Where the region begins. Null before it is mapped.
+    #[inline]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
+    /// Opens the region for payloads up to `end` (exclusive).
+    pub(crate) fn commit(&mut self, end: Granule) -> bool {
+        self.span.commit(end.bytes())
+    }
+
+    /// Bytes open for payloads.
+    pub(crate) fn committed(&self) -> usize {
+        self.span.committed()
+    }
+
+    /// The payload at a granule.
+    #[inline]
+    pub(crate) fn pointer(&self, at: Granule) -> NonNull<u8> {
+        // SAFETY: placements lie below the committed end of the region (R1), so the sum stays inside the mapping.
+        let payload = unsafe { self.base.add(at.bytes()) };
+        // SAFETY: no address inside a mapping is null.
+        unsafe { NonNull::new_unchecked(payload) }
+    }
+
+    /// The granule that a pointer names; where the pointer is unaligned or lies below the region, a number beyond
+    /// every granule there is.
+    ///
+    /// The offset is rotated and not shifted, so that the bits that a granule's address cannot have end up on top and
+    /// one comparison with `top` sees every pointer that is not a granule of the heap.
+    #[inline]
+    pub(crate) fn granule(&self, payload: *const u8) -> Granule {
+        Granule(payload.addr().wrapping_sub(self.base.addr()).rotate_right(GRANULE.trailing_zeros()))
+    }
+
+    /// Reads the two links that [`Linked`](crate::Linked) keeps in a free segment.
+    #[inline]
+    pub(crate) fn links(&self, at: Granule) -> [u32; 2] {
+        // SAFETY: a free segment lies in the committed region, is 16-aligned and at least 16 bytes long.
+        unsafe { self.pointer(at).cast::<[u32; 2]>().read() }
+    }
+
+    /// Writes the two links into a free segment.
+    #[inline]
+    pub(crate) fn set_links(&self, at: Granule, links: [u32; 2]) {
+        // SAFETY: a free segment lies in the committed region, is 16-aligned, at least 16 bytes long, and nobody's.
+        unsafe { self.pointer(at).cast::<[u32; 2]>().write(links) };
+    }
+}
+
+// SAFETY: a region is an address and two sizes; whoever owns it owns the memory, on whichever thread.
+unsafe impl Send for Region {}
+
+/// An array with one entry per chunk, or per so many chunks, in a part of the reservation.
+#[derive(Debug)]
+pub(crate) struct Table<T> {
+    base: *mut T,
+    span: Span,
+    entries: PhantomData<T>,
+}
+
+// SAFETY: as for Region.
+unsafe impl<T: Send> Send for Table<T> {}
+
+impl<T: Copy> Table<T> {
+    pub(crate) const NONE: Self = Self { base: ptr::null_mut(), span: Span::NONE, entries: PhantomData };
+
+    /// Bytes that a table of `entries` entries reserves: one cache line before the first, then the entries.
+    pub(crate) fn bytes(entries: usize) -> usize {
+        entries.saturating_mul(size_of::<T>()).saturating_add(LINE).next_multiple_of(page_size())
+    }
+
+    /// The table of `entries` entries at `offset` of the reservation.
+    pub(crate) fn new(reservation: &Reservation, offset: usize, entries: usize) -> Self {
+        let span = reservation.part(offset, Self::bytes(entries));
+        // SAFETY: a table reserves a line more than its entries.
+        let base = unsafe { span.start.add(LINE) };
+        Self { base: base.cast(), span, entries: PhantomData }
+    }
+
+    /// Makes the first `entries` entries usable; they are zero until they are written.
+    pub(crate) fn commit(&mut self, entries: usize) -> bool {
+        self.span.commit(entries.saturating_mul(size_of::<T>()).saturating_add(LINE).min(self.span.reserved))
+    }
+
+    /// Bytes that are usable.
+    pub(crate) fn committed(&self) -> usize {
+        self.span.committed()
+    }
+
+    #[inline]
+    fn entry(&self, index: usize) -> *mut T {
+        #[cfg(debug_assertions)]
+        if index.saturating_add(1).saturating_mul(size_of::<T>()).saturating_add(LINE) > self.span.committed {
+            fatal(format_args!("heap broken: R2: entry {index} of a table lies behind its open part"));
+        }
+        // SAFETY: the index lies in the committed part of the table (R2).
+        unsafe { self.base.add(index) }
+    }
+
+    /// The entry of that index.
+    #[inline]
+    pub(crate) fn get(&self, index: usize) -> T {
+        // SAFETY: the entry is committed (R2), aligned, and any bytes are a T (tables hold integers).
+        unsafe { self.entry(index).read() }
+    }
+
+    /// Replaces an entry.
+    #[inline]
+    pub(crate) fn set(&mut self, index: usize, value: T) {
+        // SAFETY: the entry is committed (R2) and aligned.
+        unsafe { self.entry(index).write(value) };
+    }
+}
+
+/// A cache line, in bytes.
+pub(crate) const LINE: usize = 64;
+
+impl Table<u8> {
+    /// The 64 entries from `64 * index` on, which share a cache line.
+    #[inline]
+    pub(crate) fn node(&self, index: usize) -> &[u8; LINE] {
+        // SAFETY: nodes are committed whole, since R2 leaves SPARE_CHUNKS entries, and any bytes are an array of u8.
+        unsafe { &*self.entry(index.wrapping_mul(LINE)).cast() }
+    }
+}
+
+/// Bits that a [`Table<u64>::window`] is sure to hold, from its first on.
+pub(crate) const WINDOW: usize = 57;
+/// Bits that a [`Table<u64>::window_below`] is sure to hold.
+pub(crate) const WINDOW_BELOW: usize = 56;
+
+/// A bitmap, one bit a granule. Eight bytes from any byte on are one unaligned load, so that a run of up to
+/// [`WINDOW`] bits is read and written whole wherever it begins. The bits of a word stand in the order of their
+/// bytes, which is why only little-endian machines are supported.
+impl Table<u64> {
+    #[inline]
+    fn byte(&self, at: Granule) -> *mut u8 {
+        #[cfg(debug_assertions)]
+        self.entry(at.chunk().wrapping_add(1));
+        // SAFETY: the word of the granule and the one behind it are committed (R2).
+        unsafe { self.base.cast::<u8>().add(at.0 / 8) }
+    }
+
+    /// The bits from `at` upward, lowest first; at least [`WINDOW`] of them, zeros above.
+    #[inline]
+    pub(crate) fn window(&self, at: Granule) -> u64 {
+        // SAFETY: eight bytes from the granule's byte on are committed (R2).
+        let bits = unsafe { self.byte(at).cast::<u64>().read_unaligned() };
+        bits >> (at.0 % 8)
+    }
+
+    /// The bits below `at`, the nearest one highest; at least [`WINDOW_BELOW`] of them, zeros beneath.
+    #[inline]
+    pub(crate) fn window_below(&self, at: Granule) -> u64 {
+        // SAFETY: the seven bytes before the granule's byte are committed too: a line stands before entry 0.
+        let first = unsafe { self.byte(at).sub(7) };
+        // SAFETY: eight bytes from there on are committed (R2).
+        let bits = unsafe { first.cast::<u64>().read_unaligned() };
+        // The granule itself is bit 56 to 63 of what was read: shift it out, and what lies above it.
+        bits << (8 - at.0 % 8)
+    }
+
+    /// Sets the bits of `mask`, which begins at `at` and has at most [`WINDOW`] bits.
+    #[inline]
+    pub(crate) fn set_window(&mut self, at: Granule, mask: u64) {
+        let byte = self.byte(at).cast::<u64>();
+        // SAFETY: eight bytes from the granule's byte on are committed (R2).
+        let bits = unsafe { byte.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { byte.write_unaligned(bits | mask << (at.0 % 8)) };
+    }
+
+    /// Clears the bits of `mask`, which begins at `at` and has at most [`WINDOW`] bits.
+    #[inline]
+    pub(crate) fn clear_window(&mut self, at: Granule, mask: u64) {
+        let byte = self.byte(at).cast::<u64>();
+        // SAFETY: eight bytes from the granule's byte on are committed (R2).
+        let bits = unsafe { byte.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { byte.write_unaligned(bits & !(mask << (at.0 % 8))) };
+    }
+
+    /// The granule's bit.
+    #[inline]
+    pub(crate) fn bit(&self, at: Granule) -> bool {
+        // SAFETY: the granule's byte is committed (R2).
+        let byte = unsafe { self.byte(at).read() };
+        byte >> (at.0 % 8) & 1 != 0
+    }
+
+    /// Sets the granule's bit.
+    #[inline]
+    pub(crate) fn set_bit(&mut self, at: Granule) {
+        // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
+        let byte = unsafe { &mut *self.byte(at) };
+        *byte |= 1 << (at.0 % 8);
+    }
+
+    /// Clears the granule's bit.
+    #[inline]
+    pub(crate) fn clear_bit(&mut self, at: Granule) {
+        // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
+        let byte = unsafe { &mut *self.byte(at) };
+        *byte &= !(1 << (at.0 % 8));
+    }
+
+    /// Makes the word before entry 0 all ones, so that a look below granule 0 meets a granule in use.
+    pub(crate) fn raise_sentinel(&mut self) {
+        // SAFETY: a line stands before entry 0.
+        let before = unsafe { self.base.sub(1) };
+        // SAFETY: the table's first page is committed.
+        unsafe { before.write(u64::MAX) };
+    }
+}
+
+/// A list of fixed capacity in memory of its own, all of it faulted in when it is made: what a snapshot is written
+/// to while the heap's lock is held.
+#[derive(Debug)]
+pub(crate) struct Buffer<T> {
+    start: NonNull<T>,
+    len: usize,
+    capacity: usize,
+}
+
+// SAFETY: a buffer owns its memory alone.
+unsafe impl<T: Send> Send for Buffer<T> {}
+// SAFETY: shared access only reads.
+unsafe impl<T: Sync> Sync for Buffer<T> {}
+
+impl<T: Copy> Buffer<T> {
+    /// Room for at least `capacity` entries, or the system's `errno`.
+    pub(crate) fn populated(capacity: usize) -> Result<Self, i32> {
+        let bytes = capacity.max(1).checked_mul(size_of::<T>()).ok_or(libc::ENOMEM)?;
+        let bytes = bytes.checked_next_multiple_of(page_size()).ok_or(libc::ENOMEM)?;
+        #[cfg(target_os = "macos")]
+        let populate = 0;
+        #[cfg(not(target_os = "macos"))]
+        let populate = libc::MAP_POPULATE;
+        let start = errno::unchanged(|| map(bytes, libc::PROT_READ | libc::PROT_WRITE, populate))?;
+        // SAFETY: a successful mapping is not null.
+        let start = unsafe { NonNull::new_unchecked(start) };
+        Ok(Self { start: start.cast(), len: 0, capacity: bytes / size_of::<T>().max(1) })
+    }
+
+    /// Appends an entry; false when the buffer is full.
+    pub(crate) fn push(&mut self, entry: T) -> bool {
+        if self.len >= self.capacity {
+            return false;
+        }
+        // SAFETY: len is less than the capacity, so the place lies inside the mapping.
+        let place = unsafe { self.start.add(self.len) };
+        // SAFETY: the place is writable, and mappings are page-aligned.
+        unsafe { place.write(entry) };
+        self.len = self.len.wrapping_add(1);
+        true
+    }
+
+    /// Forgets all entries.
+    pub(crate) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    /// Entries that fit.
+    pub(crate) fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// The entries.
+    pub(crate) fn as_slice(&self) -> &[T] {
+        // SAFETY: the first len entries have been written, and live as long as the buffer.
+        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
+    }
+}
+
+impl<T> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        let bytes = self.capacity.wrapping_mul(size_of::<T>()).next_multiple_of(page_size());
+        // SAFETY: the buffer owns the mapping, and borrows of it have ended.
+        errno::unchanged(|| unsafe { unmap(self.start.as_ptr().cast(), bytes) });
+    }
+}

@@ -1,0 +1,413 @@
+//! The segment map: where segments begin and end, beside the heap and not in it.
+//!
+//! Two bits a granule, in two bitmaps: `used` (the granule belongs to a segment in use) and `heads` (a segment in
+//! use begins here). Free segments have no bits of their own: a free segment *is* a run of zeros in `used`, so that
+//! freeing clears bits, and neighbours coalesce by themselves.
+//!
+//! ```text
+//! granules   0   1   2   3   4   5   6   7   8   9  ...
+//!          | A         | B     | free      | C | free (wilderness) ...
+//! used       1   1   1   1   1   0   0   0   1   0  ...
+//! heads      1   0   0   1   0   0   0   0   1   0  ...
+//!                                                ^ top
+//! ```
+//!
+//! A segment of [`HUGE`] granules or more does not fill or clear its inner words; its bounds stand in them instead:
+//!
+//! - in use: the first and the last chunk have real bits; the word of the second chunk holds the segment's end;
+//! - free: every bit of `used` is zero as always; the first and the last whole chunk hold the other bound in `heads`.
+//!
+//! A word holds bounds ("is a tag") when [`TAG`] is set in `heads` and not in `used`: a head on a granule that is not
+//! in use, which no real bits can say. So any segment is found, measured, taken and freed in a bounded number of
+//! steps: at most `HUGE / 64` words.
+//!
+//! The map knows no policy, no free list, and not where `top` is: above it all bits are zero.
+//!
+//! - **M1** segments tile the region below top; **M2** no two neighbours are both free (a run of zeros is one
+//!   segment, so this holds by construction); **M3** nothing free touches top.
+
+use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table, WINDOW};
+use static_assertions::const_assert;
+
+/// Granules from which on a segment keeps its bounds in tags: 64 KiB. Below, at most 64 words are gone through.
+pub(crate) const HUGE: usize = 64 * CHUNK;
+/// Marks a word of `heads` as a tag, where the same bit of `used` is not set.
+const TAG: u64 = 1 << 63;
+/// The largest segment that the short ways handle: all of it, and the granule behind it, is in one window.
+pub(crate) const SHORT: usize = WINDOW - 1;
+
+const_assert!(SHORT < CHUNK);
+// A huge segment has a second chunk that is wholly its own, and two whole chunks that differ.
+const_assert!(HUGE >= 4 * CHUNK);
+
+/// A word with its lowest `n` bits set, `n` below 64.
+#[inline]
+const fn ones(n: usize) -> u64 {
+    !(u64::MAX << (n % CHUNK))
+}
+
+/// The two bitmaps.
+#[derive(Debug)]
+pub(crate) struct SegmentMap {
+    used: Table<u64>,
+    heads: Table<u64>,
+}
+
+impl SegmentMap {
+    pub(crate) const NONE: Self = Self { used: Table::NONE, heads: Table::NONE };
+
+    /// Bytes of the reservation that the map of so many chunks takes.
+    pub(crate) fn bytes(chunks: usize) -> usize {
+        2 * Table::<u64>::bytes(chunks.saturating_add(SPARE_CHUNKS))
+    }
+
+    /// The map of so many chunks, at `offset` of the reservation.
+    pub(crate) fn new(reservation: &Reservation, offset: usize, chunks: usize) -> Self {
+        let entries = chunks.saturating_add(SPARE_CHUNKS);
+        let used = Table::new(reservation, offset, entries);
+        let heads = Table::new(reservation, offset.saturating_add(Table::<u64>::bytes(entries)), entries);
+        Self { used, heads }
+    }
+
+    /// Opens the map for so many chunks (R2). False when the system refuses.
+    pub(crate) fn commit(&mut self, chunks: usize) -> bool {
+        let entries = chunks.saturating_add(SPARE_CHUNKS);
+        let done = self.used.commit(entries) && self.heads.commit(entries);
+        if done {
+            self.used.raise_sentinel();
+        }
+        done
+    }
+
+    /// Bytes of the map that are open.
+    pub(crate) fn committed(&self) -> usize {
+        self.used.committed().saturating_add(self.heads.committed())
+    }
+
+    // ---- looking ---------------------------------------------------------------------------------------------
+
+    /// Granules that are free from `at` on, as far as one window shows: exact below [`WINDOW`].
+    #[inline]
+    pub(crate) fn free_from(&self, at: Granule) -> usize {
+        self.used.window(at).trailing_zeros() as usize
+    }
+
+    /// Granules that are free right below `at`, as far as one window shows: exact below [`WINDOW_BELOW`].
+    #[inline]
+    pub(crate) fn free_below(&self, at: Granule) -> usize {
+        self.used.window_below(at).leading_zeros() as usize
+    }
+
+    /// Whether a granule is free.
+    #[inline]
+    pub(crate) fn is_free(&self, at: Granule) -> bool {
+        !self.used.bit(at)
+    }
+
+    /// Whether a segment in use begins at `at`.
+    #[inline]
+    pub(crate) fn is_head(&self, at: Granule) -> bool {
+        self.used.bit(at) && self.heads.bit(at)
+    }
+
+    /// Whether a segment of exactly `n` granules, at most [`SHORT`], is in use at `at`.
+    ///
+    /// Taking 1 away turns the head bit off if it is on, and makes ones below the next head if it is off; so the
+    /// lowest bit left, or the first free granule, is where the segment ends, and it is 0 where none begins.
+    #[inline]
+    pub(crate) fn holds_short(&self, at: Granule, n: usize) -> bool {
+        let boundaries = self.heads.window(at).wrapping_sub(1) | !self.used.window(at);
+        boundaries.trailing_zeros() as usize == n
+    }
+
+    /// Where the segment in use that begins at `head` ends.
+    pub(crate) fn used_end(&self, head: Granule) -> Granule {
+        let mut chunk = head.chunk();
+        let mut boundaries = self.boundaries(chunk) & (u64::MAX << head.bit() << 1);
+        loop {
+            if boundaries != 0 {
+                return chunk_start(chunk).up(boundaries.trailing_zeros() as usize);
+            }
+            chunk = chunk.wrapping_add(1);
+            if self.is_tag(chunk) {
+                return Granule((self.used.get(chunk) >> 1) as usize);
+            }
+            boundaries = self.boundaries(chunk);
+        }
+    }
+
+    /// Where the free segment that begins at `start` ends; `limit` at most, where it is top.
+    pub(crate) fn hole_end(&self, start: Granule, limit: Granule) -> Granule {
+        let mut chunk = start.chunk();
+        let mut taken = self.used.get(chunk) & (u64::MAX << start.bit());
+        loop {
+            if taken != 0 {
+                return chunk_start(chunk).up(taken.trailing_zeros() as usize);
+            }
+            if chunk_start(chunk) >= start && self.is_tag(chunk) {
+                return Granule((self.heads.get(chunk) & !TAG) as usize);
+            }
+            chunk = chunk.wrapping_add(1);
+            if chunk_start(chunk) >= limit {
+                return limit;
+            }
+            taken = self.used.get(chunk);
+        }
+    }
+
+    /// Whether the words from `at` to the end of the next chunk say free and nothing else.
+    pub(crate) fn is_clear_from(&self, at: Granule) -> bool {
+        let next = at.chunk().wrapping_add(1);
+        let first = self.used.get(at.chunk()) & (u64::MAX << at.bit());
+        first | self.used.get(next) | self.heads.get(next) == 0
+    }
+
+    /// Where the free segment that ends at `end` begins; `end` itself where the granule below it is in use.
+    pub(crate) fn hole_start(&self, end: Granule) -> Granule {
+        let mut chunk = end.chunk();
+        let mut taken = self.used.get(chunk) & ones(end.bit());
+        loop {
+            if taken != 0 {
+                return chunk_start(chunk).up(CHUNK - taken.leading_zeros() as usize);
+            }
+            if chunk == 0 {
+                return Granule(0);
+            }
+            chunk = chunk.wrapping_sub(1);
+            taken = self.used.get(chunk);
+            if taken == 0 && self.is_tag(chunk) {
+                return Granule((self.heads.get(chunk) & !TAG) as usize);
+            }
+        }
+    }
+
+    /// The lowest place in the chunk, at or above bit `from`, where a free segment, or a part of one, has `n`
+    /// granules, at most 64. The run may end in the next chunk; the place may be the next chunk's first granule.
+    ///
+    /// Six shifts, always: how many a size needs would be one more branch to mispredict. The shifts are arithmetic,
+    /// which takes the chunk's last run for as long as needed; the next word tells whether it is.
+    #[inline]
+    pub(crate) fn run_in_chunk(&self, chunk: usize, from: usize, n: usize) -> Option<Granule> {
+        let free = !self.used.get(chunk) & (u64::MAX << (from % CHUNK));
+        let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
+        let start = runs(free, n).trailing_zeros() as usize;
+        (start.wrapping_add(n) <= behind.wrapping_add(CHUNK)).then(|| chunk_start(chunk).up(start))
+    }
+
+    /// Where the free segment begins that the chunk ends with; the next chunk's start where it ends in use.
+    #[inline]
+    pub(crate) fn last_hole_in_chunk(&self, chunk: usize) -> Granule {
+        chunk_start(chunk).up(CHUNK - self.used.get(chunk).leading_zeros() as usize)
+    }
+
+    /// The length of the longest run of free granules that begins in the chunk, or more if it reaches the next one.
+    pub(crate) fn longest_run_in_chunk(&self, chunk: usize) -> usize {
+        longest_run(!self.used.get(chunk))
+    }
+
+    #[inline]
+    fn boundaries(&self, chunk: usize) -> u64 {
+        self.heads.get(chunk) | !self.used.get(chunk)
+    }
+
+    #[inline]
+    fn is_tag(&self, chunk: usize) -> bool {
+        self.heads.get(chunk) & !self.used.get(chunk) & TAG != 0
+    }
+
+    // ---- changing --------------------------------------------------------------------------------------------
+
+    /// Puts a segment of `n` granules, at most [`SHORT`], in use at `at`, in a free segment that is not huge.
+    #[inline]
+    pub(crate) fn take_short(&mut self, at: Granule, n: usize) {
+        self.used.set_window(at, ones(n));
+        self.heads.set_bit(at);
+    }
+
+    /// Frees the segment of `n` granules, at most [`SHORT`], at `at`, which makes no huge free segment.
+    #[inline]
+    pub(crate) fn give_short(&mut self, at: Granule, n: usize) {
+        self.used.clear_window(at, ones(n));
+        self.heads.clear_bit(at);
+    }
+
+    /// Puts `from..to` in use, inside the free segment `hole.0..hole.1`.
+    pub(crate) fn take(&mut self, hole: (Granule, Granule), from: Granule, to: Granule) {
+        self.untag_hole(hole.0, hole.1);
+        self.fill(from, to);
+        self.heads.set_bit(from);
+        self.tag_hole(hole.0, from);
+        self.tag_hole(to, hole.1);
+    }
+
+    /// Frees the segment `from..to` and joins it with the free segments around it: `hole.0..hole.1` is free then.
+    pub(crate) fn give(&mut self, hole: (Granule, Granule), from: Granule, to: Granule) {
+        self.untag_hole(hole.0, from);
+        self.untag_hole(to, hole.1);
+        self.clear(from, to);
+        self.tag_hole(hole.0, hole.1);
+    }
+
+    /// Frees the segment `from..to`, which ends at top: it and the free segment `start..from` join the wilderness.
+    pub(crate) fn give_to_wilderness(&mut self, start: Granule, from: Granule, to: Granule) {
+        self.untag_hole(start, from);
+        self.clear(from, to);
+    }
+
+    /// Puts `from..to` in use at the wilderness's start, so that `to` is the new top.
+    pub(crate) fn take_wilderness(&mut self, from: Granule, to: Granule) {
+        self.fill(from, to);
+        self.heads.set_bit(from);
+    }
+
+    /// Notes that `start..end`, wilderness until now, is a free segment below top.
+    pub(crate) fn note_hole(&mut self, start: Granule, end: Granule) {
+        self.tag_hole(start, end);
+    }
+
+    /// Moves the end of the segment `head..end` to `to`, up or down, where the free segment `end..hole_end` is
+    /// behind it (none if the two are equal), so that `to..hole_end` is free.
+    pub(crate) fn move_end(&mut self, head: Granule, end: Granule, to: Granule, hole_end: Granule) {
+        self.untag_hole(end, hole_end);
+        self.move_end_at_top(head, end, to);
+        self.tag_hole(to, hole_end);
+    }
+
+    /// Moves the end of the segment `head..end`, behind which is nothing but the wilderness, to `to`.
+    pub(crate) fn move_end_at_top(&mut self, head: Granule, end: Granule, to: Granule) {
+        if end.above(head) < HUGE && to.above(head) < HUGE {
+            self.write_run(end, to, u64::MAX);
+            self.write_run(to, end, 0);
+        } else {
+            self.clear_used(head, end);
+            self.fill(head, to);
+        }
+    }
+
+    /// Sets the bits of a segment in use that is about to have its head at `from`.
+    fn fill(&mut self, from: Granule, to: Granule) {
+        if to.above(from) < HUGE {
+            self.write_run(from, to, u64::MAX);
+            return;
+        }
+        let second = from.chunk().wrapping_add(1);
+        self.write_run(from, chunk_start(second), u64::MAX);
+        // Odd, so that the word's first granule counts as in use like any other of the segment.
+        self.used.set(second, (to.0 as u64) << 1 | 1);
+        self.heads.set(second, TAG);
+        self.write_run(chunk_start(to.down(1).chunk()), to, u64::MAX);
+    }
+
+    /// Clears the bits of the segment in use `from..to`, head and tag included.
+    fn clear(&mut self, from: Granule, to: Granule) {
+        self.clear_used(from, to);
+        self.heads.clear_bit(from);
+    }
+
+    fn clear_used(&mut self, from: Granule, to: Granule) {
+        if to.above(from) < HUGE {
+            self.write_run(from, to, 0);
+            return;
+        }
+        let second = from.chunk().wrapping_add(1);
+        self.write_run(from, chunk_start(second), 0);
+        self.used.set(second, 0);
+        self.heads.set(second, 0);
+        self.write_run(chunk_start(to.down(1).chunk()), to, 0);
+    }
+
+    /// Writes the bits of `from..to` in `used`, if there are any: all ones or all zeros.
+    fn write_run(&mut self, from: Granule, to: Granule, value: u64) {
+        if to <= from {
+            return;
+        }
+        let mut chunk = from.chunk();
+        let mut mask = u64::MAX << from.bit();
+        while chunk < to.chunk() {
+            self.write_bits(chunk, mask, value);
+            mask = u64::MAX;
+            chunk = chunk.wrapping_add(1);
+        }
+        self.write_bits(chunk, mask & ones(to.bit()), value);
+    }
+
+    #[inline]
+    fn write_bits(&mut self, chunk: usize, mask: u64, value: u64) {
+        self.used.set(chunk, self.used.get(chunk) & !mask | value & mask);
+    }
+
+    /// Writes the bounds of a free segment into its first and its last whole chunk, if it is huge.
+    fn tag_hole(&mut self, start: Granule, end: Granule) {
+        if end.above(start) >= HUGE {
+            self.heads.set(first_whole(start), end.0 as u64 | TAG);
+            self.heads.set(last_whole(end), start.0 as u64 | TAG);
+        }
+    }
+
+    /// Removes what [`Self::tag_hole`] wrote.
+    fn untag_hole(&mut self, start: Granule, end: Granule) {
+        if end.above(start) >= HUGE {
+            self.heads.set(first_whole(start), 0);
+            self.heads.set(last_whole(end), 0);
+        }
+    }
+}
+
+/// A chunk's first granule.
+#[inline]
+pub(crate) const fn chunk_start(chunk: usize) -> Granule {
+    Granule(chunk.wrapping_mul(CHUNK))
+}
+
+/// The first chunk that begins at or above `start`.
+const fn first_whole(start: Granule) -> usize {
+    start.0.div_ceil(CHUNK)
+}
+
+/// The last chunk that ends at or below `end`.
+const fn last_whole(end: Granule) -> usize {
+    end.chunk().wrapping_sub(1)
+}
+
+/// The shifts that make runs of `n` from single bits, for `n` up to 64: one byte each, six of them.
+const SHIFTS: [u64; CHUNK + 1] = {
+    let mut table = [0; CHUNK + 1];
+    let mut n = 1;
+    while n <= CHUNK {
+        let mut rest = n;
+        let mut step = 0;
+        while step < 6 {
+            table[n] |= ((rest / 2) as u64) << (8 * step);
+            rest -= rest / 2;
+            step += 1;
+        }
+        n += 1;
+    }
+    table
+};
+
+/// The places where `n` ones in a row begin, `n` from 1 to 64; ones are taken to follow a word that ends in one.
+#[inline]
+const fn runs(word: u64, n: usize) -> u64 {
+    // SHIFTS has an entry for every n there is; the mask only tells the compiler so.
+    let mut shifts = if n <= CHUNK { SHIFTS[n] } else { 0 };
+    let mut word = word as i64;
+    let mut step = 0;
+    while step < 6 {
+        word &= word >> (shifts & 63);
+        shifts >>= 8;
+        step += 1;
+    }
+    word as u64
+}
+
+/// The length of the longest run of ones in a word.
+const fn longest_run(word: u64) -> usize {
+    let mut rest = word;
+    let mut length = 0;
+    while rest != 0 {
+        rest &= rest << 1;
+        length += 1;
+    }
+    length
+}
