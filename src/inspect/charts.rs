@@ -95,11 +95,11 @@ impl Snapshot {
         let range = used_classes(&panels);
         begin(&range, 2, "sizes of the holes", out)?;
         picture::title(LEFT, 24.0, format_args!("Holes: {holes} with {size} below top"), out)?;
-        labels(&range, |class| class_of_sizes(class), out)?;
+        labels(&range, class_of_sizes, out)?;
         let [count, bytes] = &panels;
         bars(
             0.0,
-            format_args!("number of holes"),
+            format_args!("number of holes, by size (upper bound excluded)"),
             &range,
             count,
             |n| Text::new(format_args!("{}", Count(n))),
@@ -142,7 +142,7 @@ pub fn write_hops_svg(out: &mut (impl Write + ?Sized), histograms: &[(&str, &Hop
     let range = 0..highest.unwrap_or(0) + 1;
     begin(&range, histograms.len(), "hops of searches", out)?;
     picture::title(LEFT, 24.0, format_args!("Hops: how many searches took how many"), out)?;
-    labels(&range, |class| class_of_hops(class), out)?;
+    labels(&range, class_of_hops, out)?;
     let mut x = 0.0;
     for (name, histogram) in histograms {
         let all = histogram.count();
