@@ -129,7 +129,7 @@ impl SegmentMap {
                 return chunk_start(chunk).up(boundaries.trailing_zeros() as usize);
             }
             chunk = chunk.wrapping_add(1);
-            if self.is_tag(chunk) {
+            if self.is_tag(chunk) && self.used.get(chunk) & 1 != 0 {
                 return Granule((self.used.get(chunk) >> 1) as usize);
             }
             boundaries = self.boundaries(chunk);
@@ -194,10 +194,13 @@ impl SegmentMap {
         (start.wrapping_add(n) <= behind.wrapping_add(CHUNK)).then(|| chunk_start(chunk).up(start))
     }
 
-    /// Where the free segment begins that the chunk ends with; the next chunk's start where it ends in use.
+    /// Where the free segment begins that the chunk ends with; none where it ends in use, or where that segment began
+    /// in a lower chunk.
     #[inline]
-    pub(crate) fn last_hole_in_chunk(&self, chunk: usize) -> Granule {
-        chunk_start(chunk).up(CHUNK - self.used.get(chunk).leading_zeros() as usize)
+    pub(crate) fn last_hole_in_chunk(&self, chunk: usize) -> Option<Granule> {
+        let inside = self.used.get(chunk).leading_zeros() as usize;
+        let start = chunk_start(chunk).up(CHUNK - inside);
+        (inside > 0 && (inside < CHUNK || self.free_below(start) == 0)).then_some(start)
     }
 
     /// The length of the longest run of free granules that begins in the chunk, or more if it reaches the next one.

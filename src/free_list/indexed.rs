@@ -274,14 +274,13 @@ impl Indexed {
         // The first chunk with a segment of the code that is yet too small: the hint goes no further.
         let mut passed = NONE;
         loop {
-            let start = view.map.last_hole_in_chunk(chunk).max(from);
-            if start >= view.top {
+            let start = view.map.last_hole_in_chunk(chunk).filter(|&start| start >= from);
+            if start.is_some_and(|start| start >= view.top) {
                 break;
             }
-            let size =
-                if start.chunk() == chunk { view.map.hole_end(start, view.top).above(start) } else { 0 };
+            let size = start.map_or(0, |start| view.map.hole_end(start, view.top).above(start));
             if size >= n {
-                fit.start = Some(start);
+                fit.start = start;
                 break;
             }
             fit.stepped = fit.stepped.wrapping_add(1);
@@ -304,10 +303,9 @@ impl Indexed {
 /// The length of the longest free segment that starts in the chunk.
 fn longest_from(view: View<'_>, chunk: usize) -> usize {
     let inside = view.map.longest_run_in_chunk(chunk);
-    let last = view.map.last_hole_in_chunk(chunk);
-    if last.chunk() != chunk || last >= view.top {
+    let Some(last) = view.map.last_hole_in_chunk(chunk).filter(|&last| last < view.top) else {
         return inside;
-    }
+    };
     inside.max(view.map.hole_end(last, view.top).above(last))
 }
 

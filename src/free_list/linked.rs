@@ -4,7 +4,7 @@
 //! and steps over every free segment that does not fit, which are thousands in a heap of some size.
 
 use super::{Broken, Fit, FreeList, Look, Search, View};
-use crate::region::{Granule, Reservation};
+use crate::region::{Granule, Reservation, WINDOW};
 
 /// The end of the list, in either direction. No segment starts there: regions end before.
 const NIL: u32 = u32::MAX;
@@ -104,7 +104,7 @@ fn number(at: Granule) -> u32 {
 fn fits(view: View<'_>, at: u32, n: usize) -> bool {
     let start = Granule(at as usize);
     let seen = view.map.free_from(start);
-    seen >= n || (seen >= crate::region::WINDOW && view.map.hole_end(start, view.top).above(start) >= n)
+    if seen < WINDOW { seen >= n } else { view.map.hole_end(start, view.top).above(start) >= n }
 }
 
 impl Search for Linked {

@@ -34,10 +34,10 @@ impl<L: FreeList> Heap<L> {
         if placement.start.is_none() {
             placement.start = self.extend_aligned(n, align);
         }
-        match placement.start {
-            Some(_) => self.counters.placed(size, n, placement.hops()),
-            None => self.counters.failed(size, placement.hops()),
+        if placement.start.is_none() {
+            return self.fail(size, placement);
         }
+        self.counters.placed(size, n, placement.hops());
         placement
     }
 

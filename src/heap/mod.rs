@@ -138,10 +138,10 @@ impl<L: FreeList> Heap<L> {
             }
             Look::Wilderness => {
                 let start = self.extend(n);
-                match start {
-                    Some(_) => self.counters.placed(size, n, 0),
-                    None => self.counters.failed(size, 0),
+                if start.is_none() {
+                    return self.fail(size, Placement::at_once(None));
                 }
+                self.counters.placed(size, n, 0);
                 Placement::at_once(start)
             }
             Look::Search => self.search_for_fit(size, n),
@@ -161,10 +161,19 @@ impl<L: FreeList> Heap<L> {
             None => self.extend(n),
         };
         let placement = Placement { start, stepped: fit.stepped, probes: fit.probes };
-        match start {
-            Some(_) => self.counters.placed(size, n, placement.hops()),
-            None => self.counters.failed(size, placement.hops()),
+        if start.is_none() {
+            return self.fail(size, placement);
         }
+        self.counters.placed(size, n, placement.hops());
+        placement
+    }
+
+    /// A request that nothing fits has stepped over the wilderness too, if there is any.
+    #[cold]
+    fn fail(&mut self, size: usize, mut placement: Placement) -> Placement {
+        let wilderness = self.top.bytes() < self.region.size();
+        placement.stepped = placement.stepped.wrapping_add(usize::from(wilderness));
+        self.counters.failed(size, placement.hops());
         placement
     }
 

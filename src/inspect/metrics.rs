@@ -33,7 +33,7 @@ struct Metric {
     name: &'static str,
     kind: Kind,
     unit: Unit,
-    /// What people read, within the line of its group.
+    /// What people read before the number, in the line of its group; nothing where the line's title says it.
     label: &'static str,
     /// What Prometheus says of it.
     help: &'static str,
@@ -78,7 +78,7 @@ const fn volume(
 }
 
 /// Every number of [`Stats`], in the order in which it is written.
-static GROUPS: [Group; 6] = [
+static GROUPS: [Group; 9] = [
     Group {
         title: "memory",
         metrics: &[
@@ -86,12 +86,6 @@ static GROUPS: [Group; 6] = [
             size("used_bytes", "used", "Bytes in segments in use.", |s| wide(s.used_bytes)),
             size("free_bytes", "free", "Bytes in free segments and the wilderness.", |s| wide(s.free_bytes)),
             size("top", "top", "Offset at which the wilderness begins.", |s| wide(s.top)),
-            size("committed_bytes", "committed", "Bytes of the region that may be touched.", |s| {
-                wide(s.committed_bytes)
-            }),
-            size("metadata_bytes", "bookkeeping", "Bytes of the segment map and the index.", |s| {
-                wide(s.metadata_bytes)
-            }),
         ],
     },
     Group {
@@ -99,6 +93,17 @@ static GROUPS: [Group; 6] = [
         metrics: &[
             size("peak_used_bytes", "used", "Most bytes in use at once.", |s| wide(s.peak_used_bytes)),
             size("peak_top", "top", "Highest offset that top has been at.", |s| wide(s.peak_top)),
+        ],
+    },
+    Group {
+        title: "mapped",
+        metrics: &[
+            size("committed_bytes", "committed", "Bytes of the region that may be touched.", |s| {
+                wide(s.committed_bytes)
+            }),
+            size("metadata_bytes", "bookkeeping", "Bytes of the segment map and the index.", |s| {
+                wide(s.metadata_bytes)
+            }),
         ],
     },
     Group {
@@ -125,16 +130,26 @@ static GROUPS: [Group; 6] = [
         metrics: &[
             events("allocs", "allocs", "Allocations that succeeded.", |s| s.allocs),
             events("frees", "frees", "Segments freed by the program.", |s| s.frees),
-            events("reallocs", "reallocs", "Calls of realloc.", |s| s.reallocs),
+            events("contended", "waited for the lock", "Times that a thread found the lock taken.", |s| {
+                s.contended
+            }),
+        ],
+    },
+    Group {
+        title: "reallocs",
+        metrics: &[
+            events("reallocs", "", "Calls of realloc.", |s| s.reallocs),
             events("reallocs_in_place", "in place", "Calls of realloc that kept the place.", |s| {
                 s.reallocs_in_place
             }),
             events("reallocs_moved", "moved", "Calls of realloc that moved.", |s| s.reallocs_moved),
-            events("contended", "waited for the lock", "Times that a thread found the lock taken.", |s| {
-                s.contended
-            }),
-            events("failures", "failed", "Requests that could not be placed.", |s| s.failures),
-            size("last_failed_size", "last failed", "Size of the last failed request.", |s| {
+        ],
+    },
+    Group {
+        title: "failures",
+        metrics: &[
+            events("failures", "", "Requests that could not be placed.", |s| s.failures),
+            size("last_failed_size", "the last of", "Size of the last failed request.", |s| {
                 wide(s.last_failed_size)
             }),
         ],
@@ -287,7 +302,8 @@ impl fmt::Display for Stats {
             write!(f, "  {:<TITLE$}", group.title)?;
             for (i, metric) in group.metrics.iter().enumerate() {
                 let comma = if i == 0 { "" } else { ", " };
-                write!(f, "{comma}{} ", metric.label)?;
+                let space = if metric.label.is_empty() { "" } else { " " };
+                write!(f, "{comma}{}{space}", metric.label)?;
                 write_value(metric.unit, (metric.get)(self), f)?;
             }
             self.fmt_derived(group.title, f)?;
@@ -402,13 +418,14 @@ mod tests {
             "used 768 KiB",
             "in use 1,234, free 11",
             "holes 10, bytes 132 KiB, largest 33 KiB, fragmentation 75.0 % (51.6 % with the wilderness)",
+            "  failures    0, the last of 0 B\n",
             "lost 9.8 KiB (1.0 %)",
             "mean 8.00, p50 1, p90 40, p99 40, max 40 (6 searches)",
         ] {
             assert!(text.contains(part), "{part:?} is not in\n{text}");
         }
         assert!(!text.contains("failed hops"));
-        assert!(text.lines().all(|line| line.len() <= 130), "{text}");
+        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::number::{share, signed_difference, wide};
 /// used_bytes + free_bytes   == region_size
 /// hole_bytes                == free_bytes - (region_size - top)
 /// reallocs_in_place + reallocs_moved <= reallocs     (the rest failed)
-/// hops.count()              == searches that found a place
+/// hops.count()              == allocs + reallocs_moved
 /// ```
 ///
 /// It prints as a block for people (`println!("{}", HEAP.stats())`); [`write_json`](Self::write_json) and
@@ -66,13 +66,13 @@ pub struct Stats {
     pub failures: u64,
     /// The size that the last of the failed requests asked for; 0 when none failed.
     pub last_failed_size: usize,
-    /// Bytes asked for by all successful requests together.
+    /// Bytes asked for by all successful requests together; growing in place adds what a segment grows by.
     pub requested_total: u64,
-    /// Bytes in the segments given to all successful requests together.
+    /// Bytes in the segments given to all successful requests together; growing in place adds what a segment grows by.
     pub allocated_total: u64,
     /// Free segments of which a part was taken.
     pub splits: u64,
-    /// Neighbours that a freed segment was merged with.
+    /// Neighbours that a freed segment was merged with, the wilderness included.
     pub coalesces: u64,
     /// Times that a thread found the lock taken.
     pub contended: u64,

@@ -69,7 +69,8 @@ fn head(snapshot: &Snapshot, layout: &Layout, out: &mut (impl Write + ?Sized)) -
     let numbers =
         format_args!("{live} segments in use, {holes} holes with {bytes} below top, which is at {top}");
     picture::text(LEFT, 44.0, "start", PALE_INK, numbers, out)?;
-    for quarter in 0..4u8 {
+    picture::text(LEFT, HEAD - 8.0, "start", PALE_INK, format_args!("+0"), out)?;
+    for quarter in 1..4u8 {
         let x = LEFT + WIDE * f64::from(quarter) / 4.0;
         let offset = Bytes::of(layout.row() / 4 * usize::from(quarter));
         picture::text(x, HEAD - 8.0, "start", PALE_INK, format_args!("+{offset}"), out)?;
