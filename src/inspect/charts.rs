@@ -274,6 +274,10 @@ mod tests {
             assert!(picture.contains(part), "{part:?} is not in\n{picture}");
         }
         assert_eq!(picture.matches(">500 (50.0 %)<").count(), 2);
+        assert!(
+            picture.contains("width=\"1.0\" height=\"12.0\""),
+            "1 of 512 is too short to be seen: {picture}"
+        );
         let mut empty = String::new();
         write_hops_svg(&mut empty, &[]).unwrap();
         assert!(empty.ends_with("</svg>\n"));

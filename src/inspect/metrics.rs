@@ -1,5 +1,5 @@
-//! One table of everything that [`Stats`] knows, and the three ways to write it: for people, as JSON, and in the text
-//! format of Prometheus.
+//! One table of everything that [`Stats`] knows, and two of the three ways to write it: as JSON, and in the text format
+//! of Prometheus. The third, for people, is `report`.
 //!
 //! A number that is added to [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test says so when it is
 //! forgotten. Only what is no plain number, the hop histograms, is written apart.
@@ -7,9 +7,8 @@
 use core::fmt::{self, Write};
 
 use super::histogram::HopHistogram;
-use super::human::{Bytes, Count, Percent};
-use super::number::{narrow, share, wide};
-use super::stats::{Stats, StatsDelta};
+use super::number::wide;
+use super::stats::Stats;
 
 /// Whether a number can fall.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -22,28 +21,28 @@ enum Kind {
 
 /// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Unit {
+pub(super) enum Unit {
     Bytes,
     Things,
 }
 
 /// One number of [`Stats`].
-struct Metric {
+pub(super) struct Metric {
     /// The name of the field or method of [`Stats`], which is its name in JSON; after `smalloc_` it is Prometheus's.
     name: &'static str,
     kind: Kind,
-    unit: Unit,
+    pub(super) unit: Unit,
     /// What people read before the number, in the line of its group; nothing where the line's title says it.
-    label: &'static str,
+    pub(super) label: &'static str,
     /// What Prometheus says of it.
     help: &'static str,
-    get: fn(&Stats) -> u64,
+    pub(super) get: fn(&Stats) -> u64,
 }
 
 /// The numbers that share a line in the block for people.
-struct Group {
-    title: &'static str,
-    metrics: &'static [Metric],
+pub(super) struct Group {
+    pub(super) title: &'static str,
+    pub(super) metrics: &'static [Metric],
 }
 
 const fn size(name: &'static str, label: &'static str, help: &'static str, get: fn(&Stats) -> u64) -> Metric {
@@ -78,7 +77,7 @@ const fn volume(
 }
 
 /// Every number of [`Stats`], in the order in which it is written.
-static GROUPS: [Group; 9] = [
+pub(super) static GROUPS: [Group; 9] = [
     Group {
         title: "memory",
         metrics: &[
@@ -284,112 +283,16 @@ fn histogram_prometheus(
     write!(out, "smalloc_{name}_sum {sum}\nsmalloc_{name}_count {count}\n")
 }
 
-/// How many characters the bar has.
-const BAR: u64 = 30;
-/// How many characters the titles of lines take.
-const TITLE: usize = 12;
-
-impl fmt::Display for Stats {
-    /// A block of lines for people: how full the region is, its peaks, its segments, the fragmentation below top, the
-    /// calls, and what their searches cost.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (used, size) = (wide(self.used_bytes), wide(self.region_size));
-        let full = used.saturating_mul(BAR).checked_div(size).unwrap_or(0).min(BAR);
-        let full = narrow(if used > 0 { full.max(1) } else { 0 });
-        write!(f, "smalloc heap [{:█<full$}{:░<free$}] ", "", "", free = narrow(BAR) - full)?;
-        writeln!(f, "{} of {} in use", Percent(share(used, size)), Bytes(size))?;
-        for group in &GROUPS {
-            write!(f, "  {:<TITLE$}", group.title)?;
-            for (i, metric) in group.metrics.iter().enumerate() {
-                let comma = if i == 0 { "" } else { ", " };
-                let space = if metric.label.is_empty() { "" } else { " " };
-                write!(f, "{comma}{}{space}", metric.label)?;
-                write_value(metric.unit, (metric.get)(self), f)?;
-            }
-            self.fmt_derived(group.title, f)?;
-            writeln!(f)?;
-        }
-        write!(f, "  {:<TITLE$}{} ({} searches)", "hops", self.hops, Count(self.hops.count()))?;
-        if self.failed_hops.count() > 0 {
-            let searches = Count(self.failed_hops.count());
-            write!(f, "\n  {:<TITLE$}{} ({searches} searches)", "failed hops", self.failed_hops)?;
-        }
-        Ok(())
-    }
-}
-
-impl Stats {
-    /// What follows from the numbers of a line.
-    fn fmt_derived(&self, title: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match title {
-            "below top" => {
-                let below = Percent(self.fragmentation());
-                let all = Percent(self.fragmentation_with_wilderness());
-                write!(f, ", fragmentation {below} ({all} with the wilderness)")
-            }
-            "rounding" => {
-                let rounding = self.rounding_bytes();
-                let lost = Percent(share(rounding, self.allocated_total));
-                write!(f, ", lost {} ({lost})", Bytes(rounding))
-            }
-            _ => Ok(()),
-        }
-    }
-}
-
-fn write_value(unit: Unit, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-    match unit {
-        Unit::Bytes => write!(f, "{}", Bytes(value)),
-        Unit::Things => write!(f, "{}", Count(value)),
-    }
-}
-
-/// A difference with its sign; a size if `bytes`.
-struct Signed {
-    difference: isize,
-    bytes: bool,
-}
-
-impl fmt::Display for Signed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self.difference {
-            0 => "",
-            1.. => "+",
-            _ => "-",
-        })?;
-        let unit = if self.bytes { Unit::Bytes } else { Unit::Things };
-        write_value(unit, wide(self.difference.unsigned_abs()), f)
-    }
-}
-
-impl fmt::Display for StatsDelta {
-    /// A block of lines for people: what changed, the calls in between, and what their searches cost.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let size = |difference| Signed { difference, bytes: true };
-        let number = |difference| Signed { difference, bytes: false };
-        let (used, top, holes) = (size(self.used_bytes), size(self.top), size(self.hole_bytes));
-        write!(f, "  {:<TITLE$}used {used}, top {top}, bytes in holes {holes}, ", "change")?;
-        let (live, free) = (number(self.live_segments), number(self.free_segments));
-        writeln!(f, "segments in use {live}, free segments {free}")?;
-        let (allocs, frees, failures) = (Count(self.allocs), Count(self.frees), Count(self.failures));
-        write!(f, "  {:<TITLE$}allocs {allocs}, frees {frees}, ", "calls")?;
-        let (reallocs, moved) = (Count(self.reallocs), Count(self.reallocs_moved));
-        writeln!(f, "reallocs {reallocs}, of which moved {moved}, failed {failures}")?;
-        let rounding = Bytes(self.allocated.saturating_sub(self.requested));
-        writeln!(f, "  {:<TITLE$}requested {}, lost {rounding}", "rounding", Bytes(self.requested))?;
-        write!(f, "  {:<TITLE$}{} ({} searches)", "hops", self.hops, Count(self.hops.count()))
-    }
-}
-
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     extern crate std;
     use super::*;
     use std::string::{String, ToString};
     use std::vec::Vec;
     use std::{format, vec};
 
-    fn example() -> Stats {
+    /// A heap's numbers.
+    pub(in super::super) fn example() -> Stats {
         let mut stats = Stats {
             region_size: 1 << 20,
             used_bytes: 3 << 18,
@@ -408,33 +311,6 @@ mod tests {
         };
         [0, 0, 1, 2, 5, 40].iter().for_each(|&hops| stats.hops.record(hops));
         stats
-    }
-
-    #[test]
-    fn the_block_for_people_says_what_matters() {
-        let text = example().to_string();
-        for part in [
-            "smalloc heap [██████████████████████░░░░░░░░] 75.0 % of 1 MiB in use\n",
-            "used 768 KiB",
-            "in use 1,234, free 11",
-            "holes 10, bytes 132 KiB, largest 33 KiB, fragmentation 75.0 % (51.6 % with the wilderness)",
-            "  failures    0, the last of 0 B\n",
-            "lost 9.8 KiB (1.0 %)",
-            "mean 8.00, p50 1, p90 40, p99 40, max 40 (6 searches)",
-        ] {
-            assert!(text.contains(part), "{part:?} is not in\n{text}");
-        }
-        assert!(!text.contains("failed hops"));
-        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
-    }
-
-    #[test]
-    fn a_heap_never_used_prints() {
-        let text = Stats::default().to_string();
-        assert!(
-            text.starts_with("smalloc heap [░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░] 0 % of 0 B in use"),
-            "{text}"
-        );
     }
 
     /// The names of the fields of `Stats`, from its `Debug`.
@@ -491,18 +367,5 @@ mod tests {
         assert_eq!(buckets.len(), 22);
         assert!(buckets.is_sorted() && buckets.last() == Some(&6));
         assert!(text.contains("smalloc_hops_sum 48\nsmalloc_hops_count 6\n"));
-    }
-
-    #[test]
-    fn a_difference_has_signs() {
-        let (earlier, mut later) = (example(), example());
-        later.used_bytes -= 1 << 10;
-        later.live_segments += 7;
-        later.allocs += 9;
-        later.hops.record(3);
-        let text = later.since(&earlier).to_string();
-        for part in ["used -1 KiB", "top 0 B", "in use +7", "allocs 9, frees 0", "max 3 (1 searches)"] {
-            assert!(text.contains(part), "{part:?} is not in\n{text}");
-        }
     }
 }

@@ -4,7 +4,7 @@
 //! - `stats`: the numbers of one instant, and the difference of two
 //! - `snapshot`: all segments at one instant
 //! - `diff`: what changed between two snapshots
-//! - `metrics`: the table of all numbers, and how it is written
+//! - `metrics`: the table of all numbers, as JSON and for Prometheus; `report`: the same for people
 //! - `map`: where segments lie, as text and as a picture; `picture`: the elements of pictures
 //! - `charts`: sizes of holes, and hops, as bars
 //! - `human`, `number`: numbers for people, and conversions
@@ -20,6 +20,7 @@ mod map;
 mod metrics;
 mod number;
 mod picture;
+mod report;
 mod snapshot;
 mod stats;
 

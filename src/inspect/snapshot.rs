@@ -173,10 +173,11 @@ impl Snapshot {
         self.holes().reduce(|largest, hole| if hole.size > largest.size { hole } else { largest })
     }
 
-    /// The wilderness, the free rest above top; `None` when there is none.
+    /// The wilderness, the free rest above top; `None` when there is none. No hole touches top, so it is the last segment
+    /// if that one is free.
     #[must_use]
     pub fn wilderness(&self) -> Option<Segment> {
-        self.segments().next_back().filter(|last| !last.in_use && last.offset >= self.stats.top)
+        self.segments().next_back().filter(|last| !last.in_use)
     }
 
     /// The share of the bytes in holes that a request of `n` bytes cannot use, since they lie in smaller holes.

@@ -118,6 +118,27 @@ fn three_rows_alike_fold_and_two_do_not() {
 }
 
 #[test]
+fn a_part_of_a_row_at_the_end_counts_as_a_row() {
+    let options = MapOptions { width: 16, cell_bytes: Some(16), ..MapOptions::text() };
+    for (wilderness, lines) in [(512, 3), (528, 2), (768, 2)] {
+        let heap = snapshot(&[256, -wilderness]);
+        assert_eq!(Layout::new(&heap, &options).lines(&heap).count(), lines);
+    }
+}
+
+#[test]
+fn a_folded_stretch_of_the_largest_hole_is_marked() {
+    let heap = snapshot(&[256, -1280, 256]);
+    let options = MapOptions { width: 16, cell_bytes: Some(16), ..MapOptions::text() };
+    let map = text(&heap, options);
+    assert!(
+        map.contains("0x100  ◆ (5 rows, 1.3 KiB, all free)  ◂ largest hole: 1.3 KiB at 0x100\n"),
+        "{map}"
+    );
+    assert!(svg(&heap, options).contains(">⋮ 5 rows, 1.3 KiB, all free, in the largest hole<"));
+}
+
+#[test]
 fn a_small_heap_is_drawn_exactly() {
     let heap = snapshot(&[64, -32, 32, 128, -48, 16, 48, -144]);
     let options = MapOptions { width: 16, cell_bytes: Some(16), ..MapOptions::text() };
@@ -148,6 +169,14 @@ fn a_largest_hole_smaller_than_a_cell_marks_the_cell_in_which_it_begins() {
     let options = MapOptions { width: 8, cell_bytes: Some(512), ascii: true, ..MapOptions::text() };
     let map = text(&heap, options);
     assert!(map.contains("\n0x000  #O*#      < largest hole: 48 B at 0x280\n"), "{map}");
+}
+
+#[test]
+fn a_largest_hole_larger_than_a_cell_marks_the_cells_within_it() {
+    let heap = snapshot(&[48, -80, 128]);
+    let options = MapOptions { width: 8, cell_bytes: Some(32), ascii: true, ..MapOptions::text() };
+    let map = text(&heap, options);
+    assert!(map.contains("\n0x000  #+OO####  < largest hole: 80 B at 0x30\n"), "{map}");
 }
 
 #[test]
@@ -227,4 +256,8 @@ fn a_picture_of_few_segments_has_each_of_them() {
     for segment in heap.segments().filter(|segment| segment.in_use) {
         assert!(svg.contains(&format!("<title>0x{:08x}: ", segment.offset)), "{segment:?}");
     }
+    let largest = heap.largest_hole().unwrap();
+    let title = format!("<title>0x{:08x}: ", largest.offset);
+    let drawn = svg.lines().find(|line| line.contains(&title)).unwrap();
+    assert!(drawn.contains("fill=\"#e8760c\"") && drawn.contains("free</title>"), "{drawn}");
 }

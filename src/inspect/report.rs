@@ -1,0 +1,162 @@
+//! The numbers of a heap as a block of lines for people.
+
+use core::fmt;
+
+use super::human::{Bytes, Count, Percent};
+use super::metrics::{GROUPS, Unit};
+use super::number::{narrow, share, wide};
+use super::stats::{Stats, StatsDelta};
+
+/// How many characters the bar has.
+const BAR: u64 = 30;
+/// How many characters the titles of lines take.
+const TITLE: usize = 12;
+
+impl fmt::Display for Stats {
+    /// A block of lines for people: how full the region is, its peaks, its segments, the fragmentation below top, the
+    /// calls, and what their searches cost.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (used, size) = (wide(self.used_bytes), wide(self.region_size));
+        let full = used.saturating_mul(BAR).checked_div(size).unwrap_or(0).min(BAR);
+        let full = narrow(if used > 0 { full.max(1) } else { 0 });
+        write!(f, "smalloc heap [{:█<full$}{:░<free$}] ", "", "", free = narrow(BAR) - full)?;
+        writeln!(f, "{} of {} in use", Percent(share(used, size)), Bytes(size))?;
+        for group in &GROUPS {
+            write!(f, "  {:<TITLE$}", group.title)?;
+            for (i, metric) in group.metrics.iter().enumerate() {
+                let comma = if i == 0 { "" } else { ", " };
+                let space = if metric.label.is_empty() { "" } else { " " };
+                write!(f, "{comma}{}{space}", metric.label)?;
+                write_value(metric.unit, (metric.get)(self), f)?;
+            }
+            self.fmt_derived(group.title, f)?;
+            writeln!(f)?;
+        }
+        write!(f, "  {:<TITLE$}{}, searches {}", "hops", self.hops, Count(self.hops.count()))?;
+        if self.failed_hops.count() > 0 {
+            let searches = Count(self.failed_hops.count());
+            write!(f, "\n  {:<TITLE$}{}, searches {searches}", "failed hops", self.failed_hops)?;
+        }
+        Ok(())
+    }
+}
+
+impl Stats {
+    /// What follows from the numbers of a line.
+    fn fmt_derived(&self, title: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match title {
+            "below top" => {
+                let below = Percent(self.fragmentation());
+                let all = Percent(self.fragmentation_with_wilderness());
+                write!(f, ", fragmentation {below} ({all} with the wilderness)")
+            }
+            "rounding" => {
+                let rounding = self.rounding_bytes();
+                let lost = Percent(share(rounding, self.allocated_total));
+                write!(f, ", lost {} ({lost})", Bytes(rounding))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+fn write_value(unit: Unit, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    match unit {
+        Unit::Bytes => write!(f, "{}", Bytes(value)),
+        Unit::Things => write!(f, "{}", Count(value)),
+    }
+}
+
+/// A difference with its sign; a size if `bytes`.
+struct Signed {
+    difference: isize,
+    bytes: bool,
+}
+
+impl fmt::Display for Signed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.difference {
+            0 => "",
+            1.. => "+",
+            _ => "-",
+        })?;
+        let unit = if self.bytes { Unit::Bytes } else { Unit::Things };
+        write_value(unit, wide(self.difference.unsigned_abs()), f)
+    }
+}
+
+impl fmt::Display for StatsDelta {
+    /// A block of lines for people: what changed, the calls in between, and what their searches cost.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let size = |difference| Signed { difference, bytes: true };
+        let number = |difference| Signed { difference, bytes: false };
+        let (used, top, holes) = (size(self.used_bytes), size(self.top), size(self.hole_bytes));
+        write!(f, "  {:<TITLE$}used {used}, top {top}, bytes in holes {holes}, ", "change")?;
+        let (live, free) = (number(self.live_segments), number(self.free_segments));
+        writeln!(f, "segments in use {live}, free segments {free}")?;
+        let (allocs, frees, failures) = (Count(self.allocs), Count(self.frees), Count(self.failures));
+        write!(f, "  {:<TITLE$}allocs {allocs}, frees {frees}, ", "calls")?;
+        let (reallocs, moved) = (Count(self.reallocs), Count(self.reallocs_moved));
+        writeln!(f, "reallocs {reallocs}, of which moved {moved}, failed {failures}")?;
+        let rounding = Bytes(self.allocated.saturating_sub(self.requested));
+        writeln!(f, "  {:<TITLE$}requested {}, lost {rounding}", "rounding", Bytes(self.requested))?;
+        write!(f, "  {:<TITLE$}{}, searches {}", "hops", self.hops, Count(self.hops.count()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::super::metrics::tests::example;
+    use super::*;
+    use std::string::ToString;
+
+    #[test]
+    fn the_block_for_people_says_what_matters() {
+        let text = example().to_string();
+        for part in [
+            "smalloc heap [██████████████████████░░░░░░░░] 75.0 % of 1 MiB in use\n",
+            "used 768 KiB",
+            "in use 1,234, free 11",
+            "holes 10, bytes 132 KiB, largest 33 KiB, fragmentation 75.0 % (51.6 % with the wilderness)",
+            "  failures    0, the last of 0 B\n",
+            "lost 9.8 KiB (1.0 %)",
+            "mean 8.00, p50 1, p90 40, p99 40, max 40, searches 6",
+        ] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+        assert!(!text.contains("failed hops"));
+        assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    }
+
+    #[test]
+    fn the_bar_shows_a_little_and_never_overflows() {
+        let bar = |used_bytes| {
+            let text = Stats { region_size: 1 << 40, used_bytes, ..Stats::default() }.to_string();
+            text.chars().filter(|&c| c == '█').count()
+        };
+        assert_eq!([0, 16, 1 << 39, 1 << 40].map(bar), [0, 1, 15, 30]);
+    }
+
+    #[test]
+    fn a_heap_never_used_prints() {
+        let text = Stats::default().to_string();
+        assert!(
+            text.starts_with("smalloc heap [░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░] 0 % of 0 B in use"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_difference_has_signs() {
+        let (earlier, mut later) = (example(), example());
+        later.used_bytes -= 1 << 10;
+        later.live_segments += 7;
+        later.allocs += 9;
+        later.hops.record(3);
+        let text = later.since(&earlier).to_string();
+        for part in ["used -1 KiB", "top 0 B", "in use +7", "allocs 9, frees 0", "max 3, searches 1"] {
+            assert!(text.contains(part), "{part:?} is not in\n{text}");
+        }
+    }
+}
