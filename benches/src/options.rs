@@ -1,0 +1,143 @@
+//! The command line.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+use crate::allocators::{NAMES, ON_DEMAND};
+
+/// How much of each block a replay writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Touch {
+    /// Nothing: the calls alone.
+    None = 0,
+    /// The first byte.
+    First = 1,
+    /// Every byte.
+    All = 2,
+}
+
+/// Everything that can be chosen.
+#[derive(Debug)]
+pub struct Options {
+    /// What to run.
+    pub command: String,
+    /// What follows the command.
+    pub arguments: Vec<String>,
+    /// The allocators, in the order of the tables.
+    pub only: Vec<&'static str>,
+    /// The allocator the others are compared to.
+    pub base: String,
+    /// Files or folders of traces.
+    pub traces: Vec<PathBuf>,
+    /// Where CSV files go.
+    pub out: Option<PathBuf>,
+    /// Interleaved rounds.
+    pub rounds: usize,
+    /// What a replay writes to its blocks.
+    pub touch: Touch,
+    /// The largest alignment a replay gives to plain requests, in bytes.
+    pub align: usize,
+    /// The size of the region of a replay, in bytes.
+    pub region: usize,
+    /// The longest time one round of one allocator may take.
+    pub limit: Duration,
+    /// Numbers of live blocks for the churn.
+    pub live: Vec<usize>,
+    /// Timed pairs of the churn.
+    pub pairs: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let only: Vec<&'static str> =
+            NAMES.iter().copied().filter(|name| !ON_DEMAND.contains(name)).collect();
+        Self {
+            command: String::new(),
+            arguments: Vec::new(),
+            base: only[0].to_owned(),
+            only,
+            traces: Vec::new(),
+            out: None,
+            rounds: 5,
+            touch: Touch::None,
+            align: 8,
+            region: 256 << 20,
+            limit: Duration::from_secs(2),
+            live: vec![1_000, 10_000, 100_000, 1_000_000],
+            pairs: 300_000,
+        }
+    }
+}
+
+/// The names in a list with commas between.
+fn names(list: &str) -> Result<Vec<&'static str>, lexopt::Error> {
+    let find = |name: &str| {
+        let known = || format!("no allocator is called {name:?}; there are {}", NAMES.join(", "));
+        NAMES.iter().copied().find(|known| *known == name).ok_or_else(|| known().into())
+    };
+    list.split(',').map(find).collect()
+}
+
+fn numbers(list: &str) -> Result<Vec<usize>, lexopt::Error> {
+    let parse = |number: &str| number.parse().map_err(|_| format!("not a number: {number:?}").into());
+    list.split(',').map(parse).collect()
+}
+
+fn touch(word: &str) -> Result<Touch, lexopt::Error> {
+    match word {
+        "none" => Ok(Touch::None),
+        "first" => Ok(Touch::First),
+        "all" => Ok(Touch::All),
+        _ => Err("--touch is none, first or all".into()),
+    }
+}
+
+impl Options {
+    /// Reads the command line of the process.
+    ///
+    /// # Errors
+    ///
+    /// If an option is unknown or its value is not what it takes.
+    pub fn from_args() -> Result<Self, lexopt::Error> {
+        let mut options = Self::default();
+        let mut base = None;
+        let mut parser = Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Arg::Value(word) if options.command.is_empty() => options.command = word.string()?,
+                Arg::Value(word) => options.arguments.push(word.string()?),
+                Arg::Long("base") => base = Some(names(&parser.value()?.string()?)?[0].to_owned()),
+                Arg::Short('h') | Arg::Long("help") => "help".clone_into(&mut options.command),
+                Arg::Long(name) => {
+                    let name = name.to_owned();
+                    let value = parser.value()?.string()?;
+                    options.set(&name, &value)?;
+                }
+                Arg::Short(_) => return Err(argument.unexpected()),
+            }
+        }
+        options.base = base.unwrap_or_else(|| options.only[0].to_owned());
+        Ok(options)
+    }
+
+    fn set(&mut self, name: &str, value: &str) -> Result<(), lexopt::Error> {
+        let number = || value.parse::<usize>().map_err(|_| format!("--{name}: not a number: {value:?}"));
+        match name {
+            "only" => self.only = names(value)?,
+            "traces" => self.traces.push(value.into()),
+            "out" => self.out = Some(value.into()),
+            "rounds" => self.rounds = number()?.max(1),
+            "touch" => self.touch = touch(value)?,
+            "align" => self.align = number()?.next_power_of_two(),
+            "region-mib" => self.region = number()? << 20,
+            "limit" => self.limit = Duration::from_secs(number()? as u64),
+            "live" => self.live = numbers(value)?,
+            "pairs" => self.pairs = number()?.max(1),
+            _ => return Err(format!("unknown option --{name}").into()),
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,215 @@
+//! Replays traces: time per call.
+
+use std::alloc::GlobalAlloc;
+use std::hint::black_box;
+use std::io;
+use std::ptr;
+use std::time::{Duration, Instant};
+
+use crate::allocators::{self, Kind, Visitor};
+use crate::options::{Options, Touch};
+use crate::report::{Comparison, Sample, Session, interleave};
+use crate::trace::{Action, Call, Trace};
+
+/// A round has at least this many calls, or a short trace is repeated: a clock reading and cold
+/// caches at the start must not count.
+const CALLS_A_ROUND: usize = 500_000;
+
+/// The clock is looked at after each piece of this many calls.
+const PIECE: usize = 1 << 16;
+
+/// Writes to a block as the program that was recorded would have.
+///
+/// # Safety
+///
+/// `size` bytes at `block` are the caller's.
+#[inline]
+pub unsafe fn touch<const TOUCH: u8>(block: *mut u8, size: usize) {
+    // SAFETY: the caller owns the block, and no block has size 0.
+    unsafe {
+        if TOUCH == Touch::First as u8 {
+            block.write_volatile(1);
+        } else if TOUCH == Touch::All as u8 {
+            ptr::write_bytes(black_box(block), 0xA5, size);
+        }
+    }
+}
+
+/// The loop that is timed and counted, compiled once for each allocator. Returns how many
+/// requests failed.
+///
+/// # Safety
+///
+/// `slots` has room for every slot of `calls`; the calls before these were made with the same
+/// `heap` and `slots`.
+#[inline(never)]
+pub unsafe fn replay_piece<A: GlobalAlloc, const TOUCH: u8>(
+    heap: &A,
+    calls: &[Call],
+    slots: *mut *mut u8,
+) -> usize {
+    let mut failed = 0;
+    for call in calls {
+        // SAFETY: the decoder numbers the slots; a slot holds a live block of the layout that
+        // the call carries, or null after a failed request.
+        unsafe {
+            let slot = slots.add(call.slot());
+            let block = match call.action() {
+                Action::Alloc => heap.alloc(call.layout()),
+                Action::Zeroed => heap.alloc_zeroed(call.layout()),
+                Action::Realloc if (*slot).is_null() => heap.alloc(call.layout()),
+                Action::Realloc => {
+                    let moved = heap.realloc(*slot, call.old_layout(), call.size());
+                    if moved.is_null() {
+                        heap.dealloc(*slot, call.old_layout());
+                    }
+                    moved
+                }
+                Action::Free => {
+                    if !(*slot).is_null() {
+                        heap.dealloc(*slot, call.layout());
+                    }
+                    continue;
+                }
+            };
+            *slot = block;
+            if block.is_null() {
+                failed += 1;
+            } else {
+                touch::<TOUCH>(block, call.size());
+            }
+        }
+    }
+    failed
+}
+
+/// One pass over a trace.
+struct Pass {
+    time: Duration,
+    calls: usize,
+    failed: usize,
+}
+
+/// Makes the calls of the trace in pieces, to the end or to the time limit.
+fn pass<A: GlobalAlloc, const TOUCH: u8>(
+    heap: &A,
+    trace: &Trace,
+    slots: &mut [*mut u8],
+    limit: Duration,
+) -> Pass {
+    let (mut failed, mut calls) = (0, 0);
+    let start = Instant::now();
+    for piece in trace.calls.chunks(PIECE) {
+        // SAFETY: `slots` is made for this trace, and the pieces come in order.
+        failed += unsafe { replay_piece::<A, TOUCH>(heap, piece, slots.as_mut_ptr()) };
+        calls += piece.len();
+        if start.elapsed() > limit {
+            break;
+        }
+    }
+    Pass { time: start.elapsed(), calls, failed }
+}
+
+/// Frees what the program leaked.
+fn free_leaks<A: GlobalAlloc>(heap: &A, trace: &Trace, slots: &mut [*mut u8]) {
+    // SAFETY: after the whole trace, each of these slots holds a live block of that layout.
+    unsafe { replay_piece::<A, 0>(heap, &trace.leaks, slots.as_mut_ptr()) };
+}
+
+/// Opens the sessions of one trace.
+struct Open<'a> {
+    trace: &'a Trace,
+    options: &'a Options,
+}
+
+impl<'a> Open<'a> {
+    fn session<K: Kind, const TOUCH: u8>(&self) -> Session<'a> {
+        let (trace, limit) = (self.trace, self.options.limit);
+        let heap = K::create(self.options.region);
+        let mut slots = vec![ptr::null_mut(); trace.slots];
+        // The first pass brings in the pages; what the kernel costs is no one's merit.
+        let first = pass::<K::Heap, TOUCH>(&heap, trace, &mut slots, limit);
+        let nanoseconds = |pass: &Pass| pass.time.as_nanos() as f64 / pass.calls as f64;
+        if first.failed > 0 {
+            eprintln!("{}: {}: {} requests failed", K::NAME, trace.name, first.failed);
+            return Box::new(|| Sample::Missing);
+        }
+        if first.calls < trace.calls.len() {
+            let value = nanoseconds(&first);
+            return Box::new(move || Sample::Cut(value));
+        }
+        free_leaks(&*heap, trace, &mut slots);
+        let passes = CALLS_A_ROUND.div_ceil(trace.calls.len());
+        Box::new(move || {
+            let mut sum = Pass { time: Duration::ZERO, calls: 0, failed: 0 };
+            for _ in 0..passes {
+                let pass = pass::<K::Heap, TOUCH>(&heap, trace, &mut slots, Duration::MAX);
+                free_leaks(&*heap, trace, &mut slots);
+                sum.time += pass.time;
+                sum.calls += pass.calls;
+            }
+            Sample::Full(nanoseconds(&sum))
+        })
+    }
+}
+
+impl<'a> Visitor for Open<'a> {
+    type Output = Session<'a>;
+
+    fn visit<K: Kind>(&self) -> Session<'a> {
+        match self.options.touch {
+            Touch::None => self.session::<K, { Touch::None as u8 }>(),
+            Touch::First => self.session::<K, { Touch::First as u8 }>(),
+            Touch::All => self.session::<K, { Touch::All as u8 }>(),
+        }
+    }
+}
+
+/// Replays every trace with every allocator and prints the time per call.
+///
+/// # Errors
+///
+/// If a trace cannot be read or a CSV file cannot be written.
+pub fn run(options: &Options) -> io::Result<()> {
+    let mut table = Comparison::new("replay", "ns per call", &options.only, &options.base);
+    for trace in Trace::open_all(&options.traces, options.align)? {
+        describe(&trace);
+        let open = Open { trace: &trace, options };
+        let mut sessions: Vec<Session<'_>> =
+            options.only.iter().map(|name| allocators::visit(name, &open)).collect();
+        table.push(&trace.name, interleave(&mut sessions, options.rounds));
+    }
+    table.finish(options.out.as_deref())
+}
+
+/// One line on a trace, with what had to be left out of it.
+pub fn describe(trace: &Trace) {
+    println!(
+        "{}: {} calls, {} skipped, {} blocks and {:.1} MiB live at most, {} blocks never freed",
+        trace.name,
+        trace.calls.len(),
+        trace.skipped,
+        trace.slots,
+        trace.peak_live as f64 / f64::from(1 << 20),
+        trace.leaks.len(),
+    );
+}
+
+/// One cold pass over a trace, for a program that counts instructions.
+pub struct Once<'a> {
+    /// What to replay.
+    pub trace: &'a Trace,
+    /// The size of the region in bytes.
+    pub region: usize,
+}
+
+impl Visitor for Once<'_> {
+    /// How many requests failed.
+    type Output = usize;
+
+    fn visit<K: Kind>(&self) -> usize {
+        let heap = K::create(self.region);
+        let mut slots = vec![ptr::null_mut(); self.trace.slots];
+        pass::<K::Heap, 0>(&heap, self.trace, &mut slots, Duration::MAX).failed
+    }
+}

@@ -1,0 +1,206 @@
+//! Interleaved rounds, medians, tables and CSV.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::Path;
+
+/// What one round of one allocator gave.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Sample {
+    /// A complete measurement.
+    Full(f64),
+    /// The time limit ended it early; the value is that of the calls made until then.
+    Cut(f64),
+    /// Nothing could be measured, for instance because the region was too small.
+    Missing,
+}
+
+impl Sample {
+    fn value(self) -> f64 {
+        match self {
+            Self::Full(value) | Self::Cut(value) => value,
+            Self::Missing => f64::NAN,
+        }
+    }
+}
+
+/// One allocator's part in a case: every call makes one round and returns its measurement.
+pub type Session<'a> = Box<dyn FnMut() -> Sample + 'a>;
+
+/// Runs `rounds` rounds, in each of them every session once, beginning with another one each
+/// time: what disturbs the machine for a while disturbs all of them.
+pub fn interleave(sessions: &mut [Session<'_>], rounds: usize) -> Vec<Vec<Sample>> {
+    let count = sessions.len();
+    let mut samples = vec![Vec::with_capacity(rounds); count];
+    for round in 0..rounds {
+        for turn in 0..count {
+            let index = (round + turn) % count;
+            samples[index].push(sessions[index]());
+        }
+    }
+    samples
+}
+
+/// The middle value, or NaN if there is none.
+pub fn median(values: &[f64]) -> f64 {
+    let mut sorted: Vec<f64> = values.iter().copied().filter(|value| !value.is_nan()).collect();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.len() {
+        0 => f64::NAN,
+        count if count % 2 == 1 => sorted[count / 2],
+        count => f64::midpoint(sorted[count / 2 - 1], sorted[count / 2]),
+    }
+}
+
+/// One line of a table.
+#[derive(Debug)]
+struct Case {
+    name: String,
+    /// By allocator, then by round.
+    samples: Vec<Vec<Sample>>,
+}
+
+impl Case {
+    fn values(&self, allocator: usize) -> Vec<f64> {
+        self.samples[allocator].iter().map(|sample| sample.value()).collect()
+    }
+
+    fn median(&self, allocator: usize) -> f64 {
+        median(&self.values(allocator))
+    }
+
+    /// The median over the rounds of this allocator's value by the base's in the same round.
+    fn ratio(&self, allocator: usize, base: usize) -> f64 {
+        let base = self.values(base);
+        let ratios: Vec<f64> =
+            self.values(allocator).iter().zip(&base).map(|(value, base)| value / base).collect();
+        median(&ratios)
+    }
+
+    fn mark(&self, allocator: usize) -> &'static str {
+        let cut = self.samples[allocator].iter().any(|sample| matches!(sample, Sample::Cut(_)));
+        if cut { "*" } else { "" }
+    }
+}
+
+/// A table of cases by allocators.
+#[derive(Debug)]
+pub struct Comparison {
+    title: &'static str,
+    unit: &'static str,
+    allocators: Vec<&'static str>,
+    base: usize,
+    decimals: usize,
+    cases: Vec<Case>,
+}
+
+impl Comparison {
+    /// An empty table. `title` is also the name of the CSV file; `base` is the allocator the
+    /// others are divided by.
+    pub fn new(title: &'static str, unit: &'static str, allocators: &[&'static str], base: &str) -> Self {
+        let base = allocators.iter().position(|name| *name == base).unwrap_or(0);
+        Self { title, unit, allocators: allocators.to_vec(), base, decimals: 1, cases: Vec::new() }
+    }
+
+    /// Sets how many decimals the absolute numbers have.
+    #[must_use]
+    pub fn with_decimals(mut self, decimals: usize) -> Self {
+        self.decimals = decimals;
+        self
+    }
+
+    /// Adds a line; `samples` by allocator, then by round.
+    pub fn push(&mut self, name: impl Into<String>, samples: Vec<Vec<Sample>>) {
+        assert_eq!(samples.len(), self.allocators.len(), "one list of samples an allocator");
+        let name = name.into();
+        eprintln!("{}: {name}: done", self.title);
+        self.cases.push(Case { name, samples });
+    }
+
+    /// The geometric mean over the cases of an allocator's ratio to the base.
+    fn mean_ratio(&self, allocator: usize) -> f64 {
+        let logs: Vec<f64> = self
+            .cases
+            .iter()
+            .map(|case| case.ratio(allocator, self.base).ln())
+            .filter(|log| log.is_finite())
+            .collect();
+        if logs.is_empty() { f64::NAN } else { (logs.iter().sum::<f64>() / logs.len() as f64).exp() }
+    }
+
+    fn line(&self, name: &str, cell: impl Fn(usize) -> String) {
+        print!("{name:<24}");
+        for allocator in 0..self.allocators.len() {
+            print!(" {:>14}", cell(allocator));
+        }
+        println!();
+    }
+
+    /// Prints the absolute medians and the ratios.
+    pub fn print(&self) {
+        let base = self.allocators[self.base];
+        println!("\n## {}: {}", self.title, self.unit);
+        self.line("", |allocator| self.allocators[allocator].to_owned());
+        for case in &self.cases {
+            self.line(&case.name, |allocator| {
+                number(case.median(allocator), self.decimals, case.mark(allocator))
+            });
+        }
+        println!("as a ratio to {base}, median over the rounds");
+        for case in &self.cases {
+            self.line(&case.name, |allocator| {
+                number(case.ratio(allocator, self.base), 2, case.mark(allocator))
+            });
+        }
+        self.line("geometric mean", |allocator| number(self.mean_ratio(allocator), 2, ""));
+        self.line(&format!("{base} / it"), |allocator| number(1.0 / self.mean_ratio(allocator), 3, ""));
+        let cut = |case: &Case| (0..self.allocators.len()).any(|index| !case.mark(index).is_empty());
+        if self.cases.iter().any(cut) {
+            println!("* stopped at the time limit: the part that was run");
+        }
+    }
+
+    /// Writes all samples to `folder`/`title`.csv.
+    ///
+    /// # Errors
+    ///
+    /// If the folder or the file cannot be written.
+    pub fn save(&self, folder: &Path) -> io::Result<()> {
+        fs::create_dir_all(folder)?;
+        let mut file = fs::File::create(folder.join(format!("{}.csv", self.title)))?;
+        writeln!(file, "case,allocator,unit,median,ratio,min,max,rounds,cut")?;
+        for case in &self.cases {
+            for (index, allocator) in self.allocators.iter().enumerate() {
+                let values = case.values(index);
+                let (least, most) = values
+                    .iter()
+                    .fold((f64::NAN, f64::NAN), |(least, most), value| (least.min(*value), most.max(*value)));
+                writeln!(
+                    file,
+                    "{},{allocator},{},{:.4},{:.4},{least:.4},{most:.4},{},{}",
+                    case.name,
+                    self.unit,
+                    median(&values),
+                    case.ratio(index, self.base),
+                    values.len(),
+                    !case.mark(index).is_empty(),
+                )?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Prints the table and, if there is a folder, writes the CSV file.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Comparison::save`].
+    pub fn finish(&self, folder: Option<&Path>) -> io::Result<()> {
+        self.print();
+        folder.map_or(Ok(()), |folder| self.save(folder))
+    }
+}
+
+fn number(value: f64, decimals: usize, mark: &str) -> String {
+    if value.is_nan() { "-".to_owned() } else { format!("{value:.decimals$}{mark}") }
+}
