@@ -22,9 +22,9 @@
 //! Taking the lock and naming its owner are one atomic step, and so are the reverse. Were they two, a signal handler that
 //! runs between them would find the lock held by nobody, and wait for the very thread that it interrupts.
 //!
-//! A thread that finds the lock held pauses, at first shortly and then longer, and looks at the word without writing to
-//! it; then it gives its core to others; then it sleeps. With more threads than cores the holder is often one
-//! that does not run, and only yielding and sleeping let it.
+//! A thread that finds the lock held pauses, each time twice as long, and looks at the word without writing to it; after some
+//! microseconds it sleeps. With more threads than cores the holder is often one that does not run, and only those
+//! that sleep let it. Yielding does not: the thread stays in the way, wakes into the same crowd, and all wait longer.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
@@ -42,15 +42,12 @@ const FORKING: usize = 1;
 
 /// Pauses before the first look at the word; they double with every look.
 const FIRST_PAUSES: u32 = 4;
-/// Pauses between two looks, at most.
+/// Pauses before the last look that is not followed by a sleep: all together some microseconds, many times what an
+/// operation takes under the lock.
 const MOST_PAUSES: u32 = 64;
-/// Looks between pauses, before the thread yields.
-const SPIN_LOOKS: u32 = 16;
-/// Looks between yields, before the thread sleeps.
-const YIELD_LOOKS: u32 = 4;
 /// The first sleep in nanoseconds; sleeps double.
 const FIRST_SLEEP_NS: u32 = 50_000;
-/// The longest sleep in nanoseconds.
+/// The longest sleep in nanoseconds. Shorter ones keep more threads awake, with longer ones some wait much longer.
 const LONGEST_SLEEP_NS: u32 = 1_000_000;
 
 /// A value that one thread at a time may use.
@@ -113,7 +110,6 @@ impl<T> Lock<T> {
     /// Until `unlock_after_fork` the thread may still lock and unlock: the prepare handlers of others allocate.
     ///
     /// # Safety
-    ///
     /// The same thread calls `unlock_after_fork`, in the parent and in the child.
     pub(crate) unsafe fn lock_for_fork(&self) {
         let me = thread_token();
@@ -128,7 +124,6 @@ impl<T> Lock<T> {
     /// Releases the lock that `lock_for_fork` took. The child's only thread has the token of the thread that forked.
     ///
     /// # Safety
-    ///
     /// This thread called `lock_for_fork`, or is the one thread of the child of a thread that did, and holds no guard.
     pub(crate) unsafe fn unlock_after_fork(&self) {
         // From here on a signal handler may no longer lock: it would unlock, and the word would be another thread's.
@@ -200,29 +195,24 @@ impl<T> Drop for Guard<'_, T> {
     }
 }
 
-/// How long a thread has waited, and so how it waits next.
+/// How a thread waits next.
 struct Wait {
-    looks: u32,
     pauses: u32,
     sleep_ns: u32,
 }
 
 impl Wait {
     fn new() -> Self {
-        Wait { looks: 0, pauses: FIRST_PAUSES, sleep_ns: FIRST_SLEEP_NS }
+        Wait { pauses: FIRST_PAUSES, sleep_ns: FIRST_SLEEP_NS }
     }
 
     /// Waits a little longer than the last time.
     fn a_while(&mut self) {
-        self.looks = self.looks.saturating_add(1);
-        if self.looks <= SPIN_LOOKS {
+        if self.pauses <= MOST_PAUSES {
             for _ in 0..self.pauses {
                 core::hint::spin_loop();
             }
-            self.pauses = (self.pauses * 2).min(MOST_PAUSES);
-        } else if self.looks <= SPIN_LOOKS + YIELD_LOOKS {
-            // SAFETY: the call takes no arguments and touches no memory of ours.
-            errno::unchanged(|| unsafe { libc::sched_yield() });
+            self.pauses *= 2;
         } else {
             sleep(self.sleep_ns);
             self.sleep_ns = (self.sleep_ns * 2).min(LONGEST_SLEEP_NS);

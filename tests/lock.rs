@@ -1,0 +1,332 @@
+//! The lock by itself: exclusion, recursion, fork, `errno`, and many more threads than cores.
+//!
+//! The lock is private to the crate, so its file is compiled into this test. Cases that end in an abort run in a process
+//! of their own: this program again, with the name of the case in an environment variable.
+
+#[allow(dead_code, reason = "the lock needs less of it than the heap")]
+#[path = "../src/errno.rs"]
+mod errno;
+#[path = "../src/fatal.rs"]
+mod fatal;
+#[path = "../src/lock.rs"]
+mod lock;
+
+use lock::Lock;
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::os::unix::thread::JoinHandleExt;
+use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+const RECURSION: &str = "smalloc: recursive call: the thread already holds the heap's lock\n";
+const CASE: &str = "SMALLOC_LOCK_CASE";
+
+static COUNT: Lock<u64> = Lock::new(0);
+
+/// A case that ends its process.
+type Case = fn();
+
+const CASES: [(&str, Case); 7] = [
+    ("lock_twice", || {
+        let _held = COUNT.lock();
+        let _again = COUNT.lock();
+    }),
+    ("fork_with_lock_held", || {
+        let _held = COUNT.lock();
+        // SAFETY: does not return.
+        unsafe { COUNT.lock_for_fork() };
+    }),
+    ("fork_in_fork", || {
+        // SAFETY: the second call does not return.
+        unsafe { COUNT.lock_for_fork() };
+        // SAFETY: as above.
+        unsafe { COUNT.lock_for_fork() };
+    }),
+    ("lock_twice_in_fork", || {
+        // SAFETY: the process ends before the lock would be released.
+        unsafe { COUNT.lock_for_fork() };
+        let _held = COUNT.lock();
+        let _again = COUNT.lock();
+    }),
+    ("lock_in_abort_handler", || {
+        on_signal(libc::SIGABRT, lock_in_handler);
+        let _held = COUNT.lock();
+        let _again = COUNT.lock();
+    }),
+    ("long_message", || fatal::fatal(format_args!("{:>1000}", "x"))),
+    ("signal_storm", signal_storm),
+];
+
+extern "C" fn lock_in_handler(_: libc::c_int) {
+    *COUNT.lock() += 1;
+}
+
+fn on_signal(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: the handler is a function that takes the signal's number.
+    let before = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR);
+}
+
+/// Locks in a loop and in the handler of a timer, until the timer strikes while the lock is held.
+fn signal_storm() {
+    on_signal(libc::SIGALRM, lock_in_handler);
+    let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
+    let timer = libc::itimerval { it_interval: tick, it_value: tick };
+    // SAFETY: the timer is valid, and the old one is not asked for.
+    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }, 0);
+    loop {
+        *COUNT.lock() += 1;
+    }
+}
+
+/// Not a test: what `run` starts.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    let name = std::env::var(CASE).expect("no case named");
+    let (_, run) = CASES.iter().find(|(known, _)| *known == name).expect("no such case");
+    run();
+}
+
+/// What a case writes to standard error, the signal that ends it, and how long it takes.
+fn run(case: &str) -> (String, Option<i32>, Duration) {
+    let start = Instant::now();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "case", "--include-ignored", "--nocapture", "--test-threads=1"])
+        .env(CASE, case)
+        .env("RUST_BACKTRACE", "1")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut output = child.stderr.take().unwrap();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if start.elapsed() > Duration::from_secs(20) {
+            child.kill().unwrap();
+            panic!("{case} hangs");
+        }
+        thread::sleep(Duration::from_millis(1));
+    };
+    let mut text = String::new();
+    output.read_to_string(&mut text).unwrap();
+    (text, status.signal(), start.elapsed())
+}
+
+#[test]
+fn recursion_aborts_with_one_line() {
+    for case in ["lock_twice", "fork_with_lock_held", "fork_in_fork", "lock_twice_in_fork"] {
+        let (text, signal, _) = run(case);
+        assert_eq!((text.as_str(), signal), (RECURSION, Some(libc::SIGABRT)), "{case}");
+    }
+}
+
+#[test]
+fn abort_handler_that_locks_ends_too() {
+    let (text, signal, _) = run("lock_in_abort_handler");
+    assert_eq!((text, signal), (RECURSION.repeat(2), Some(libc::SIGABRT)));
+}
+
+#[test]
+fn long_message_is_cut_to_one_line() {
+    let (text, signal, _) = run("long_message");
+    assert_eq!(text, format!("smalloc: {}\n", " ".repeat(246)));
+    assert_eq!(signal, Some(libc::SIGABRT));
+}
+
+/// A signal is most often taken right after the atomic instruction, so a lock that names its owner a step later hangs here.
+#[test]
+fn signal_handler_never_hangs() {
+    for _ in 0..20 {
+        let (text, signal, took) = run("signal_storm");
+        assert_eq!((text.as_str(), signal), (RECURSION, Some(libc::SIGABRT)));
+        assert!(took < Duration::from_secs(10), "{took:?}");
+    }
+}
+
+#[test]
+fn one_thread_at_a_time() {
+    static PAIR: Lock<(u64, u64)> = Lock::new((0, 0));
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..50_000 {
+                    let mut pair = PAIR.lock();
+                    assert_eq!(pair.0, pair.1);
+                    pair.0 += 1;
+                    std::hint::black_box(&mut *pair);
+                    pair.1 += 1;
+                }
+            });
+        }
+    });
+    assert_eq!(*PAIR.lock(), (400_000, 400_000));
+}
+
+#[test]
+fn try_lock_never_waits() {
+    let lock = Lock::new(0);
+    let held = lock.lock();
+    assert!(lock.try_lock().is_none());
+    thread::scope(|scope| {
+        scope.spawn(|| assert!(lock.try_lock().is_none()));
+    });
+    drop(held);
+    assert!(lock.try_lock().is_some());
+    assert_eq!(lock.contended(), 0);
+}
+
+#[test]
+fn a_wait_is_counted_once_and_keeps_errno() {
+    static LOCK: Lock<u64> = Lock::new(0);
+    on_signal(libc::SIGUSR1, ignore);
+    let held = LOCK.lock();
+    let waiter = thread::spawn(|| {
+        set_errno(libc::EXDEV);
+        *LOCK.lock() += 1;
+        errno::get()
+    });
+    while LOCK.contended() == 0 {
+        thread::yield_now();
+    }
+    // Long enough for the waiter to sleep; the signals make its sleeps fail with EINTR.
+    for _ in 0..20 {
+        thread::sleep(Duration::from_millis(2));
+        // SAFETY: the thread has not been joined.
+        unsafe { libc::pthread_kill(waiter.as_pthread_t(), libc::SIGUSR1) };
+    }
+    drop(held);
+    assert_eq!(waiter.join().unwrap(), libc::EXDEV);
+    assert_eq!((*LOCK.lock(), LOCK.contended()), (1, 1));
+}
+
+extern "C" fn ignore(_: libc::c_int) {}
+
+fn set_errno(number: libc::c_int) {
+    // SAFETY: the place is the thread's own.
+    unsafe { errno_place().write(number) };
+}
+
+fn errno_place() -> *mut libc::c_int {
+    #[cfg(target_os = "linux")]
+    // SAFETY: the call has no conditions.
+    return unsafe { libc::__errno_location() };
+    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
+    // SAFETY: the call has no conditions.
+    return unsafe { libc::__error() };
+}
+
+#[test]
+fn the_forking_thread_may_lock_and_others_wait() {
+    let lock = Lock::new(0);
+    let released = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // SAFETY: released below, on this thread.
+        unsafe { lock.lock_for_fork() };
+        for _ in 0..3 {
+            *lock.lock() += 1;
+            *lock.try_lock().unwrap() += 1;
+        }
+        scope.spawn(|| {
+            let value = *lock.lock();
+            assert!(released.load(Ordering::Relaxed));
+            assert_eq!(value, 6);
+        });
+        while lock.contended() == 0 {
+            thread::yield_now();
+        }
+        released.store(true, Ordering::Relaxed);
+        // SAFETY: locked above, on this thread, which holds no guard.
+        unsafe { lock.unlock_after_fork() };
+    });
+    assert!(lock.try_lock().is_some());
+}
+
+#[test]
+fn the_child_of_a_fork_under_load_can_lock() {
+    static PAIR: Lock<(u64, u64)> = Lock::new((0, 0));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                while !stop.load(Ordering::Relaxed) {
+                    let mut pair = PAIR.lock();
+                    pair.0 += 1;
+                    std::hint::black_box(&mut *pair);
+                    pair.1 += 1;
+                }
+            });
+        }
+        let failed = (0..100).find(|_| fork_and_lock(&PAIR) != 0);
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(failed, None);
+    });
+}
+
+/// The status with which a child ends that locks and finds both numbers equal: 0. A child that hangs is ended by its alarm.
+fn fork_and_lock(lock: &Lock<(u64, u64)>) -> libc::c_int {
+    // SAFETY: released below in both processes, by this thread.
+    unsafe { lock.lock_for_fork() };
+    // SAFETY: the child calls only the lock, `alarm` and `_exit`.
+    let child = unsafe { libc::fork() };
+    // SAFETY: locked above.
+    unsafe { lock.unlock_after_fork() };
+    if child == 0 {
+        // SAFETY: the call has no conditions.
+        unsafe { libc::alarm(10) };
+        let equal = (0..10).all(|_| {
+            let mut pair = lock.lock();
+            pair.0 += 1;
+            pair.1 += 1;
+            pair.0 == pair.1
+        });
+        // SAFETY: ends the child without running what the parent has registered.
+        unsafe { libc::_exit(if equal { 0 } else { 1 }) };
+    }
+    let mut status = -1;
+    // SAFETY: the status is a live integer.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    status
+}
+
+/// Some tens of nanoseconds of work that needs the value.
+fn work(value: &mut u64) {
+    for _ in 0..16 {
+        *value = (*value ^ (*value >> 7)).wrapping_mul(6_364_136_223_846_793_005);
+    }
+}
+
+/// Locks and works `total` times, split over the threads. The time that took, and the longest time a thread waited.
+fn crowd(threads: u32, total: u32) -> (Duration, Duration) {
+    let lock = Lock::new(1);
+    let longest = AtomicU64::new(0);
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                let mut waited = Duration::ZERO;
+                for _ in 0..total / threads {
+                    let before = Instant::now();
+                    let mut value = lock.lock();
+                    waited = waited.max(before.elapsed());
+                    work(&mut value);
+                }
+                longest.fetch_max(u64::try_from(waited.as_nanos()).unwrap(), Ordering::Relaxed);
+            });
+        }
+    });
+    (start.elapsed(), Duration::from_nanos(longest.into_inner()))
+}
+
+/// The bound on time is wide because other tests run beside this one; alone, the crowd takes less than a quarter longer.
+#[test]
+fn sixty_four_threads_share_the_lock() {
+    let (alone, _) = crowd(1, 3_200_000);
+    let (together, waited) = crowd(64, 3_200_000);
+    assert!(together < alone * 3, "one thread takes {alone:?}, 64 take {together:?}");
+    assert!(waited < Duration::from_secs(1), "a thread waited {waited:?}");
+}
