@@ -1,0 +1,342 @@
+//! What the examples share: how they end, the region's size, the files they read, a progress bar, numbers as text.
+//!
+//! Each example takes what it needs and leaves the rest.
+#![allow(dead_code, reason = "no example uses all of it")]
+
+use std::env;
+use std::error::Error;
+use std::fmt;
+use std::fs;
+use std::io::{self, IsTerminal, Write};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{self, Command, ExitCode};
+use std::str::FromStr;
+use std::time::{Duration, Instant};
+
+use smalloc::{HopHistogram, Stats};
+use walkdir::{DirEntry, WalkDir};
+
+/// What an example's `main` and its parts return; the error is shown to the user as it is.
+pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
+
+/// The variable from which a `SmallocGlobal` made by `new` takes its region's size.
+const REGION_VARIABLE: &str = "SMALLOC_REGION";
+/// The smallest `--region` in which an example can at least tell that it is too small.
+const SMALLEST_REGION: usize = 1 << 20;
+/// No system has larger pages than this by default.
+const LARGEST_PAGE: usize = 64 << 10;
+/// More files, keys or calls than this do not fit in memory, or are a slip of the keyboard.
+const LARGEST_COUNT: usize = 100_000_000;
+/// How wide a bar is, in characters.
+const BAR_WIDTH: usize = 40;
+
+// ---------------------------------------------------------------------------------------------- command line
+
+/// Runs an example. Anything wrong is told on one line and ends the program with exit code 2.
+pub(crate) fn main(run: impl FnOnce() -> Outcome) -> ExitCode {
+    // A reader that leaves early, as `head` does, then ends the program quietly. Rust ignores the signal, so that
+    // `println!` panics instead.
+    // SAFETY: no other thread runs yet, and the default action calls no code of this program.
+    unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    let Err(error) = run() else { return ExitCode::SUCCESS };
+    eprintln!("{}: {error}", program());
+    if error.is::<lexopt::Error>() {
+        eprintln!("Its options: cargo run --release --example {} -- --help", program());
+    }
+    ExitCode::from(2)
+}
+
+/// Prints an example's help and ends the program.
+pub(crate) fn help(text: &str) -> ! {
+    print!("{text}");
+    process::exit(0)
+}
+
+/// The name under which the program was started, without its directory.
+fn program() -> String {
+    let path = env::args_os().next().map(PathBuf::from).unwrap_or_default();
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Reads a size: bytes, or a number with `K`, `M` or `G` behind it for 2^10, 2^20 or 2^30 bytes.
+pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
+    let (digits, unit) = match text.to_ascii_uppercase().chars().last() {
+        Some('K') => (&text[..text.len() - 1], 1 << 10),
+        Some('M') => (&text[..text.len() - 1], 1 << 20),
+        Some('G') => (&text[..text.len() - 1], 1 << 30),
+        _ => (text, 1),
+    };
+    let number: usize =
+        digits.parse().map_err(|_| "a size is a number of bytes, or one with K, M or G behind it")?;
+    match number.checked_mul(unit) {
+        Some(0) => Err("a size cannot be 0".into()),
+        Some(size) => Ok(size),
+        None => Err("a size must fit in 64 bits".into()),
+    }
+}
+
+/// Reads a number that is not 0, such as how many files, threads or rounds.
+pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(0) => Err("it must be at least 1".into()),
+        Ok(number) if number > LARGEST_COUNT => Err(format!("it can be {LARGEST_COUNT} at most")),
+        Ok(number) => Ok(number),
+        Err(_) => Err("it must be a whole number".into()),
+    }
+}
+
+/// Reads what a generator of random numbers begins with.
+pub(crate) fn parse_seed(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_| "a seed is a whole number below 2^64".into())
+}
+
+/// Reads how many files to take: a number that is not 0, or `all`.
+pub(crate) fn parse_limit(text: &str) -> Result<usize, String> {
+    if text == "all" { Ok(usize::MAX) } else { parse_count(text) }
+}
+
+/// Which free list a heap has, for the examples that can choose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum List {
+    Linked,
+    Indexed,
+}
+
+impl FromStr for List {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "linked" => Ok(Self::Linked),
+            "indexed" => Ok(Self::Indexed),
+            _ => Err("a free list is linked or indexed".into()),
+        }
+    }
+}
+
+/// Gives the program's global heap, whose region is of `now` bytes, a region of `wanted` bytes, by starting the program
+/// again.
+///
+/// The heap is mapped before `main` runs, because the runtime allocates before that; so an option comes too late for
+/// it, and an environment variable does not. This returns when the program has been started again.
+pub(crate) fn use_region(wanted: Option<usize>, now: usize) -> Outcome {
+    let Some(wanted) = wanted else { return Ok(()) };
+    if wanted < SMALLEST_REGION {
+        let least = Bytes(SMALLEST_REGION);
+        return Err(format!("--region: the heap of a program needs at least {least}").into());
+    }
+    let value = wanted.to_string();
+    if env::var(REGION_VARIABLE).is_ok_and(|set| set == value) {
+        // A region is whole pages; more than that is another region.
+        let expected = wanted..=wanted.saturating_add(LARGEST_PAGE);
+        let (now, wanted) = (Bytes(now), Bytes(wanted));
+        return match expected.contains(&now.0) {
+            true => Ok(()),
+            false => Err(format!("--region: the heap could only get {now}, not {wanted}").into()),
+        };
+    }
+    let itself = env::current_exe()?;
+    let error = Command::new(itself).args(env::args_os().skip(1)).env(REGION_VARIABLE, value).exec();
+    Err(format!("cannot start again with another region: {error}").into())
+}
+
+/// Tells the user that the heap is too small for a step that may take `need` bytes. Without it, the program would end
+/// in the midst of that step, with no more than the size of the allocation that failed.
+pub(crate) fn ensure_room(stats: &Stats, need: usize, done: usize, total: usize) -> Outcome {
+    if stats.free_bytes >= need {
+        return Ok(());
+    }
+    let (size, free) = (Bytes(stats.region_size), Bytes(stats.free_bytes));
+    Err(format!(
+        "the heap of {size} is too small: {free} are free after {done} of {total} files; \
+         try a larger --region or a smaller --limit"
+    )
+    .into())
+}
+
+// --------------------------------------------------------------------------------------------------- files
+
+/// The first `limit` files, in the order of their paths, that `wanted` accepts or that are roots themselves.
+///
+/// They lie in `roots`; or, when there are no roots, in the sources that cargo keeps on this machine; or, when it keeps
+/// none, in the sources of this crate.
+pub(crate) fn find_files(
+    roots: &[PathBuf],
+    limit: usize,
+    wanted: fn(&Path) -> bool,
+) -> Outcome<Vec<PathBuf>> {
+    let own = [PathBuf::from(env!("CARGO_MANIFEST_DIR"))];
+    let cargo = cargo_sources();
+    let choices: &[&[PathBuf]] = if roots.is_empty() { &[&cargo, &own] } else { &[roots] };
+    for roots in choices {
+        let files = files_below(roots, limit, wanted)?;
+        if !files.is_empty() {
+            return Ok(files);
+        }
+    }
+    let places: Vec<_> = choices.concat().iter().map(|path| path.display().to_string()).collect();
+    Err(format!("nothing to read in {}", places.join(", ")).into())
+}
+
+/// The directories in which cargo keeps the sources of what it builds.
+fn cargo_sources() -> Vec<PathBuf> {
+    let home = env::var_os("CARGO_HOME").map(PathBuf::from);
+    let home = home.or_else(|| Some(env::home_dir()?.join(".cargo"))).unwrap_or_default();
+    let places = [home.join("registry/src"), home.join("git/checkouts")];
+    places.into_iter().filter(|path| path.is_dir()).collect()
+}
+
+/// The first `limit` wanted files below `roots`. A root must be there; what cannot be read further down is left out.
+fn files_below(roots: &[PathBuf], limit: usize, wanted: fn(&Path) -> bool) -> Outcome<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for root in roots {
+        fs::metadata(root).map_err(|error| format!("cannot read {}: {error}", root.display()))?;
+        let entries = WalkDir::new(root).sort_by_file_name().into_iter().filter_entry(is_source);
+        let entries = entries.filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
+        let entries = entries.filter(|entry| entry.depth() == 0 || wanted(entry.path()));
+        files.extend(entries.map(DirEntry::into_path).take(limit - files.len()));
+    }
+    Ok(files)
+}
+
+/// Whether an entry can lead to sources: below a root, hidden directories and build output cannot.
+fn is_source(entry: &DirEntry) -> bool {
+    let name = entry.file_name().as_encoded_bytes();
+    entry.depth() == 0 || !(entry.file_type().is_dir() && (name.starts_with(b".") || name == b"target"))
+}
+
+/// Whether a path's name ends in one of these.
+pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
+    path.extension().is_some_and(|extension| extensions.iter().any(|&one| extension == one))
+}
+
+// ----------------------------------------------------------------------------------------------- progress bar
+
+/// A bar on stderr that shows how far a long task is, if stderr is a terminal.
+///
+/// It shows up after half a second, goes away when dropped, and never allocates: the heap that the example looks at is
+/// the same with and without it.
+pub(crate) struct Progress {
+    what: &'static str,
+    total: usize,
+    done: usize,
+    started: Instant,
+    next: Duration,
+    terminal: bool,
+    shown: bool,
+}
+
+impl Progress {
+    /// A bar for a task of `total` steps.
+    pub(crate) fn new(what: &'static str, total: usize) -> Self {
+        let (started, next) = (Instant::now(), Duration::from_millis(500));
+        Self { what, total, done: 0, started, next, terminal: io::stderr().is_terminal(), shown: false }
+    }
+
+    /// Says that `steps` more steps are done.
+    pub(crate) fn step(&mut self, steps: usize) {
+        self.done += steps;
+        if self.terminal && self.started.elapsed() >= self.next {
+            self.next = self.started.elapsed() + Duration::from_millis(100);
+            self.shown = true;
+            self.draw();
+        }
+    }
+
+    /// Makes room for a line on stdout; the next step shows the bar again.
+    pub(crate) fn hide(&mut self) {
+        if self.shown {
+            self.shown = false;
+            // Nothing is lost but the bar if the terminal is gone.
+            let _ = write!(io::stderr().lock(), "\r\x1b[K");
+        }
+    }
+
+    fn draw(&self) {
+        let (done, total) = (self.done.min(self.total), self.total.max(1));
+        let filled = done * BAR_WIDTH / total;
+        let left = self.started.elapsed().as_secs_f64() * (total - done) as f64 / done.max(1) as f64;
+        let _ = write!(
+            io::stderr().lock(),
+            "\r{:>10} [{:#<filled$}{:-<rest$}] {done} of {total}, {left:.0} s left\x1b[K",
+            self.what,
+            "",
+            "",
+            rest = BAR_WIDTH - filled,
+        );
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.hide();
+    }
+}
+
+// ------------------------------------------------------------------------------------------------- numbers
+
+/// Shows a number with its thousands apart: `1,234,567`.
+pub(crate) struct Count(pub(crate) u64);
+
+impl From<usize> for Count {
+    fn from(number: usize) -> Self {
+        Self(number as u64)
+    }
+}
+
+impl fmt::Display for Count {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let digits = self.0.to_string();
+        let mut text = String::with_capacity(digits.len() * 2);
+        for (index, digit) in digits.chars().enumerate() {
+            if index > 0 && (digits.len() - index).is_multiple_of(3) {
+                text.push(',');
+            }
+            text.push(digit);
+        }
+        f.pad(&text)
+    }
+}
+
+/// Shows a number of bytes in the largest unit that it fills: `12.5 MiB`.
+pub(crate) struct Bytes(pub(crate) usize);
+
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
+        let text = match units.into_iter().find(|&(_, unit)| self.0 >= unit) {
+            Some((name, unit)) if self.0.is_multiple_of(unit) => format!("{} {name}", self.0 / unit),
+            Some((name, unit)) => format!("{:.1} {name}", self.0 as f64 / unit as f64),
+            None => format!("{} B", self.0),
+        };
+        f.pad(&text)
+    }
+}
+
+/// Prints a heap's numbers and the chart of its hops, as the end of an example.
+pub(crate) fn print_heap(stats: &Stats) {
+    println!("\n{stats}\n");
+    print_hops(&stats.hops);
+}
+
+/// Prints a hop histogram as a bar chart: a bar for 0 hops, and one for each power of two above.
+pub(crate) fn print_hops(hops: &HopHistogram) {
+    let mut rows: Vec<(usize, usize, u64)> = Vec::new();
+    for (low, high, count) in hops {
+        match rows.last_mut() {
+            Some(last) if last.0 > 0 && last.0.ilog2() == low.ilog2() => {
+                (last.1, last.2) = (high, last.2 + count);
+            }
+            _ => rows.push((low, high, count)),
+        }
+    }
+    let (all, most) = (hops.count().max(1), rows.iter().map(|row| row.2).max().unwrap_or(0));
+    println!("{:>13}  {:>14}", "hops", "searches");
+    for (low, high, count) in rows {
+        let range = if low == high { low.to_string() } else { format!("{low} to {high}") };
+        let percent = 100.0 * count as f64 / all as f64;
+        let width = (BAR_WIDTH as f64 * count as f64 / most as f64).round() as usize;
+        println!("{range:>13}  {:>14}  {percent:5.1} %  {:#<width$}", Count(count), "");
+    }
+}
