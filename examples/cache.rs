@@ -120,7 +120,8 @@ fn main() -> ExitCode {
 
 /// Makes sure that a full cache leaves an eighth of the heap to the rest of the program.
 fn ensure_room(options: &Options) -> Outcome {
-    let free = HEAP.stats().free_bytes;
+    let stats = HEAP.stats();
+    let free = stats.free_bytes;
     let tables = options.keys.saturating_mul(BYTES_PER_KEY);
     let need = tables.saturating_add(options.capacity);
     if need <= free - free / 8 {
@@ -129,7 +130,7 @@ fn ensure_room(options: &Options) -> Outcome {
     Err(format!(
         "a heap of {} is too small for {} of values and the tables of {} keys; \
          try a larger --region, a smaller --capacity or fewer --keys",
-        Bytes(free),
+        Bytes(stats.region_size),
         Bytes(options.capacity),
         Count::from(options.keys),
     )

@@ -147,10 +147,10 @@ pub(crate) fn ensure_room(stats: &Stats, need: usize, done: usize, total: usize)
     if stats.free_bytes >= need {
         return Ok(());
     }
-    let (size, free) = (Bytes(stats.region_size), Bytes(stats.free_bytes));
+    let (size, free, need) = (Bytes(stats.region_size), Bytes(stats.free_bytes), Bytes(need));
     Err(format!(
-        "the heap of {size} is too small: {free} are free after {done} of {total} files; \
-         try a larger --region or a smaller --limit"
+        "the heap of {size} is too small: after {done} of {total} files {free} are free, and the next file may take \
+         up to {need}; try a larger --region or a smaller --limit"
     )
     .into())
 }
