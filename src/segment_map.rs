@@ -12,14 +12,16 @@
 //!                                                ^ top
 //! ```
 //!
-//! A segment of [`HUGE`] granules or more does not fill or clear its inner words; its bounds stand in them instead:
+//! What is huge is not gone through word by word; its bounds stand in the words inside it instead:
 //!
-//! - in use: the first and the last chunk have real bits; the word of the second chunk holds the segment's end;
-//! - free: every bit of `used` is zero as always; the first and the last whole chunk hold the other bound in `heads`.
+//! - a segment in use of [`HUGE`] granules or more has real bits in its first and its last chunk only; the word of its
+//!   second chunk in `used` holds its end;
+//! - a free segment that covers [`HUGE_CHUNKS`] whole chunks or more has zeros everywhere in `used`, as always; in
+//!   `heads`, its first whole chunk holds its end, and its last whole chunk the number of the chunk it starts in.
 //!
 //! A word holds bounds ("is a tag") when [`TAG`] is set in `heads` and not in `used`: a head on a granule that is not
 //! in use, which no real bits can say. So any segment is found, measured, taken and freed in a bounded number of
-//! steps: at most `HUGE / 64` words.
+//! steps: at most [`HUGE_CHUNKS`] words.
 //!
 //! The map knows no policy, no free list, and not where `top` is: above it all bits are zero.
 //!
@@ -29,15 +31,17 @@
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table, WINDOW};
 use static_assertions::const_assert;
 
-/// Granules from which on a segment keeps its bounds in tags: 64 KiB. Below, at most 64 words are gone through.
-pub(crate) const HUGE: usize = 64 * CHUNK;
+/// Whole chunks from which on a free segment keeps its bounds in tags: 64 KiB. Below, so many words are gone through.
+pub(crate) const HUGE_CHUNKS: usize = 64;
+/// Granules from which on a segment in use keeps its end in a tag.
+pub(crate) const HUGE: usize = HUGE_CHUNKS * CHUNK;
 /// Marks a word of `heads` as a tag, where the same bit of `used` is not set.
 const TAG: u64 = 1 << 63;
 /// The largest segment that the short ways handle: all of it, and the granule behind it, is in one window.
 pub(crate) const SHORT: usize = WINDOW - 1;
 
 const_assert!(SHORT < CHUNK);
-// A huge segment has a second chunk that is wholly its own, and two whole chunks that differ.
+// A huge segment in use has a second chunk that is wholly its own; a huge free one has two whole chunks.
 const_assert!(HUGE >= 4 * CHUNK);
 
 /// A word with its lowest `n` bits set, `n` below 64.
@@ -138,21 +142,24 @@ impl SegmentMap {
 
     /// Where the free segment that begins at `start` ends; `limit` at most, where it is top.
     pub(crate) fn hole_end(&self, start: Granule, limit: Granule) -> Granule {
-        let mut chunk = start.chunk();
-        let mut taken = self.used.get(chunk) & (u64::MAX << start.bit());
-        loop {
+        let mut chunk = first_whole(start);
+        if chunk_start(chunk) != start {
+            let taken = self.used.get(start.chunk()) & (u64::MAX << start.bit());
+            if taken != 0 {
+                return chunk_start(start.chunk()).up(taken.trailing_zeros() as usize);
+            }
+        }
+        if self.is_tag(chunk) && self.used.get(chunk) == 0 {
+            return Granule((self.heads.get(chunk) & !TAG) as usize);
+        }
+        while chunk_start(chunk) < limit {
+            let taken = self.used.get(chunk);
             if taken != 0 {
                 return chunk_start(chunk).up(taken.trailing_zeros() as usize);
             }
-            if chunk_start(chunk) >= start && self.is_tag(chunk) {
-                return Granule((self.heads.get(chunk) & !TAG) as usize);
-            }
             chunk = chunk.wrapping_add(1);
-            if chunk_start(chunk) >= limit {
-                return limit;
-            }
-            taken = self.used.get(chunk);
         }
+        limit
     }
 
     /// Whether the words from `at` to the end of the next chunk say free and nothing else.
@@ -165,20 +172,32 @@ impl SegmentMap {
     /// Where the free segment that ends at `end` begins; `end` itself where the granule below it is in use.
     pub(crate) fn hole_start(&self, end: Granule) -> Granule {
         let mut chunk = end.chunk();
-        let mut taken = self.used.get(chunk) & ones(end.bit());
-        loop {
+        let taken = self.used.get(chunk) & ones(end.bit());
+        if taken != 0 {
+            return chunk_start(chunk).up(CHUNK - taken.leading_zeros() as usize);
+        }
+        // The sentinel stands in front of chunk 0.
+        let below = chunk.wrapping_sub(1);
+        if chunk > 0 && self.is_tag(below) && self.used.get(below) == 0 {
+            chunk = (self.heads.get(below) & !TAG) as usize;
+            return chunk_start(chunk).up(CHUNK - self.used.get(chunk).leading_zeros() as usize);
+        }
+        while chunk > 0 {
+            chunk = chunk.wrapping_sub(1);
+            let taken = self.used.get(chunk);
             if taken != 0 {
                 return chunk_start(chunk).up(CHUNK - taken.leading_zeros() as usize);
             }
-            if chunk == 0 {
-                return Granule(0);
-            }
-            chunk = chunk.wrapping_sub(1);
-            taken = self.used.get(chunk);
-            if taken == 0 && self.is_tag(chunk) {
-                return Granule((self.heads.get(chunk) & !TAG) as usize);
-            }
         }
+        Granule(0)
+    }
+
+    /// Whether the short way may take `n` granules from the front of a free segment that is longer than a window: it
+    /// has no tags, or keeps them, because it starts in the same chunk as before.
+    #[inline]
+    pub(crate) fn keeps_tags(&self, start: Granule, n: usize) -> bool {
+        let first = first_whole(start);
+        first == first_whole(start.up(n)) || !self.is_tag(first)
     }
 
     /// The lowest place in the chunk, at or above bit `from`, where a free segment, or a part of one, has `n`
@@ -341,19 +360,31 @@ impl SegmentMap {
 
     /// Writes the bounds of a free segment into its first and its last whole chunk, if it is huge.
     fn tag_hole(&mut self, start: Granule, end: Granule) {
-        if end.above(start) >= HUGE {
+        if is_huge(start, end) {
             self.heads.set(first_whole(start), end.0 as u64 | TAG);
-            self.heads.set(last_whole(end), start.0 as u64 | TAG);
+            self.heads.set(last_whole(end), start.chunk() as u64 | TAG);
         }
     }
 
     /// Removes what [`Self::tag_hole`] wrote.
     fn untag_hole(&mut self, start: Granule, end: Granule) {
-        if end.above(start) >= HUGE {
+        if is_huge(start, end) {
             self.heads.set(first_whole(start), 0);
             self.heads.set(last_whole(end), 0);
         }
     }
+}
+
+/// Whether a free segment keeps its bounds in tags.
+#[inline]
+const fn is_huge(start: Granule, end: Granule) -> bool {
+    end.chunk() >= first_whole(start) + HUGE_CHUNKS
+}
+
+/// Whether a free segment of so many granules surely has no tags.
+#[inline]
+pub(crate) const fn is_small(granules: usize) -> bool {
+    granules < HUGE
 }
 
 /// A chunk's first granule.
@@ -406,11 +437,25 @@ const fn runs(word: u64, n: usize) -> u64 {
 
 /// The length of the longest run of ones in a word.
 const fn longest_run(word: u64) -> usize {
-    let mut rest = word;
+    if word == u64::MAX {
+        return CHUNK;
+    }
+    // starts[k]: where runs of 2^k ones begin.
+    let mut starts = [word; 6];
+    let mut k = 1;
+    while k < 6 {
+        starts[k] = starts[k - 1] & (starts[k - 1] >> (1 << (k - 1)));
+        k += 1;
+    }
     let mut length = 0;
-    while rest != 0 {
-        rest &= rest << 1;
-        length += 1;
+    let mut longest = u64::MAX;
+    while k > 0 {
+        k -= 1;
+        let longer = longest & (starts[k] >> length);
+        if longer != 0 {
+            longest = longer;
+            length += 1 << k;
+        }
     }
     length
 }

@@ -24,7 +24,7 @@
 #[cfg(test)]
 use super::group::Node;
 use super::group::{at_least, highest};
-use super::{Broken, Fit, FreeList, Look, Search, View};
+use super::{Broken, Fit, FreeList, Look, Rest, Search, View};
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table};
 use crate::segment_map::chunk_start;
 use static_assertions::const_assert;
@@ -358,12 +358,17 @@ impl Search for Indexed {
         if n <= EXACT { self.search_small(view, from, n) } else { self.search_large(view, from, n) }
     }
 
+    /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk.
     #[inline]
-    fn took(&mut self, _view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule) {
-        if to < hole.1 && to.chunk() != hole.0.chunk() {
-            self.appeared(to.chunk(), code(hole.1.above(to)));
+    fn took(&mut self, _view: View<'_>, start: Granule, _from: Granule, to: Granule, rest: Rest) {
+        if to.chunk() == start.chunk() {
+            return;
         }
-        let _ = from;
+        let bound = match rest {
+            Rest::Exact(n) => code(n),
+            Rest::Long => self.levels[0].get(start.chunk()),
+        };
+        self.raise_bound(to.chunk(), bound);
     }
 
     #[inline]

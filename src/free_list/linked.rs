@@ -3,7 +3,7 @@
 //! It exists to be read, to teach, and to be the measure for [`Indexed`](super::Indexed): a search walks from the head
 //! and steps over every free segment that does not fit, which are thousands in a heap of some size.
 
-use super::{Broken, Fit, FreeList, Look, Search, View};
+use super::{Broken, Fit, FreeList, Look, Rest, Search, View};
 use crate::region::{Granule, Reservation, WINDOW};
 
 /// The end of the list, in either direction. No segment starts there: regions end before.
@@ -153,9 +153,8 @@ impl Search for Linked {
         Fit { start: None, stepped, probes: 0 }
     }
 
-    fn took(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule) {
-        let (start, end) = hole;
-        match (start < from, to < end) {
+    fn took(&mut self, view: View<'_>, start: Granule, from: Granule, to: Granule, rest: Rest) {
+        match (start < from, rest != Rest::Exact(0)) {
             (false, false) => self.remove_from_free_list(view, number(start)),
             (false, true) => self.replace(view, number(start), number(to)),
             (true, false) => {}

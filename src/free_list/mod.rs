@@ -42,6 +42,15 @@ pub struct Fit {
     pub(crate) probes: usize,
 }
 
+/// What is left of a free segment behind the part that was taken.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Rest {
+    /// So many granules; none if 0.
+    Exact(usize),
+    /// Some, more than one window showed.
+    Long,
+}
+
 /// Where to look, shared by all calls of a list: the map, the region, and where segments end.
 #[derive(Clone, Copy)]
 pub struct View<'a> {
@@ -76,9 +85,9 @@ pub trait Search: Send + Sized + 'static {
     /// for every request that the first look did not settle, and again with higher ones for aligned requests.
     fn search(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit;
 
-    /// After a request took `from..to` of the free segment `start..end`: what is left in front and behind are free
-    /// segments of their own. `end` may be too low where `to` and it lie in the same chunk, but not equal to `to` then.
-    fn took(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule);
+    /// After a request took `from..to` of the free segment at `start`. What is left in front of it and behind it are
+    /// free segments of their own.
+    fn took(&mut self, view: View<'_>, start: Granule, from: Granule, to: Granule, rest: Rest);
 
     /// After `from..to` became free: with what was free around it, it is the free segment `hole.0..hole.1`.
     fn gave(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule);

@@ -27,9 +27,9 @@ pub use public::MallocStatus;
 pub(crate) use public::dirty_bytes;
 
 use crate::fatal::fatal;
-use crate::free_list::{FreeList, Indexed, Look, View};
+use crate::free_list::{FreeList, Indexed, Look, Rest, View};
 use crate::region::{GRANULE, Granule, Region, Reservation, WINDOW, WINDOW_BELOW};
-use crate::segment_map::{HUGE, SHORT, SegmentMap};
+use crate::segment_map::{HUGE, SHORT, SegmentMap, is_small};
 use counters::Counters;
 
 /// A first-fit heap of its own: one region, one thread at a time.
@@ -180,26 +180,29 @@ impl<L: FreeList> Heap<L> {
     /// Takes the first `n` granules of the free segment at `start`, which has that many; the rest stays free.
     #[inline]
     fn take(&mut self, start: Granule, n: usize) {
+        let to = start.up(n);
         let free = self.map.free_from(start);
-        if free >= WINDOW {
-            return self.take_long(start, start, start.up(n));
+        if n > SHORT || (free >= WINDOW && !self.map.keeps_tags(start, n)) {
+            return self.take_long(start, start, to);
         }
         self.map.take_short(start, n);
         self.counters.took(free != n);
+        let rest = if free < WINDOW { Rest::Exact(free.wrapping_sub(n)) } else { Rest::Long };
         let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.took(view, (start, start.up(free)), start, start.up(n));
+        self.list.took(view, start, start, to, rest);
     }
 
     /// Takes `from..to` of the free segment at `start`; what is left in front and behind stays free.
+    #[inline(never)]
     fn take_long(&mut self, start: Granule, from: Granule, to: Granule) {
-        let hole = (start, self.map.hole_end(start, self.top));
-        self.map.take(hole, from, to);
-        self.counters.took(to < hole.1);
+        let end = self.map.hole_end(start, self.top);
+        self.map.take((start, end), from, to);
+        self.counters.took(to < end);
         if from > start {
             self.counters.hole_appeared();
         }
         let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.took(view, hole, from, to);
+        self.list.took(view, start, from, to, Rest::Exact(end.above(to)));
         self.cover(from, to);
     }
 
@@ -249,14 +252,25 @@ impl<L: FreeList> Heap<L> {
 
     #[inline(never)]
     fn give_back_long(&mut self, at: Granule, to: Granule) {
-        let start = self.map.hole_start(at);
+        let n = to.above(at);
+        let below = self.map.free_below(at);
+        let start = if below < WINDOW_BELOW { at.down(below) } else { self.map.hole_start(at) };
         if to == self.top {
-            self.map.give_to_wilderness(start, at, to);
+            if n <= SHORT && below < WINDOW_BELOW {
+                self.map.give_short(at, n);
+            } else {
+                self.map.give_to_wilderness(start, at, to);
+            }
             self.lower_top(at, start);
             return;
         }
-        let end = self.map.hole_end(to, self.top);
-        self.map.give((start, end), at, to);
+        let behind = self.map.free_from(to);
+        let end = if behind < WINDOW { to.up(behind) } else { self.map.hole_end(to, self.top) };
+        if n <= SHORT && is_small(end.above(start)) {
+            self.map.give_short(at, n);
+        } else {
+            self.map.give((start, end), at, to);
+        }
         self.counters.gave(start < at, to < end);
         let view = View { map: &self.map, region: &self.region, top: self.top };
         self.list.gave(view, (start, end), at, to);

@@ -1,7 +1,7 @@
 //! Resizing in place: a segment keeps its head, and its end moves.
 
 use super::Heap;
-use crate::free_list::{FreeList, View};
+use crate::free_list::{FreeList, Rest, View};
 use crate::region::Granule;
 
 impl<L: FreeList> Heap<L> {
@@ -65,7 +65,7 @@ impl<L: FreeList> Heap<L> {
         self.map.move_end(at, end, to, hole_end);
         self.counters.took(to < hole_end);
         let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.took(view, (end, hole_end), end, to);
+        self.list.took(view, end, end, to, Rest::Exact(hole_end.above(to)));
         self.cover(at, to);
         true
     }
