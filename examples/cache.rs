@@ -8,6 +8,7 @@ mod common;
 
 use std::alloc::Layout;
 use std::collections::{HashMap, VecDeque};
+use std::hash::{BuildHasherDefault, DefaultHasher};
 use std::process::ExitCode;
 use std::ptr::NonNull;
 use std::slice;
@@ -37,7 +38,7 @@ const ROUNDS: usize = 16;
 const MOST_THREADS: usize = 256;
 /// The largest value, in bytes.
 const LARGEST: f64 = 262_144.0;
-/// Bytes of the tables for a key, at most: a slot at half load, and a place in the queue of twice the size it needs.
+/// Bytes of the tables for a key, at most: a slot in a table that is less than half full, and a place in the queue.
 const BYTES_PER_KEY: usize = 128;
 
 const HELP: &str = "\
@@ -165,16 +166,21 @@ fn live<L: FreeList>(heap: &'static SmallocGlobal<L>, options: &Options) -> Outc
     Ok(())
 }
 
-/// Serves `requests` requests with all clients at once.
+/// Serves `requests` requests with all clients at once, the first of them on this thread: a single client then has the
+/// heap to itself, without the end of a thread in the midst of its calls.
 fn serve<L: FreeList>(cache: &Cache<L>, clients: &mut [Client], requests: usize) -> Outcome<Tally> {
     let threads = clients.len();
-    let tallies: Vec<Tally> = thread::scope(|scope| {
+    let share = |number: usize| requests * (number + 1) / threads - requests * number / threads;
+    let (first, others) = clients.split_first_mut().ok_or("there is no client")?;
+    let mut tallies = Vec::with_capacity(threads);
+    thread::scope(|scope| {
         let mut handles = Vec::with_capacity(threads);
-        for (number, client) in clients.iter_mut().enumerate() {
-            let share = requests * (number + 1) / threads - requests * number / threads;
+        for (number, client) in (1..).zip(others) {
+            let share = share(number);
             handles.push(scope.spawn(move || client.serve(cache, share)));
         }
-        handles.into_iter().map(|handle| handle.join().expect("a client does not panic")).collect()
+        tallies.push(first.serve(cache, share(0)));
+        tallies.extend(handles.into_iter().map(|handle| handle.join().expect("a client does not panic")));
     });
     let mut sum = Tally::default();
     tallies.iter().for_each(|tally| sum.add(tally));
@@ -305,7 +311,8 @@ impl<L: FreeList> Cache<L> {
 /// A part of the cache. The queue holds each key that has a slot once, in the order in which they are thrown out; a key
 /// that was asked for in the meantime goes round once more.
 struct Shard<L: FreeList + 'static> {
-    slots: HashMap<u64, Slot<L>>,
+    /// Its hashes are the same in each run, so that the table grows at the same moment.
+    slots: HashMap<u64, Slot<L>, BuildHasherDefault<DefaultHasher>>,
     queue: VecDeque<u64>,
     bytes: usize,
     capacity: usize,
@@ -319,7 +326,8 @@ struct Slot<L: FreeList + 'static> {
 
 impl<L: FreeList> Shard<L> {
     fn new(keys: usize, capacity: usize) -> Self {
-        Self { slots: HashMap::with_capacity(keys), queue: VecDeque::with_capacity(keys), bytes: 0, capacity }
+        let slots = HashMap::with_capacity_and_hasher(keys, BuildHasherDefault::new());
+        Self { slots, queue: VecDeque::with_capacity(keys), bytes: 0, capacity }
     }
 
     fn put(&mut self, key: u64, value: Value<L>) {
