@@ -1,0 +1,251 @@
+//! The shape of the source: which file may use which, how long files and functions are, where pointers are made.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+const FILE_LINES: usize = 500;
+const FUNCTION_LINES: usize = 70;
+
+/// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
+const LAYERS: [(&str, &[&str]); 10] = [
+    ("global", &["fork", "lock", "heap", "inspect", "free_list", "region"]),
+    ("fork", &["region"]),
+    ("lock", &["fatal", "errno"]),
+    ("heap", &["inspect", "free_list", "segment_map", "region", "fatal", "errno"]),
+    ("inspect", &["region"]),
+    ("free_list", &["segment_map", "region", "fatal"]),
+    ("segment_map", &["region", "fatal"]),
+    ("region", &["fatal", "errno"]),
+    ("fatal", &["errno"]),
+    ("errno", &[]),
+];
+
+/// What the library depends on. Rivals, parsers and drawing belong to the tests, the examples and the benches.
+const DEPENDENCIES: [&str; 3] = ["libc", "spin", "static_assertions"];
+
+/// What makes a pointer from a pointer or a number.
+const POINTER_ARITHMETIC: [&str; 9] = [
+    ".add(",
+    ".offset(",
+    ".byte_add(",
+    ".byte_sub(",
+    ".byte_offset(",
+    "offset_from(",
+    "with_exposed_provenance",
+    "as *mut",
+    "as *const",
+];
+
+struct Source {
+    /// From the folder `src`, as in `heap/mod.rs`.
+    path: PathBuf,
+    text: String,
+}
+
+impl Source {
+    /// The names of the modules from the root to this file: `["heap", "grow"]`, none for `lib.rs`.
+    fn modules(&self) -> Vec<String> {
+        let path = self.path.with_extension("");
+        let names = path.iter().map(|name| name.to_str().unwrap().to_owned());
+        names.filter(|name| name != "mod" && name != "lib").collect()
+    }
+
+    /// The module below the root that this file is or belongs to.
+    fn layer(&self) -> Option<String> {
+        self.modules().first().cloned()
+    }
+
+    /// The code that is not for tests, without comments.
+    fn code(&self) -> String {
+        let code = self.text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
+        code.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+    }
+}
+
+fn sources() -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    let mut folders = vec![root.clone()];
+    while let Some(folder) = folders.pop() {
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                let text = fs::read_to_string(&path).unwrap();
+                files.push(Source { path: path.strip_prefix(&root).unwrap().to_owned(), text });
+            }
+        }
+    }
+    assert!(files.len() > LAYERS.len(), "{} files found", files.len());
+    files
+}
+
+/// The first name of every path in `text` that begins with `crate::`, also of those in braces.
+fn used_from_root(text: &str) -> BTreeSet<String> {
+    let mut used = BTreeSet::new();
+    for rest in text.split("crate::").skip(1) {
+        match rest.strip_prefix('{') {
+            Some(group) => used.extend(group_members(group).iter().map(|path| first_name(path))),
+            None => drop(used.insert(first_name(rest))),
+        }
+    }
+    used
+}
+
+/// What stands between commas, up to the brace that closes the group.
+fn group_members(group: &str) -> Vec<String> {
+    let mut members = vec![String::new()];
+    let mut depth = 0;
+    for letter in group.chars() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => members.push(String::new()),
+            _ if depth == 0 => members.last_mut().unwrap().push(letter),
+            _ => {}
+        }
+    }
+    members.retain(|member| !member.trim().is_empty());
+    members
+}
+
+fn first_name(path: &str) -> String {
+    path.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+}
+
+/// The most `super::` that stand in a row.
+fn longest_ascent(text: &str) -> usize {
+    (1..).take_while(|times| text.contains(&"super::".repeat(*times))).count()
+}
+
+/// Name, first line and length of every function. Relies on the layout that `cargo fmt --check` demands: the brace or semicolon
+/// that ends a function is on a line that is as far in as the function's first line.
+fn functions(text: &str) -> Vec<(String, usize, usize)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let mut found = Vec::new();
+    for (index, line) in lines.iter().enumerate() {
+        let code = line.trim_start();
+        let Some((before, name)) = code.split_once("fn ") else { continue };
+        let qualifiers = ["pub", "const", "unsafe", "extern", "async"];
+        let is_function = before.split(' ').all(|word| {
+            word.is_empty()
+                || word.starts_with('"')
+                || qualifiers.iter().any(|known| word.starts_with(known))
+                || word.ends_with(')')
+        });
+        if !is_function || !name.starts_with(|letter: char| letter.is_alphabetic() || letter == '_') {
+            continue;
+        }
+        let indent = &line[..line.len() - code.len()];
+        let ends = |line: &&str| {
+            line.strip_prefix(indent).is_some_and(|rest| {
+                rest == "}"
+                    || !rest.starts_with(' ')
+                        && (rest.ends_with(';') || rest.ends_with(" }") || rest.ends_with("{}"))
+            })
+        };
+        let length = lines[index..].iter().position(ends).expect("the function ends") + 1;
+        found.push((first_name(name), index + 1, length));
+    }
+    found
+}
+
+#[test]
+fn files_are_short() {
+    for source in sources() {
+        let lines = source.text.lines().count();
+        assert!(lines <= FILE_LINES, "src/{} has {lines} lines", source.path.display());
+    }
+}
+
+#[test]
+fn functions_are_short() {
+    let mut count = 0;
+    for source in sources() {
+        for (name, line, length) in functions(&source.text) {
+            assert!(
+                length <= FUNCTION_LINES,
+                "src/{}:{line}: {name} has {length} lines",
+                source.path.display()
+            );
+            count += 1;
+        }
+    }
+    assert!(count > 100, "only {count} functions found");
+}
+
+#[test]
+fn layers_use_only_what_is_below_them() {
+    for (index, (layer, may_use)) in LAYERS.iter().enumerate() {
+        for used in *may_use {
+            assert!(
+                LAYERS[index + 1..].iter().any(|(below, _)| below == used),
+                "{used} is not below {layer}"
+            );
+        }
+    }
+    for source in sources() {
+        let Some(layer) = source.layer() else { continue };
+        let (_, may_use) = LAYERS
+            .iter()
+            .find(|(known, _)| *known == layer)
+            .unwrap_or_else(|| panic!("{layer} has no layer"));
+        for used in used_from_root(&source.code()) {
+            let allowed = used == layer || may_use.contains(&used.as_str());
+            assert!(allowed, "src/{} uses crate::{used}", source.path.display());
+        }
+        let ascent = longest_ascent(&source.code());
+        assert!(ascent < source.modules().len(), "src/{} reaches the root by super::", source.path.display());
+    }
+}
+
+#[test]
+fn library_depends_on_little_and_uses_it() {
+    let manifest = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml")).unwrap();
+    let mut section = "";
+    let mut dependencies = Vec::new();
+    for line in manifest.lines().map(str::trim) {
+        if line.starts_with('[') {
+            section = line.trim_matches(['[', ']']);
+            let hidden = section != "dependencies"
+                && section.contains("dependencies")
+                && !section.contains("dev-dependencies");
+            assert!(!hidden, "dependencies belong into one section, not into {section}");
+        } else if section == "dependencies" && !line.is_empty() && !line.starts_with('#') {
+            dependencies.push(first_name(line));
+        }
+    }
+    assert!(dependencies.contains(&"libc".to_owned()));
+    let code: String = sources().iter().map(Source::code).collect();
+    for dependency in dependencies {
+        assert!(DEPENDENCIES.contains(&dependency.as_str()), "{dependency} is a dependency");
+        assert!(code.contains(&format!("{dependency}::")), "{dependency} is not used");
+    }
+}
+
+#[test]
+fn pointer_arithmetic_has_one_home() {
+    for source in sources().iter().filter(|source| source.layer().as_deref() != Some("region")) {
+        for (index, line) in source.code().lines().enumerate() {
+            for token in POINTER_ARITHMETIC {
+                assert!(!line.contains(token), "src/{}:{}: {token}", source.path.display(), index + 1);
+            }
+        }
+    }
+}
+
+/// The checks above see what they look for.
+#[test]
+fn the_reader_reads() {
+    let text = "use crate::{\n    a::{b, c},\n    d,\n};\nfn f() { crate::e::g() }";
+    assert_eq!(used_from_root(text), ["a", "d", "e"].map(str::to_owned).into());
+    assert_eq!(longest_ascent("use super::super::x; super::y"), 2);
+    let text = "impl A {\n    pub(crate) unsafe extern \"C\" fn one(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n\n    fn two(\n        b: u8,\n    );\n    fn three() {}\n}\n";
+    assert_eq!(
+        functions(text),
+        [("one".to_owned(), 2, 5), ("two".to_owned(), 8, 3), ("three".to_owned(), 11, 1)]
+    );
+}

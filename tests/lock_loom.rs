@@ -1,0 +1,180 @@
+//! The lock's protocol under every interleaving of its atomic operations with up to three preemptions, by loom:
+//!
+//! ```text
+//! RUSTFLAGS="--cfg loom" cargo test --release --test lock_loom
+//! ```
+//!
+//! The model is the lock with loom's atomics, which cannot be made in a constant, and with a token that is a variable of
+//! loom's threads, which all run on one thread of the system. There are two threads at a time: of three, two would
+//! wait and let each other go first without end. Without `--cfg loom` this file only checks that the model does what
+//! `src/lock.rs` does: the same operations in the same order.
+
+#[cfg(loom)]
+mod model {
+    use loom::cell::UnsafeCell;
+    use loom::sync::Arc;
+    use loom::sync::atomic::{AtomicUsize, Ordering};
+    use loom::thread;
+    use std::cell::Cell;
+
+    const FREE: usize = 0;
+    const FORKING: usize = 1;
+    /// How often a thread may be interrupted where it need not wait. Known faults of locks need two.
+    const PREEMPTIONS: usize = 3;
+
+    loom::thread_local! {
+        static TOKEN: Cell<usize> = Cell::new(0);
+    }
+
+    fn thread_token() -> usize {
+        TOKEN.with(Cell::get)
+    }
+
+    struct Lock {
+        word: AtomicUsize,
+        rest: AtomicUsize,
+        value: UnsafeCell<usize>,
+    }
+
+    struct Guard<'a> {
+        lock: &'a Lock,
+    }
+
+    impl Lock {
+        fn new() -> Self {
+            Lock { word: AtomicUsize::new(FREE), rest: AtomicUsize::new(FREE), value: UnsafeCell::new(0) }
+        }
+
+        fn lock(&self) -> Guard<'_> {
+            let me = thread_token();
+            if !self.take(FREE, me) && !self.take(me | FORKING, me) {
+                self.wait_to_hold(me);
+            }
+            Guard { lock: self }
+        }
+
+        fn lock_for_fork(&self) {
+            let me = thread_token();
+            if !self.take(FREE, me) {
+                self.wait_to_hold(me);
+            }
+            self.rest.store(me | FORKING, Ordering::Relaxed);
+            self.word.store(me | FORKING, Ordering::Release);
+        }
+
+        fn unlock_after_fork(&self) {
+            self.word.store(thread_token(), Ordering::Relaxed);
+            self.rest.store(FREE, Ordering::Relaxed);
+            self.word.store(FREE, Ordering::Release);
+        }
+
+        fn take(&self, from: usize, to: usize) -> bool {
+            self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
+        }
+
+        fn wait_to_hold(&self, me: usize) {
+            if self.word.load(Ordering::Relaxed) & !FORKING == me {
+                panic!("recursive call");
+            }
+            while !(self.word.load(Ordering::Relaxed) == FREE && self.take(FREE, me)) {
+                thread::yield_now();
+            }
+        }
+    }
+
+    impl Guard<'_> {
+        /// Loom reports two threads that are in here at the same time, and a read that need not see the last write.
+        fn add_one(&mut self) {
+            self.lock.value.with_mut(|value| unsafe { *value += 1 });
+        }
+    }
+
+    impl Drop for Guard<'_> {
+        fn drop(&mut self) {
+            let rest = self.lock.rest.load(Ordering::Relaxed);
+            self.lock.word.store(rest, Ordering::Release);
+        }
+    }
+
+    fn check(bodies: &'static [fn(&Lock)], sum: usize) {
+        let mut model = loom::model::Builder::new();
+        model.preemption_bound = Some(PREEMPTIONS);
+        model.check(move || {
+            let lock = Arc::new(Lock::new());
+            let threads: Vec<_> = (1..)
+                .zip(bodies)
+                .map(|(number, body)| {
+                    let lock = Arc::clone(&lock);
+                    thread::spawn(move || {
+                        TOKEN.with(|token| token.set(number * 2));
+                        body(&lock);
+                    })
+                })
+                .collect();
+            for thread in threads {
+                thread.join().unwrap();
+            }
+            assert_eq!(lock.value.with(|value| unsafe { *value }), sum);
+            assert!(lock.take(FREE, 2), "the lock is not released");
+        });
+    }
+
+    fn twice(lock: &Lock) {
+        lock.lock().add_one();
+        lock.lock().add_one();
+    }
+
+    /// A fork whose prepare handlers allocate, and an operation after it.
+    fn fork(lock: &Lock) {
+        lock.lock_for_fork();
+        let before = lock.value.with(|value| unsafe { *value });
+        lock.lock().add_one();
+        lock.lock().add_one();
+        let after = lock.value.with(|value| unsafe { *value });
+        assert_eq!(after, before + 2, "another thread was let in during the fork");
+        lock.unlock_after_fork();
+        lock.lock().add_one();
+    }
+
+    #[test]
+    fn two_threads_twice() {
+        check(&[twice, twice], 4);
+    }
+
+    #[test]
+    fn fork_beside_a_thread() {
+        check(&[fork, twice], 5);
+    }
+
+    #[test]
+    fn two_forks() {
+        check(&[fork, fork], 6);
+    }
+}
+
+/// The operations on the lock's two words in a file's text, in the order of the functions' names, then of the lines.
+#[cfg(not(loom))]
+fn operations(text: &str) -> Vec<(String, String)> {
+    let mut function = "";
+    let mut found = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.starts_with("//")) {
+        if let Some((_, rest)) = line.split_once("fn ") {
+            function = rest.split(['(', '<']).next().unwrap();
+        }
+        let place = ["word.", "rest."].iter().filter_map(|word| line.find(&format!(".{word}"))).min();
+        if let Some(place) = place {
+            let operation = line[place + 1..].trim_end_matches([' ', '{', ';']);
+            found.push((function.to_owned(), operation.to_owned()));
+        }
+    }
+    found.sort_by(|one, other| one.0.cmp(&other.0));
+    found
+}
+
+#[cfg(not(loom))]
+#[test]
+fn the_model_is_the_lock() {
+    let lock = operations(include_str!("../src/lock.rs"));
+    assert_eq!(lock, operations(include_str!("lock_loom.rs").split("/// The operations").next().unwrap()));
+    assert_eq!(lock.len(), 10, "{lock:#?}");
+}
