@@ -28,7 +28,7 @@ static COUNT: Lock<u64> = Lock::new(0);
 /// A case that ends its process.
 type Case = fn();
 
-const CASES: [(&str, Case); 7] = [
+const CASES: [(&str, Case); 8] = [
     ("lock_twice", || {
         let _held = COUNT.lock();
         let _again = COUNT.lock();
@@ -51,7 +51,19 @@ const CASES: [(&str, Case); 7] = [
         let _again = COUNT.lock();
     }),
     ("lock_in_abort_handler", || {
-        on_signal(libc::SIGABRT, lock_in_handler);
+        on_signal(libc::SIGABRT, handler(lock_in_handler));
+        let _held = COUNT.lock();
+        let _again = COUNT.lock();
+    }),
+    ("abort_blocked_and_ignored", || {
+        on_signal(libc::SIGABRT, libc::SIG_IGN);
+        // SAFETY: all bits zero is a set of signals, which the first call makes empty.
+        unsafe {
+            let mut set = std::mem::zeroed();
+            libc::sigemptyset(&mut set);
+            libc::sigaddset(&mut set, libc::SIGABRT);
+            libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+        }
         let _held = COUNT.lock();
         let _again = COUNT.lock();
     }),
@@ -59,19 +71,24 @@ const CASES: [(&str, Case); 7] = [
     ("signal_storm", signal_storm),
 ];
 
+/// The number by which the system knows a handler.
+fn handler(function: extern "C" fn(libc::c_int)) -> libc::sighandler_t {
+    function as *const () as libc::sighandler_t
+}
+
 extern "C" fn lock_in_handler(_: libc::c_int) {
     *COUNT.lock() += 1;
 }
 
-fn on_signal(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
-    // SAFETY: the handler is a function that takes the signal's number.
-    let before = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+fn on_signal(signal: libc::c_int, action: libc::sighandler_t) {
+    // SAFETY: the action is a function that takes the signal's number, or SIG_IGN.
+    let before = unsafe { libc::signal(signal, action) };
     assert_ne!(before, libc::SIG_ERR);
 }
 
 /// Locks in a loop and in the handler of a timer, until the timer strikes while the lock is held.
 fn signal_storm() {
-    on_signal(libc::SIGALRM, lock_in_handler);
+    on_signal(libc::SIGALRM, handler(lock_in_handler));
     let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
     let timer = libc::itimerval { it_interval: tick, it_value: tick };
     // SAFETY: the timer is valid, and the old one is not asked for.
@@ -119,7 +136,13 @@ fn run(case: &str) -> (String, Option<i32>, Duration) {
 
 #[test]
 fn recursion_aborts_with_one_line() {
-    for case in ["lock_twice", "fork_with_lock_held", "fork_in_fork", "lock_twice_in_fork"] {
+    for case in [
+        "lock_twice",
+        "fork_with_lock_held",
+        "fork_in_fork",
+        "lock_twice_in_fork",
+        "abort_blocked_and_ignored",
+    ] {
         let (text, signal, _) = run(case);
         assert_eq!((text.as_str(), signal), (RECURSION, Some(libc::SIGABRT)), "{case}");
     }
@@ -183,7 +206,7 @@ fn try_lock_never_waits() {
 #[test]
 fn a_wait_is_counted_once_and_keeps_errno() {
     static LOCK: Lock<u64> = Lock::new(0);
-    on_signal(libc::SIGUSR1, ignore);
+    on_signal(libc::SIGUSR1, handler(ignore));
     let held = LOCK.lock();
     let waiter = thread::spawn(|| {
         set_errno(libc::EXDEV);
