@@ -3,9 +3,11 @@
 //! A new one is one line in the list at the end of this file.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::any::Any;
 use std::ptr::{self, NonNull};
 
 use lock_api::Mutex;
+use smalloc::{Linked, SmallocGlobal};
 use spinning_top::RawSpinlock;
 
 use crate::region::Region;
@@ -15,7 +17,7 @@ pub trait Kind: 'static {
     /// The name used on the command line, in the tables and in the CSV files.
     const NAME: &'static str;
     /// What serves the calls.
-    type Heap: GlobalAlloc + Sync;
+    type Heap: GlobalAlloc + Sync + 'static;
     /// A new instance with a region of `bytes`. The allocators of the whole process (the
     /// system's, mimalloc, jemalloc) have no region and ignore it.
     fn create(bytes: usize) -> Box<Self::Heap>;
@@ -352,6 +354,38 @@ impl Core for Galloc {
     }
 }
 
+/// The cost of the measuring loop itself: every block is the first of the region, and nothing is
+/// kept. It can stand in a replay that does not write to the blocks.
+pub struct Loop(Region);
+
+// SAFETY: no promise is kept: blocks overlap. The measuring loops only pass them around.
+unsafe impl GlobalAlloc for Loop {
+    #[inline(never)]
+    unsafe fn alloc(&self, _: Layout) -> *mut u8 {
+        self.0.base()
+    }
+
+    #[inline(never)]
+    unsafe fn dealloc(&self, _: *mut u8, _: Layout) {}
+
+    #[inline(never)]
+    unsafe fn realloc(&self, block: *mut u8, _: Layout, _: usize) -> *mut u8 {
+        block
+    }
+}
+
+/// The bytes of bookkeeping that lie beside an instance's region and not in it.
+pub fn bytes_beside<H: Any>(heap: &H) -> usize {
+    let heap: &dyn Any = heap;
+    if let Some(heap) = heap.downcast_ref::<SmallocGlobal>() {
+        heap.stats().metadata_bytes
+    } else if let Some(heap) = heap.downcast_ref::<SmallocGlobal<Linked>>() {
+        heap.stats().metadata_bytes
+    } else {
+        0
+    }
+}
+
 /// Defines one [`Kind`] a line, and the lookup by name.
 macro_rules! allocators {
     ($($kind:ident $name:literal: $heap:ty = |$bytes:ident| $create:expr;)*) => {
@@ -388,12 +422,16 @@ macro_rules! allocators {
     };
 }
 
-/// Left out unless `--only` names them: they are far slower than the rest by design.
-pub const ON_DEMAND: &[&str] = &["smalloc-linked"];
+/// Those that serve the whole process and cannot be given a region.
+pub const WITHOUT_REGION: &[&str] = &["system", "mimalloc", "jemalloc"];
+
+/// Left out unless `--only` names them: the textbook list is slow by design, and the bare loop is
+/// no allocator.
+pub const ON_DEMAND: &[&str] = &["smalloc-linked", "loop"];
 
 allocators! {
-    KindSmalloc "smalloc": smalloc::SmallocGlobal = |bytes| Box::new(smalloc::SmallocGlobal::with_region_size(bytes));
-    KindLinked "smalloc-linked": smalloc::SmallocGlobal<smalloc::Linked> = |bytes| Box::new(smalloc::SmallocGlobal::with_region_size(bytes));
+    KindSmalloc "smalloc": SmallocGlobal = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
+    KindLinked "smalloc-linked": SmallocGlobal<Linked> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindTalc "talc": Talc = |bytes| Talc::create(bytes);
     KindTlsf "rlsf": Arena<Tlsf> = |bytes| Arena::create(bytes);
     KindDlmalloc "dlmalloc": Arena<Dlmalloc> = |bytes| Arena::create(bytes);
@@ -403,4 +441,5 @@ allocators! {
     KindGalloc "galloc": Arena<Galloc> = |bytes| Arena::create(bytes);
     KindBuddy "buddy": Arena<Buddy> = |bytes| Arena::create(bytes);
     KindLla "lla": Arena<linked_list_allocator::Heap> = |bytes| Arena::create(bytes);
+    KindLoop "loop": Loop = |bytes| Box::new(Loop(Region::map(bytes)));
 }

@@ -5,9 +5,10 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::io;
 use std::time::{Duration, Instant};
 
-use crate::allocators::{self, Kind, Visitor};
+use crate::allocators::{Kind, Visitor};
+use crate::clean::free_all;
 use crate::options::Options;
-use crate::report::{Comparison, Sample, Session, interleave};
+use crate::report::{Comparison, Sample, compare};
 use crate::rng::Rng;
 
 /// The clock is looked at after each piece of this many pairs.
@@ -19,6 +20,9 @@ const ALIGN: usize = 8;
 /// The mean size of the blocks, with room for what an allocator adds and loses, decides the
 /// region: this many times the live bytes.
 const ROOM: usize = 2;
+
+/// Bringing in the memory may take this many times the limit.
+const FILL: u32 = 10;
 
 /// A live block.
 #[derive(Clone, Copy, Debug)]
@@ -119,12 +123,13 @@ impl Plan {
         let start = Instant::now();
         for size in &self.fill {
             let block = new_block(heap, *size as usize);
-            if block.address.is_null() || start.elapsed() > self.limit {
+            if block.address.is_null() || start.elapsed() > FILL * self.limit {
                 return Sample::Missing;
             }
             blocks.push(block);
         }
         let (warm, timed) = self.pairs.split_at(self.pairs.len() / 2);
+        let start = Instant::now();
         if self.churn(heap, warm, blocks, start).is_none() {
             return Sample::Missing;
         }
@@ -140,44 +145,19 @@ impl Plan {
     fn round<A: GlobalAlloc>(&self, heap: &A) -> Sample {
         let mut blocks = Vec::with_capacity(self.fill.len());
         let sample = self.measure(heap, &mut blocks);
-        // A list of free blocks is as slow to fill as to search. What is not freed in time goes
-        // with the region.
-        let start = Instant::now();
-        for block in blocks.into_iter().filter(|block| !block.address.is_null()) {
-            // SAFETY: the block is live until here.
-            unsafe { heap.dealloc(block.address, layout(block.size)) };
-            if start.elapsed() > self.limit {
-                break;
-            }
-        }
+        let blocks = blocks.into_iter().map(|block| (block.address, layout(block.size)));
+        // SAFETY: the blocks of the table are live, with their sizes beside them.
+        unsafe { free_all(heap, blocks, self.limit) };
         sample
     }
 }
 
-impl Visitor for &Plan {
+impl Visitor for Plan {
     type Output = Sample;
 
     fn visit<K: Kind>(&self) -> Sample {
         self.round(&*K::create(self.region))
     }
-}
-
-/// One line of the table.
-fn case(options: &Options, live: usize, sizes: (usize, usize)) -> Vec<Vec<Sample>> {
-    let plan = Plan::new(live, sizes, options.pairs, options.limit);
-    let mut sessions: Vec<Session<'_>> = Vec::new();
-    for name in &options.only {
-        let mut last = Sample::Missing;
-        let plan = &plan;
-        sessions.push(Box::new(move || {
-            // What ran into the time limit once would do so again.
-            if !matches!(last, Sample::Cut(_)) {
-                last = allocators::visit(name, &plan);
-            }
-            last
-        }));
-    }
-    interleave(&mut sessions, options.rounds)
 }
 
 /// Churns at each number of live blocks, with small and with mixed sizes.
@@ -189,7 +169,9 @@ pub fn run(options: &Options) -> io::Result<()> {
     let mut table = Comparison::new("churn", "ns per free+alloc pair", &options.only, &options.base);
     for (range, name) in [((16, 2048), "16 B-2 KiB"), ((16, 256), "16-256 B")] {
         for live in options.live.iter().copied() {
-            table.push(format!("{live} live of {name}"), case(options, live, range));
+            let plan = Plan::new(live, range, options.pairs, options.limit);
+            let samples = compare(&options.only, options.rounds_or(5), &plan);
+            table.push(format!("{live} live of {name}"), samples);
         }
     }
     table.finish(options.out.as_deref())

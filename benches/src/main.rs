@@ -1,31 +1,144 @@
 //! Measures smalloc beside the allocators of its kind.
+//!
+//! ```text
+//! cargo run --release -p smalloc-bench -- all --traces DIR --out DIR
+//! cargo run --release -p smalloc-bench -- replay --traces DIR --only smalloc,talc --rounds 15
+//! ```
+//!
+//! | command | what it measures |
+//! |---|---|
+//! | `replay` | traces of real programs: time per call |
+//! | `footprint` | the same with every byte written: peak resident growth over peak live bytes |
+//! | `churn` | a random block freed and another allocated, at 10^3 to 10^6 live blocks: time per pair |
+//! | `random` | talc's random actions, on one thread and on four: time per action |
+//! | `efficiency` | a region of 128 MiB filled to the first failure: live bytes over region |
+//! | `cheese` | requests too large for each of many holes: steps and time against their number |
+//! | `threads` | sets of blocks that wander among 1 to 64 threads: pairs per second |
+//! | `remote` | one thread allocates, another frees: blocks per second |
+//! | `latency` | single calls of a million: median, 99 %, 99.9 %, worst; of each call the least over the rounds |
+//! | `callgrind` | instructions and mispredicted branches of the replays, exact (needs valgrind) |
+//! | `all` | all of these, one after the other, each in a process of its own |
+//!
+//! | option | default | |
+//! |---|---|---|
+//! | `--traces PATH` | | a trace, or a folder of them; can be repeated |
+//! | `--only A,B` | all | allocators, in the order of the columns |
+//! | `--base A` | the first | the allocator that the others are divided by |
+//! | `--rounds N` | 5 | interleaved rounds; for `efficiency` the fills, 10 (the published ones are 300) |
+//! | `--out DIR` | | writes a CSV file for each table |
+//! | `--limit S` | 1 | seconds after which one allocator's round is cut, marked `*` |
+//! | `--touch none`, `first`, `all` | none | how much of its blocks a timed replay writes |
+//! | `--align N` | 8 | the largest alignment of a plain request in a replay |
+//! | `--region-mib N` | 256 | the region of a replay |
+//! | `--live N,N` | 1000 to 1000000 | the live blocks of `churn` |
+//! | `--pairs N` | 300000 | the timed pairs of `churn` |
+//! | `--threads N,N` | 1,2,4,16,64 | the threads of `threads` |
+//!
+//! # How
+//!
+//! - Every allocator stands as it would behind `#[global_allocator]`: `smalloc` with its own
+//!   lock; the other region allocators (talc, rlsf, dlmalloc, good_memory_allocator as `galloc`,
+//!   buddy_system_allocator as `buddy`, linked_list_allocator as `lla`) behind one and the same
+//!   spin lock, with a mapped region of the same size as smalloc's; the system's malloc, mimalloc
+//!   and jemalloc as they come.
+//! - The timed loops are generic and compiled once for each allocator: no call through a table.
+//!   Random numbers are seeded: everyone gets the same calls.
+//! - The allocators take turns: each round runs all of them once, beginning with another one. The
+//!   ratio of two allocators is taken within a round; tables give the median over the rounds, and
+//!   the geometric mean of those over the lines. The last line, `smalloc / it`, turns it around.
+//! - A replay decodes its trace before, to 12 bytes a call. Frees and reallocs of unknown
+//!   addresses are left out and counted. One pass that is not timed brings in the memory; leaks
+//!   are freed between passes. So page faults do not count, nor does decoding, but the loop that
+//!   makes the calls does: `--only smalloc,talc,loop` shows what it takes alone.
+//! - `churn`, `random`, `cheese` and the threads begin each round with a fresh heap.
+//! - `footprint` uses a process for each number, with all of its own memory touched before.
+//! - What the time limit cut short (`*`) would look worse at full length.
+//!
+//! The `smalloc` whose free list is the plain one is `smalloc-linked`; like `loop` it takes part
+//! only when it is named.
 
-use std::process::ExitCode;
+use std::env;
+use std::io;
+use std::process::{Command, ExitCode};
 
 mod allocators;
 mod callgrind;
+mod cheese;
 mod churn;
+mod clean;
+mod footprint;
+mod latency;
 mod options;
+mod random;
 mod region;
 mod replay;
 mod report;
 mod rng;
+mod threads;
 mod trace;
 
 use options::Options;
 
-fn run(options: &Options) -> std::io::Result<()> {
+/// What `all` runs, and whether it needs traces.
+const ALL: [(&str, bool); 10] = [
+    ("replay", true),
+    ("footprint", true),
+    ("churn", false),
+    ("random", false),
+    ("efficiency", false),
+    ("cheese", false),
+    ("threads", false),
+    ("remote", false),
+    ("latency", false),
+    ("callgrind", true),
+];
+
+/// Runs every workload in a process of its own, so that none finds what another left behind.
+fn run_all(options: &Options) -> io::Result<()> {
+    let valgrind = Command::new("valgrind").arg("--version").output().is_ok();
+    for (command, needs_traces) in ALL {
+        if needs_traces && options.traces.is_empty() {
+            println!("\n## {command}: left out, there is no --traces");
+            continue;
+        }
+        if command == "callgrind" && !valgrind {
+            println!("\n## {command}: left out, valgrind is not installed");
+            continue;
+        }
+        let passed_on = env::args_os().skip(1).filter(|argument| argument != "all");
+        let status = Command::new(env::current_exe()?).arg(command).args(passed_on).status()?;
+        if !status.success() {
+            return Err(io::Error::other(format!("{command}: {status}")));
+        }
+    }
+    Ok(())
+}
+
+fn run(options: &Options) -> io::Result<()> {
     match options.command.as_str() {
+        "all" => run_all(options),
         "replay" => replay::run(options),
+        "footprint" => footprint::run(options),
+        "footprint-child" => footprint::child(&options.arguments),
         "churn" => churn::run(options),
+        "random" => random::run_actions(options),
+        "efficiency" => random::run_efficiency(options),
+        "cheese" => cheese::run(options),
+        "threads" => threads::run_threads(options),
+        "remote" => threads::run_remote(options),
+        "latency" => latency::run(options),
         "callgrind" => callgrind::run(options),
         "callgrind-child" => callgrind::child(&options.arguments),
-        command => Err(std::io::Error::other(format!("unknown command {command:?}; see --help"))),
+        "" | "help" => {
+            println!("{}", options::HELP);
+            Ok(())
+        }
+        command => Err(io::Error::other(format!("unknown command {command:?}; see --help"))),
     }
 }
 
 fn main() -> ExitCode {
-    let result = Options::from_args().map_err(std::io::Error::other).and_then(|options| run(&options));
+    let result = Options::from_args().map_err(io::Error::other).and_then(|options| run(&options));
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -7,6 +7,25 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::allocators::{NAMES, ON_DEMAND};
 
+/// What `--help` prints.
+pub const HELP: &str = "\
+smalloc-bench COMMAND [OPTIONS]
+
+commands: all replay footprint churn random efficiency cheese threads remote latency callgrind
+
+--traces PATH       a trace or a folder of them, for replay, footprint and callgrind; repeatable
+--only A,B          the allocators, in the order of the columns
+--base A            the allocator that the others are divided by (the first)
+--rounds N          interleaved rounds (5); fills of efficiency (10)
+--out DIR           writes a CSV file for each table
+--limit S           seconds until one allocator's round is cut and marked * (1)
+--touch T           what a timed replay writes of its blocks: none, first (byte), all (none)
+--align N           the largest alignment of a plain request in a replay (8)
+--region-mib N      the region of a replay (256)
+--live N,N          live blocks of churn (1000,10000,100000,1000000)
+--pairs N           timed pairs of churn (300000)
+--threads N,N       threads of threads (1,2,4,16,64)";
+
 /// How much of each block a replay writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -34,8 +53,12 @@ pub struct Options {
     pub traces: Vec<PathBuf>,
     /// Where CSV files go.
     pub out: Option<PathBuf>,
-    /// Interleaved rounds.
-    pub rounds: usize,
+    /// Whether `--only` was given.
+    pub chosen: bool,
+    /// Interleaved rounds, or as many as the workload thinks right.
+    rounds: Option<usize>,
+    /// The numbers of threads.
+    pub threads: Vec<usize>,
     /// What a replay writes to its blocks.
     pub touch: Touch,
     /// The largest alignment a replay gives to plain requests, in bytes.
@@ -61,11 +84,13 @@ impl Default for Options {
             only,
             traces: Vec::new(),
             out: None,
-            rounds: 5,
+            chosen: false,
+            rounds: None,
+            threads: vec![1, 2, 4, 16, 64],
             touch: Touch::None,
             align: 8,
             region: 256 << 20,
-            limit: Duration::from_secs(2),
+            limit: Duration::from_secs(1),
             live: vec![1_000, 10_000, 100_000, 1_000_000],
             pairs: 300_000,
         }
@@ -123,17 +148,23 @@ impl Options {
         Ok(options)
     }
 
+    /// The number of rounds: what was asked for, else `default`.
+    pub fn rounds_or(&self, default: usize) -> usize {
+        self.rounds.unwrap_or(default)
+    }
+
     fn set(&mut self, name: &str, value: &str) -> Result<(), lexopt::Error> {
         let number = || value.parse::<usize>().map_err(|_| format!("--{name}: not a number: {value:?}"));
         match name {
-            "only" => self.only = names(value)?,
+            "only" => (self.only, self.chosen) = (names(value)?, true),
             "traces" => self.traces.push(value.into()),
             "out" => self.out = Some(value.into()),
-            "rounds" => self.rounds = number()?.max(1),
+            "rounds" => self.rounds = Some(number()?.max(1)),
             "touch" => self.touch = touch(value)?,
             "align" => self.align = number()?.next_power_of_two(),
             "region-mib" => self.region = number()? << 20,
             "limit" => self.limit = Duration::from_secs(number()? as u64),
+            "threads" => self.threads = numbers(value)?,
             "live" => self.live = numbers(value)?,
             "pairs" => self.pairs = number()?.max(1),
             _ => return Err(format!("unknown option --{name}").into()),

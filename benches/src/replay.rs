@@ -177,7 +177,7 @@ pub fn run(options: &Options) -> io::Result<()> {
         let open = Open { trace: &trace, options };
         let mut sessions: Vec<Session<'_>> =
             options.only.iter().map(|name| allocators::visit(name, &open)).collect();
-        table.push(&trace.name, interleave(&mut sessions, options.rounds));
+        table.push(&trace.name, interleave(&mut sessions, options.rounds_or(5)));
     }
     table.finish(options.out.as_deref())
 }

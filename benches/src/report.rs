@@ -4,6 +4,8 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::Path;
 
+use crate::allocators::{self, Visitor};
+
 /// What one round of one allocator gave.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sample {
@@ -24,21 +26,49 @@ impl Sample {
     }
 }
 
+impl Sample {
+    /// This value as a multiple of another.
+    pub fn over(self, first: Self) -> Self {
+        match (self, first) {
+            (Self::Full(value), Self::Full(first)) => Self::Full(value / first),
+            (Self::Missing, _) | (_, Self::Missing) => Self::Missing,
+            _ => Self::Cut(self.value() / first.value()),
+        }
+    }
+}
+
 /// One allocator's part in a case: every call makes one round and returns its measurement.
-pub type Session<'a> = Box<dyn FnMut() -> Sample + 'a>;
+pub type Session<'a, T = Sample> = Box<dyn FnMut() -> T + 'a>;
 
 /// Runs `rounds` rounds, in each of them every session once, beginning with another one each
-/// time: what disturbs the machine for a while disturbs all of them.
-pub fn interleave(sessions: &mut [Session<'_>], rounds: usize) -> Vec<Vec<Sample>> {
+/// time: what disturbs the machine for a while disturbs all of them. The result is by session,
+/// then by round.
+pub fn interleave<T>(sessions: &mut [Session<'_, T>], rounds: usize) -> Vec<Vec<T>> {
     let count = sessions.len();
-    let mut samples = vec![Vec::with_capacity(rounds); count];
+    let mut results: Vec<Vec<T>> = (0..count).map(|_| Vec::with_capacity(rounds)).collect();
     for round in 0..rounds {
         for turn in 0..count {
             let index = (round + turn) % count;
-            samples[index].push(sessions[index]());
+            results[index].push(sessions[index]());
         }
     }
-    samples
+    results
+}
+
+/// Runs `rounds` rounds of `visitor` with each of `names`. What once ran into the time limit or
+/// failed is not run again.
+pub fn compare<V: Visitor<Output = Sample>>(names: &[&str], rounds: usize, visitor: &V) -> Vec<Vec<Sample>> {
+    let mut sessions: Vec<Session<'_>> = Vec::new();
+    for name in names {
+        let mut last = None;
+        sessions.push(Box::new(move || {
+            if !matches!(last, Some(Sample::Cut(_) | Sample::Missing)) {
+                last = Some(allocators::visit(name, visitor));
+            }
+            last.unwrap_or(Sample::Missing)
+        }));
+    }
+    interleave(&mut sessions, rounds)
 }
 
 /// The middle value, or NaN if there is none.
@@ -115,6 +145,21 @@ impl Comparison {
         let name = name.into();
         eprintln!("{}: {name}: done", self.title);
         self.cases.push(Case { name, samples });
+    }
+
+    /// The same cases as multiples of the first one, by allocator and round.
+    #[must_use]
+    pub fn over_first(&self, title: &'static str, unit: &'static str) -> Self {
+        let mut scaled =
+            Self { title, unit, allocators: self.allocators.clone(), cases: Vec::new(), ..*self };
+        for case in &self.cases {
+            let samples = case.samples.iter().zip(&self.cases[0].samples);
+            let scale = |(samples, first): (&Vec<Sample>, &Vec<Sample>)| {
+                samples.iter().zip(first).map(|(sample, first)| sample.over(*first)).collect()
+            };
+            scaled.cases.push(Case { name: case.name.clone(), samples: samples.map(scale).collect() });
+        }
+        scaled
     }
 
     /// The geometric mean over the cases of an allocator's ratio to the base.

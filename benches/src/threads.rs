@@ -1,0 +1,289 @@
+//! Several threads on one heap: larson's pattern, where sets of live blocks wander from thread to
+//! thread, and producers with consumers, where every block is freed by another thread than the
+//! one that allocated it.
+
+use std::alloc::{GlobalAlloc, Layout};
+use std::collections::VecDeque;
+use std::io;
+use std::ptr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Barrier, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crate::allocators::{Kind, Visitor};
+use crate::clean::free_all;
+use crate::options::Options;
+use crate::report::{Comparison, Sample, compare};
+use crate::rng::Rng;
+
+/// The size of the region in bytes.
+const REGION: usize = 256 << 20;
+
+/// Blocks are aligned as most Rust types are.
+const ALIGN: usize = 8;
+
+/// The sizes of the blocks, in bytes, evenly spread.
+const SIZES: (usize, usize) = (16, 1000);
+
+/// Live blocks of a set.
+const SET: usize = 1_000;
+
+/// Pairs of free and alloc a thread makes on a set before it hands it on.
+const BATCH: usize = 200;
+
+/// Pairs of one round, over all threads.
+const PAIRS: usize = 400_000;
+
+/// A live block, as a number so that threads can pass it on.
+#[derive(Clone, Copy)]
+struct Block {
+    address: usize,
+    size: usize,
+}
+
+impl Block {
+    fn parts(self) -> (*mut u8, Layout) {
+        (ptr::with_exposed_provenance_mut(self.address), layout(self.size))
+    }
+}
+
+fn layout(size: usize) -> Layout {
+    // SAFETY: sizes are small and the alignment is a power of two.
+    unsafe { Layout::from_size_align_unchecked(size, ALIGN) }
+}
+
+/// Allocates a block of a random size and writes its first word. The address is 0 on failure.
+#[inline]
+fn new_block<A: GlobalAlloc>(heap: &A, rng: &mut Rng) -> Block {
+    let size = rng.range(SIZES.0, SIZES.1);
+    // SAFETY: the size is not 0, and a block that is not null has room for a word.
+    unsafe {
+        let address = heap.alloc(layout(size));
+        if !address.is_null() {
+            address.cast::<usize>().write_volatile(size);
+        }
+        Block { address: address.expose_provenance(), size }
+    }
+}
+
+#[inline]
+fn free_block<A: GlobalAlloc>(heap: &A, block: Block) {
+    if block.address != 0 {
+        let (address, layout) = block.parts();
+        // SAFETY: the block is live and no one else has it.
+        unsafe { heap.dealloc(address, layout) };
+    }
+}
+
+/// What the threads of larson's pattern share.
+struct Larson<'a, A> {
+    heap: &'a A,
+    /// Sets no thread works on: taken from the front, put to the back.
+    sets: Mutex<VecDeque<Vec<Block>>>,
+    /// Batches that are still to be made.
+    left: AtomicUsize,
+    start: Barrier,
+    limit: Duration,
+}
+
+impl<A: GlobalAlloc + Sync> Larson<'_, A> {
+    /// Replaces random blocks of a set. Returns false when a request fails.
+    #[inline(never)]
+    fn batch(&self, set: &mut [Block], rng: &mut Rng) -> bool {
+        let mut whole = true;
+        for _ in 0..BATCH {
+            let index = rng.below(set.len());
+            free_block(self.heap, set[index]);
+            set[index] = new_block(self.heap, rng);
+            whole &= set[index].address != 0;
+        }
+        whole
+    }
+
+    fn take(&self) -> Vec<Block> {
+        let mut sets = self.sets.lock().unwrap_or_else(PoisonError::into_inner);
+        sets.pop_front().expect("there are more sets than threads")
+    }
+
+    fn put(&self, set: Vec<Block>) {
+        self.sets.lock().unwrap_or_else(PoisonError::into_inner).push_back(set);
+    }
+
+    /// One thread: batches on one set after the other, until all are made or the time is up.
+    /// Returns the time it took, and whether every request was served.
+    fn work(&self, mut rng: Rng) -> (Duration, bool) {
+        self.start.wait();
+        let (clock, mut whole) = (Instant::now(), true);
+        let one_less = |left: usize| left.checked_sub(1);
+        while self.left.try_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+            let mut set = self.take();
+            whole &= self.batch(&mut set, &mut rng);
+            self.put(set);
+            if clock.elapsed() > self.limit {
+                break;
+            }
+        }
+        (clock.elapsed(), whole)
+    }
+}
+
+/// One case of larson's pattern.
+struct Exchange {
+    threads: usize,
+    limit: Duration,
+}
+
+impl Visitor for Exchange {
+    /// Million pairs per second.
+    type Output = Sample;
+
+    fn visit<K: Kind>(&self) -> Sample {
+        let heap = K::create(REGION);
+        let mut rng = Rng::new(self.threads as u64);
+        let mut set = || (0..SET).map(|_| new_block(&*heap, &mut rng)).collect();
+        let larson = Larson {
+            heap: &*heap,
+            sets: Mutex::new((0..2 * self.threads).map(|_| set()).collect()),
+            left: AtomicUsize::new(PAIRS / BATCH),
+            start: Barrier::new(self.threads),
+            limit: self.limit,
+        };
+        let parts: Vec<(Duration, bool)> = thread::scope(|scope| {
+            let larson = &larson;
+            let spawn = |thread| scope.spawn(move || larson.work(Rng::new(thread as u64)));
+            let threads: Vec<_> = (0..self.threads).map(spawn).collect();
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        });
+        let time = parts.iter().map(|part| part.0).max().unwrap_or_default();
+        let left = larson.left.load(Ordering::Relaxed) * BATCH;
+        let sets = larson.sets.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let blocks = sets.into_iter().flatten().map(Block::parts);
+        // SAFETY: the blocks of the sets are live, with their sizes beside them.
+        unsafe { free_all(&*heap, blocks, self.limit) };
+        let value = (PAIRS - left) as f64 / time.as_micros() as f64;
+        match (parts.iter().all(|part| part.1), left) {
+            (false, _) => Sample::Missing,
+            (true, 0) => Sample::Full(value),
+            (true, _) => Sample::Cut(value),
+        }
+    }
+}
+
+/// Larson's pattern with each number of threads, absolute and over one thread.
+///
+/// # Errors
+///
+/// If a CSV file cannot be written.
+pub fn run_threads(options: &Options) -> io::Result<()> {
+    let unit = "million free+alloc pairs per second, more is better";
+    let mut table = Comparison::new("threads", unit, &options.only, &options.base).with_decimals(2);
+    for threads in options.threads.iter().copied() {
+        let exchange = Exchange { threads, limit: options.limit };
+        table.push(format!("{threads} threads"), compare(&options.only, options.rounds_or(5), &exchange));
+    }
+    table.finish(options.out.as_deref())?;
+    let unit = "pairs per second over those of the first line, more is better";
+    table.over_first("threads-scaling", unit).finish(options.out.as_deref())
+}
+
+/// Blocks that travel together: a channel costs more than an allocation.
+const LOAD: usize = 256;
+
+/// Loads on their way between one producer and its consumer.
+const LOADS: usize = 16;
+
+/// Blocks of one round, over all producers.
+const BLOCKS: usize = 400_000;
+
+/// The two ends of a lane. Empty loads travel back, so that no load is allocated while timing.
+struct Lane {
+    full_in: SyncSender<Vec<Block>>,
+    full_out: Receiver<Vec<Block>>,
+    empty_in: SyncSender<Vec<Block>>,
+    empty_out: Receiver<Vec<Block>>,
+}
+
+impl Lane {
+    fn new() -> Self {
+        let (full_in, full_out) = sync_channel(LOADS);
+        let (empty_in, empty_out) = sync_channel(LOADS);
+        for _ in 0..LOADS {
+            empty_in.send(Vec::with_capacity(LOAD)).expect("both ends are here");
+        }
+        Self { full_in, full_out, empty_in, empty_out }
+    }
+}
+
+/// Allocates `loads` loads and sends them. Returns false when a request fails.
+fn produce<A: GlobalAlloc>(
+    heap: &A,
+    loads: usize,
+    mut rng: Rng,
+    full: &SyncSender<Vec<Block>>,
+    empty: &Receiver<Vec<Block>>,
+) -> bool {
+    for _ in 0..loads {
+        let Ok(mut load) = empty.recv() else { return false };
+        load.extend((0..LOAD).map(|_| new_block(heap, &mut rng)));
+        let whole = load.iter().all(|block| block.address != 0);
+        if full.send(load).is_err() || !whole {
+            return false;
+        }
+    }
+    true
+}
+
+/// Frees what comes until the producer is gone.
+fn consume<A: GlobalAlloc>(heap: &A, full: &Receiver<Vec<Block>>, empty: &SyncSender<Vec<Block>>) {
+    while let Ok(mut load) = full.recv() {
+        load.drain(..).for_each(|block| free_block(heap, block));
+        // The producer is gone at the end, and then needs no empty load.
+        let _ = empty.send(load);
+    }
+}
+
+/// So many producers, each with a consumer of its own.
+struct Remote {
+    lanes: usize,
+}
+
+impl Visitor for Remote {
+    /// Million blocks per second.
+    type Output = Sample;
+
+    fn visit<K: Kind>(&self) -> Sample {
+        let heap = K::create(REGION);
+        let loads = BLOCKS / LOAD / self.lanes;
+        let start = Instant::now();
+        let whole = thread::scope(|scope| {
+            let heap = &*heap;
+            let mut producers = Vec::new();
+            for lane in 0..self.lanes {
+                let Lane { full_in, full_out, empty_in, empty_out } = Lane::new();
+                let rng = Rng::new(lane as u64);
+                producers.push(scope.spawn(move || produce(heap, loads, rng, &full_in, &empty_out)));
+                scope.spawn(move || consume(heap, &full_out, &empty_in));
+            }
+            producers.into_iter().all(|producer| producer.join().unwrap_or(false))
+        });
+        let blocks = (loads * LOAD * self.lanes) as f64;
+        if whole { Sample::Full(blocks / start.elapsed().as_micros() as f64) } else { Sample::Missing }
+    }
+}
+
+/// Producers and consumers.
+///
+/// # Errors
+///
+/// If a CSV file cannot be written.
+pub fn run_remote(options: &Options) -> io::Result<()> {
+    let unit = "million blocks per second, more is better";
+    let mut table = Comparison::new("remote", unit, &options.only, &options.base).with_decimals(2);
+    for lanes in [1, 4] {
+        let samples = compare(&options.only, options.rounds_or(5), &Remote { lanes });
+        table.push(format!("{lanes} producer{}", if lanes > 1 { "s" } else { "" }), samples);
+    }
+    table.finish(options.out.as_deref())
+}
