@@ -1,0 +1,153 @@
+//! Cases that need a process of their own: this test program again, with the name of the case in an environment variable.
+//!
+//! A test calls [`run`] and looks at the [`Outcome`]. The program that uses this module has an ignored test with the name
+//! `case`, which calls [`act`].
+
+#![allow(dead_code, reason = "every test program uses a part of it")]
+
+use std::io::Read;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+/// Names the case that a process is to run.
+pub const CASE: &str = "SMALLOC_TEST_CASE";
+/// What re-entry is answered with.
+pub const RECURSION: &str = "smalloc: recursive call: the thread already holds the heap's lock\n";
+/// A case that runs longer hangs.
+const LIMIT: Duration = Duration::from_secs(60);
+/// What stands before a line that the case expects on standard error.
+const TOLD: &str = "expect: ";
+
+/// The name of a case, and what it does.
+pub type Case = (&'static str, fn());
+
+/// What a case wrote, how it ended, and how long it took.
+pub struct Outcome {
+    pub name: String,
+    pub stdout: String,
+    pub stderr: String,
+    pub status: ExitStatus,
+    pub took: Duration,
+}
+
+impl Outcome {
+    pub fn assert_success(&self) {
+        assert!(self.status.success(), "{}: {}\n{}{}", self.name, self.status, self.stdout, self.stderr);
+    }
+
+    /// The process ended with `SIGABRT` and wrote this to standard error, and nothing else.
+    pub fn assert_aborts(&self, stderr: &str) {
+        assert_eq!(self.stderr, stderr, "{}: {}", self.name, self.status);
+        assert_eq!(self.status.signal(), Some(libc::SIGABRT), "{}", self.name);
+    }
+
+    /// The process ended with `SIGABRT` and wrote the one line that it had told before, which begins with `start`.
+    pub fn assert_aborts_as_told(&self, start: &str) {
+        let told = self.stdout.lines().find_map(|line| line.split_once(TOLD));
+        let (_, line) = told.unwrap_or_else(|| panic!("{}: tells nothing: {}", self.name, self.stdout));
+        assert!(line.starts_with(start), "{}: {line}", self.name);
+        self.assert_aborts(&format!("{line}\n"));
+    }
+}
+
+/// Runs a case and waits for its end.
+pub fn run(name: &str) -> Outcome {
+    finish(name, &mut command(name))
+}
+
+/// What runs a case: for tests that add to its environment.
+pub fn command(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("the test program has a path"));
+    command
+        .args(["--exact", "case", "--include-ignored", "--nocapture", "--test-threads=1"])
+        .env(CASE, name)
+        .env_remove("RUST_BACKTRACE");
+    command
+}
+
+/// Runs a command to its end. A case writes less than a pipe holds, so that nobody needs to read meanwhile.
+pub fn finish(name: &str, command: &mut Command) -> Outcome {
+    let start = Instant::now();
+    let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
+    let mut child = spawned.expect("the test program starts");
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("a child can be waited for") {
+            break status;
+        }
+        if start.elapsed() > LIMIT {
+            child.kill().expect("a child can be killed");
+            panic!("{name} hangs");
+        }
+        std::thread::sleep(Duration::from_millis(1));
+    };
+    let mut outcome = Outcome {
+        name: name.to_owned(),
+        stdout: String::new(),
+        stderr: String::new(),
+        status,
+        took: start.elapsed(),
+    };
+    child.stdout.take().expect("piped").read_to_string(&mut outcome.stdout).expect("text");
+    child.stderr.take().expect("piped").read_to_string(&mut outcome.stderr).expect("text");
+    outcome
+}
+
+/// Runs the case that the environment names.
+pub fn act(cases: &[Case]) {
+    let name = std::env::var(CASE).expect("the test that starts this names a case");
+    let (_, run) = cases.iter().find(|(known, _)| *known == name).expect("there is such a case");
+    leave_no_core();
+    run();
+}
+
+/// Keeps aborts from writing core files.
+pub fn leave_no_core() {
+    set_limit(libc::RLIMIT_CORE, 0);
+}
+
+#[cfg(target_os = "linux")]
+type Resource = libc::__rlimit_resource_t;
+#[cfg(not(target_os = "linux"))]
+type Resource = libc::c_int;
+
+/// Sets the soft limit of this process, and returns what it was.
+pub fn set_limit(resource: Resource, limit: u64) -> u64 {
+    let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the call writes to what it is given.
+    assert_eq!(unsafe { libc::getrlimit(resource, &mut limits) }, 0);
+    let before = limits.rlim_cur;
+    limits.rlim_cur = limit.min(limits.rlim_max);
+    // SAFETY: the call reads what it is given.
+    assert_eq!(unsafe { libc::setrlimit(resource, &limits) }, 0);
+    before
+}
+
+/// Tells the test what this case is about to write to standard error. Goes past every buffer, since the case dies.
+pub fn tell(line: &str) {
+    write(&format!("\n{TOLD}{line}\n"));
+}
+
+/// Writes to standard output at once.
+pub fn write(text: &str) {
+    // SAFETY: the pointer and the length are those of the text.
+    let written = unsafe { libc::write(libc::STDOUT_FILENO, text.as_ptr().cast(), text.len()) };
+    assert_eq!(usize::try_from(written), Ok(text.len()));
+}
+
+pub fn set_errno(number: i32) {
+    // SAFETY: the place belongs to this thread.
+    unsafe { *libc::__errno_location() = number };
+}
+
+pub fn errno() -> i32 {
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() }
+}
+
+/// Runs `handler` when the signal arrives.
+pub fn on_signal(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
+    // SAFETY: the handler is a function that takes the signal's number.
+    let before = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
+    assert_ne!(before, libc::SIG_ERR);
+}
