@@ -4,11 +4,11 @@
 //! caller alone.
 
 use crate::fork::{self, Gate};
-use crate::free_list::{FreeList, Indexed};
+use crate::free_list::{FreeList, Indexed, Look};
 use crate::heap::{Corruption, Heap, MallocStatus, dirty_bytes};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::lock::{Guard, Lock};
-use crate::region::{InitError, now_ns};
+use crate::region::{Granule, InitError, now_ns};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
@@ -154,6 +154,33 @@ impl<L: FreeList> SmallocGlobal<L> {
         unmapped && self.init().is_ok()
     }
 
+    /// Allocates where the lock was taken.
+    #[cold]
+    #[inline(never)]
+    fn alloc_locking(&self, layout: Layout) -> *mut u8 {
+        let payload = self.heap.lock().alloc(layout);
+        if payload.is_null() { self.alloc_late(layout) } else { payload }
+    }
+
+    /// Allocates where the first look did not settle it.
+    #[inline(never)]
+    fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, look: Look) -> *mut u8 {
+        match heap.place_after_look(layout.size(), layout.align(), look).start {
+            Some(at) => heap.region().pointer(at).as_ptr(),
+            None => {
+                drop(heap);
+                self.alloc_late(layout)
+            }
+        }
+    }
+
+    /// Frees where the lock was taken.
+    #[cold]
+    #[inline(never)]
+    fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
+        give_back_any(self.heap.lock(), payload, layout);
+    }
+
     /// A request that found no place: maps the region and tries again, if that is why.
     #[cold]
     fn alloc_late(&self, layout: Layout) -> *mut u8 {
@@ -179,6 +206,19 @@ impl<L: FreeList> SmallocGlobal<L> {
     }
 }
 
+/// Frees a segment whose free neighbours one window does not show.
+#[inline(never)]
+fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
+    heap.give_back(at, n);
+}
+
+/// Frees what one window does not show.
+#[inline(never)]
+fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
+    let (at, n) = heap.segment_of(payload, layout);
+    heap.give_back(at, n);
+}
+
 impl<L: FreeList> core::fmt::Debug for SmallocGlobal<L> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("SmallocGlobal").field("list", &L::NAME).finish_non_exhaustive()
@@ -196,14 +236,21 @@ impl<L: FreeList> Default for SmallocGlobal<L> {
 unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let payload = self.heap.lock().alloc(layout);
-        if payload.is_null() { self.alloc_late(layout) } else { payload }
+        let Some(mut heap) = self.heap.try_lock() else { return self.alloc_locking(layout) };
+        match heap.place_at_once(layout.size(), layout.align()) {
+            Ok(at) => heap.region().pointer(at).as_ptr(),
+            Err(look) => self.alloc_searching(heap, layout, look),
+        }
     }
 
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise.
-        unsafe { self.heap.lock().dealloc(payload, layout) };
+        let Some(mut heap) = self.heap.try_lock() else { return self.dealloc_locking(payload, layout) };
+        match heap.segment_at_once(payload, layout) {
+            Some((at, n)) if heap.give_back_at_once(at, n) => {}
+            Some((at, n)) => give_back(heap, at, n),
+            None => give_back_any(heap, payload, layout),
+        }
     }
 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {

@@ -42,37 +42,37 @@ pub struct Granule(pub(crate) usize);
 
 impl Granule {
     /// The chunk that holds this granule.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn chunk(self) -> usize {
         self.0 / CHUNK
     }
 
     /// The granule's place in the words of its chunk.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn bit(self) -> usize {
         self.0 % CHUNK
     }
 
     /// The granule `n` above this one.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn up(self, n: usize) -> Self {
         Self(self.0.wrapping_add(n))
     }
 
     /// The granule `n` below this one.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn down(self, n: usize) -> Self {
         Self(self.0.wrapping_sub(n))
     }
 
     /// How many granules this one lies above `lower`.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn above(self, lower: Self) -> usize {
         self.0.wrapping_sub(lower.0)
     }
 
     /// The offset in bytes from the region's base.
-    #[inline]
+    #[inline(always)]
     pub(crate) const fn bytes(self) -> usize {
         self.0.wrapping_mul(GRANULE)
     }
@@ -262,13 +262,13 @@ impl Region {
     }
 
     /// Size in bytes, a whole number of pages.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn size(&self) -> usize {
         self.size
     }
 
     /// Where the region begins. Null before it is mapped.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn base(&self) -> *mut u8 {
         self.base
     }
@@ -284,7 +284,7 @@ impl Region {
     }
 
     /// The payload at a granule.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn pointer(&self, at: Granule) -> NonNull<u8> {
         // SAFETY: placements lie below the committed end of the region (R1), so the sum stays inside the mapping.
         let payload = unsafe { self.base.add(at.bytes()) };
@@ -297,20 +297,20 @@ impl Region {
     ///
     /// The offset is rotated and not shifted, so that the bits that a granule's address cannot have end up on top and
     /// one comparison with `top` sees every pointer that is not a granule of the heap.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn granule(&self, payload: *const u8) -> Granule {
         Granule(payload.addr().wrapping_sub(self.base.addr()).rotate_right(GRANULE.trailing_zeros()))
     }
 
     /// Reads the two links that [`Linked`](crate::Linked) keeps in a free segment.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn links(&self, at: Granule) -> [u32; 2] {
         // SAFETY: a free segment lies in the committed region, is 16-aligned and at least 16 bytes long.
         unsafe { self.pointer(at).cast::<[u32; 2]>().read() }
     }
 
     /// Writes the two links into a free segment.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_links(&self, at: Granule, links: [u32; 2]) {
         // SAFETY: a free segment lies in the committed region, is 16-aligned, at least 16 bytes long, and nobody's.
         unsafe { self.pointer(at).cast::<[u32; 2]>().write(links) };
@@ -357,7 +357,7 @@ impl<T: Copy> Table<T> {
         self.span.committed()
     }
 
-    #[inline]
+    #[inline(always)]
     fn entry(&self, index: usize) -> *mut T {
         #[cfg(debug_assertions)]
         if index.saturating_add(1).saturating_mul(size_of::<T>()).saturating_add(LINE) > self.span.committed {
@@ -368,14 +368,14 @@ impl<T: Copy> Table<T> {
     }
 
     /// The entry of that index.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn get(&self, index: usize) -> T {
         // SAFETY: the entry is committed (R2), aligned, and any bytes are a T (tables hold integers).
         unsafe { self.entry(index).read() }
     }
 
     /// Replaces an entry.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set(&mut self, index: usize, value: T) {
         // SAFETY: the entry is committed (R2) and aligned.
         unsafe { self.entry(index).write(value) };
@@ -387,7 +387,7 @@ pub(crate) const LINE: usize = 64;
 
 impl Table<u8> {
     /// The 64 entries from `64 * index` on, which share a cache line.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn node(&self, index: usize) -> &[u8; LINE] {
         // SAFETY: nodes are committed whole, since R2 leaves SPARE_CHUNKS entries, and any bytes are an array of u8.
         unsafe { &*self.entry(index.wrapping_mul(LINE)).cast() }
@@ -403,7 +403,7 @@ pub(crate) const WINDOW_BELOW: usize = 56;
 /// [`WINDOW`] bits is read and written whole wherever it begins. The bits of a word stand in the order of their
 /// bytes, which is why only little-endian machines are supported.
 impl Table<u64> {
-    #[inline]
+    #[inline(always)]
     fn byte(&self, at: Granule) -> *mut u8 {
         #[cfg(debug_assertions)]
         self.entry(at.chunk().wrapping_add(1));
@@ -412,7 +412,7 @@ impl Table<u64> {
     }
 
     /// The bits from `at` upward, lowest first; at least [`WINDOW`] of them, zeros above.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn window(&self, at: Granule) -> u64 {
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { self.byte(at).cast::<u64>().read_unaligned() };
@@ -420,7 +420,7 @@ impl Table<u64> {
     }
 
     /// The bits below `at`, the nearest one highest; at least [`WINDOW_BELOW`] of them, zeros beneath.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn window_below(&self, at: Granule) -> u64 {
         // SAFETY: the seven bytes before the granule's byte are committed too: a line stands before entry 0.
         let first = unsafe { self.byte(at).sub(7) };
@@ -431,7 +431,7 @@ impl Table<u64> {
     }
 
     /// Sets the bits of `mask`, which begins at `at` and has at most [`WINDOW`] bits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_window(&mut self, at: Granule, mask: u64) {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
@@ -441,7 +441,7 @@ impl Table<u64> {
     }
 
     /// Clears the bits of `mask`, which begins at `at` and has at most [`WINDOW`] bits.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear_window(&mut self, at: Granule, mask: u64) {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
@@ -451,7 +451,7 @@ impl Table<u64> {
     }
 
     /// The granule's bit.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn bit(&self, at: Granule) -> bool {
         // SAFETY: the granule's byte is committed (R2).
         let byte = unsafe { self.byte(at).read() };
@@ -459,7 +459,7 @@ impl Table<u64> {
     }
 
     /// Sets the granule's bit.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn set_bit(&mut self, at: Granule) {
         // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
         let byte = unsafe { &mut *self.byte(at) };
@@ -467,7 +467,7 @@ impl Table<u64> {
     }
 
     /// Clears the granule's bit.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn clear_bit(&mut self, at: Granule) {
         // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
         let byte = unsafe { &mut *self.byte(at) };

@@ -12,16 +12,16 @@
 //!                                                ^ top
 //! ```
 //!
-//! What is huge is not gone through word by word; its bounds stand in the words inside it instead:
+//! What is large is not gone through word by word; its bounds stand in the words inside it instead:
 //!
 //! - a segment in use of [`HUGE`] granules or more has real bits in its first and its last chunk only; the word of its
 //!   second chunk in `used` holds its end;
-//! - a free segment that covers [`HUGE_CHUNKS`] whole chunks or more has zeros everywhere in `used`, as always; in
+//! - a free segment that covers [`TAGGED_CHUNKS`] whole chunks or more has zeros everywhere in `used`, as always; in
 //!   `heads`, its first whole chunk holds its end, and its last whole chunk the number of the chunk it starts in.
 //!
 //! A word holds bounds ("is a tag") when [`TAG`] is set in `heads` and not in `used`: a head on a granule that is not
 //! in use, which no real bits can say. So any segment is found, measured, taken and freed in a bounded number of
-//! steps: at most [`HUGE_CHUNKS`] words.
+//! steps: at most `HUGE / 64` words.
 //!
 //! The map knows no policy, no free list, and not where `top` is: above it all bits are zero.
 //!
@@ -31,21 +31,21 @@
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table, WINDOW};
 use static_assertions::const_assert;
 
-/// Whole chunks from which on a free segment keeps its bounds in tags: 64 KiB. Below, so many words are gone through.
-pub(crate) const HUGE_CHUNKS: usize = 64;
-/// Granules from which on a segment in use keeps its end in a tag.
-pub(crate) const HUGE: usize = HUGE_CHUNKS * CHUNK;
+/// Granules from which on a segment in use keeps its end in a tag: 64 KiB. Below, so many words are gone through.
+pub(crate) const HUGE: usize = 64 * CHUNK;
+/// Whole chunks from which on a free segment keeps its bounds in tags.
+const TAGGED_CHUNKS: usize = 3;
 /// Marks a word of `heads` as a tag, where the same bit of `used` is not set.
 const TAG: u64 = 1 << 63;
 /// The largest segment that the short ways handle: all of it, and the granule behind it, is in one window.
 pub(crate) const SHORT: usize = WINDOW - 1;
 
 const_assert!(SHORT < CHUNK);
-// A huge segment in use has a second chunk that is wholly its own; a huge free one has two whole chunks.
-const_assert!(HUGE >= 4 * CHUNK);
+// A huge segment in use has a second chunk that is wholly its own; a tagged free one has two whole chunks.
+const_assert!(HUGE >= 4 * CHUNK && TAGGED_CHUNKS >= 2);
 
 /// A word with its lowest `n` bits set, `n` below 64.
-#[inline]
+#[inline(always)]
 const fn ones(n: usize) -> u64 {
     !(u64::MAX << (n % CHUNK))
 }
@@ -91,25 +91,25 @@ impl SegmentMap {
     // ---- looking ---------------------------------------------------------------------------------------------
 
     /// Granules that are free from `at` on, as far as one window shows: exact below [`WINDOW`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free_from(&self, at: Granule) -> usize {
         self.used.window(at).trailing_zeros() as usize
     }
 
     /// Granules that are free right below `at`, as far as one window shows: exact below [`WINDOW_BELOW`].
-    #[inline]
+    #[inline(always)]
     pub(crate) fn free_below(&self, at: Granule) -> usize {
         self.used.window_below(at).leading_zeros() as usize
     }
 
     /// Whether a granule is free.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_free(&self, at: Granule) -> bool {
         !self.used.bit(at)
     }
 
     /// Whether a segment in use begins at `at`.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn is_head(&self, at: Granule) -> bool {
         self.used.bit(at) && self.heads.bit(at)
     }
@@ -118,7 +118,7 @@ impl SegmentMap {
     ///
     /// Taking 1 away turns the head bit off if it is on, and makes ones below the next head if it is off; so the
     /// lowest bit left, or the first free granule, is where the segment ends, and it is 0 where none begins.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn holds_short(&self, at: Granule, n: usize) -> bool {
         let boundaries = self.heads.window(at).wrapping_sub(1) | !self.used.window(at);
         boundaries.trailing_zeros() as usize == n
@@ -192,9 +192,16 @@ impl SegmentMap {
         Granule(0)
     }
 
+    /// Whether the short way may free what makes `start..end` free, where what is freed ends at `to`: there are no tags,
+    /// or they stay as they are, because no chunk becomes whole and the segment starts in the same chunk as before.
+    #[inline(always)]
+    pub(crate) fn gives_short(&self, start: Granule, to: Granule, end: Granule) -> bool {
+        !is_tagged(start, end) || (start.chunk() == to.chunk() && start.bit() != 0)
+    }
+
     /// Whether the short way may take `n` granules from the front of a free segment that is longer than a window: it
     /// has no tags, or keeps them, because it starts in the same chunk as before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn keeps_tags(&self, start: Granule, n: usize) -> bool {
         let first = first_whole(start);
         first == first_whole(start.up(n)) || !self.is_tag(first)
@@ -205,7 +212,7 @@ impl SegmentMap {
     ///
     /// Six shifts, always: how many a size needs would be one more branch to mispredict. The shifts are arithmetic,
     /// which takes the chunk's last run for as long as needed; the next word tells whether it is.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn run_in_chunk(&self, chunk: usize, from: usize, n: usize) -> Option<Granule> {
         let free = !self.used.get(chunk) & (u64::MAX << (from % CHUNK));
         let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
@@ -213,26 +220,33 @@ impl SegmentMap {
         (start.wrapping_add(n) <= behind.wrapping_add(CHUNK)).then(|| chunk_start(chunk).up(start))
     }
 
+    /// The first free granule of the chunk; the first of the next chunk where none is free.
+    #[inline(always)]
+    pub(crate) fn first_hole_in_chunk(&self, chunk: usize) -> Granule {
+        chunk_start(chunk).up(self.used.get(chunk).trailing_ones() as usize)
+    }
+
     /// Where the free segment begins that the chunk ends with; none where it ends in use, or where that segment began
     /// in a lower chunk.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn last_hole_in_chunk(&self, chunk: usize) -> Option<Granule> {
         let inside = self.used.get(chunk).leading_zeros() as usize;
         let start = chunk_start(chunk).up(CHUNK - inside);
         (inside > 0 && (inside < CHUNK || self.free_below(start) == 0)).then_some(start)
     }
 
-    /// The length of the longest run of free granules that begins in the chunk, or more if it reaches the next one.
-    pub(crate) fn longest_run_in_chunk(&self, chunk: usize) -> usize {
-        longest_run(!self.used.get(chunk))
+    /// The length of the longest run of free granules inside the chunk and below `top`.
+    pub(crate) fn longest_run_in_chunk(&self, chunk: usize, top: Granule) -> usize {
+        let below_top = if chunk == top.chunk() { ones(top.bit()) } else { u64::MAX };
+        longest_run(!self.used.get(chunk) & below_top)
     }
 
-    #[inline]
+    #[inline(always)]
     fn boundaries(&self, chunk: usize) -> u64 {
         self.heads.get(chunk) | !self.used.get(chunk)
     }
 
-    #[inline]
+    #[inline(always)]
     fn is_tag(&self, chunk: usize) -> bool {
         self.heads.get(chunk) & !self.used.get(chunk) & TAG != 0
     }
@@ -240,14 +254,14 @@ impl SegmentMap {
     // ---- changing --------------------------------------------------------------------------------------------
 
     /// Puts a segment of `n` granules, at most [`SHORT`], in use at `at`, in a free segment that is not huge.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn take_short(&mut self, at: Granule, n: usize) {
         self.used.set_window(at, ones(n));
         self.heads.set_bit(at);
     }
 
     /// Frees the segment of `n` granules, at most [`SHORT`], at `at`, which makes no huge free segment.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn give_short(&mut self, at: Granule, n: usize) {
         self.used.clear_window(at, ones(n));
         self.heads.clear_bit(at);
@@ -353,14 +367,14 @@ impl SegmentMap {
         self.write_bits(chunk, mask & ones(to.bit()), value);
     }
 
-    #[inline]
+    #[inline(always)]
     fn write_bits(&mut self, chunk: usize, mask: u64, value: u64) {
         self.used.set(chunk, self.used.get(chunk) & !mask | value & mask);
     }
 
-    /// Writes the bounds of a free segment into its first and its last whole chunk, if it is huge.
+    /// Writes the bounds of a free segment into its first and its last whole chunk, if it covers enough.
     fn tag_hole(&mut self, start: Granule, end: Granule) {
-        if is_huge(start, end) {
+        if is_tagged(start, end) {
             self.heads.set(first_whole(start), end.0 as u64 | TAG);
             self.heads.set(last_whole(end), start.chunk() as u64 | TAG);
         }
@@ -368,7 +382,7 @@ impl SegmentMap {
 
     /// Removes what [`Self::tag_hole`] wrote.
     fn untag_hole(&mut self, start: Granule, end: Granule) {
-        if is_huge(start, end) {
+        if is_tagged(start, end) {
             self.heads.set(first_whole(start), 0);
             self.heads.set(last_whole(end), 0);
         }
@@ -376,19 +390,13 @@ impl SegmentMap {
 }
 
 /// Whether a free segment keeps its bounds in tags.
-#[inline]
-const fn is_huge(start: Granule, end: Granule) -> bool {
-    end.chunk() >= first_whole(start) + HUGE_CHUNKS
-}
-
-/// Whether a free segment of so many granules surely has no tags.
-#[inline]
-pub(crate) const fn is_small(granules: usize) -> bool {
-    granules < HUGE
+#[inline(always)]
+const fn is_tagged(start: Granule, end: Granule) -> bool {
+    end.chunk() >= first_whole(start) + TAGGED_CHUNKS
 }
 
 /// A chunk's first granule.
-#[inline]
+#[inline(always)]
 pub(crate) const fn chunk_start(chunk: usize) -> Granule {
     Granule(chunk.wrapping_mul(CHUNK))
 }
@@ -421,7 +429,7 @@ const SHIFTS: [u64; CHUNK + 1] = {
 };
 
 /// The places where `n` ones in a row begin, `n` from 1 to 64; ones are taken to follow a word that ends in one.
-#[inline]
+#[inline(always)]
 const fn runs(word: u64, n: usize) -> u64 {
     // SHIFTS has an entry for every n there is; the mask only tells the compiler so.
     let mut shifts = if n <= CHUNK { SHIFTS[n] } else { 0 };

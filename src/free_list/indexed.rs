@@ -10,31 +10,23 @@
 //! level 1              [ 4  0  9 ...  ]    [ 3 ...             ]
 //! level 0  bounds  [ 2 0 4 ... ] [ 0 ... ] [ 0 9 1 ... ]
 //! map       words    ^chunk 0                  ^chunk 129
-//! hints    1: chunk 0   2: chunk 0   3..4: chunk 2   5..9: chunk 129   10..: none
 //! ```
 //!
 //! Bounds are lazy: taking memory leaves them as they are, since too high is safe and too low never is. A search that
 //! finds less than a bound promises puts it right, and is paid by the call that made the bound wrong.
 //!
-//! For every code there is a hint: the lowest chunk in which a segment of that code or above may start. A free segment
-//! that appears or grows lowers the hints above its chunk, a search that found nothing below a chunk raises them to it.
-//! Hints ascend with the code, so both stop at the first that needs no change. A search goes from its hint on upward
-//! through the tree, and not from the root.
+//! A search begins at the hint for its size ([`Hints`]) and goes on upward through the tree, not down from the root.
 
-#[cfg(test)]
-use super::group::Node;
 use super::group::{at_least, highest};
+use super::hints::{self, Hints, NONE, class, class_from};
 use super::{Broken, Fit, FreeList, Look, Rest, Search, View};
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table};
-use crate::segment_map::chunk_start;
 use static_assertions::const_assert;
 
 /// Entries of a level that one entry of the next level bounds: a cache line of bytes.
 const FAN_OUT: usize = 64;
 /// Levels of bounds. The top level of the largest region has a few entries.
 const LEVELS: usize = 5;
-/// The hint that says: no segment of this code or above is free below top.
-const NONE: u32 = u32::MAX;
 /// Codes up to this one are numbers of granules; those above are eight to a doubling.
 const EXACT: usize = 64;
 
@@ -48,7 +40,7 @@ pub(super) struct AlignedNode(pub(super) Node);
 
 /// The size class of a segment of `n` granules: `n` itself up to 64, then eight classes to a doubling, rounded down.
 /// What needs `n` granules fits only in segments whose code is `code(n)` or above.
-#[inline]
+#[inline(always)]
 fn code(n: usize) -> u8 {
     if n <= EXACT { n as u8 } else { large_code(n) }
 }
@@ -79,8 +71,8 @@ fn large_code(n: usize) -> u8 {
 /// ```
 #[derive(Debug)]
 pub struct Indexed {
-    /// The lowest chunk in which a free segment of that code or above may start.
-    hints: [u32; 256],
+    /// Where searches begin.
+    hints: Hints,
     /// Bounds per chunk, then per [`FAN_OUT`] entries of the level below.
     levels: [Table<u8>; LEVELS],
 }
@@ -100,33 +92,27 @@ fn entries(chunks: usize) -> [usize; LEVELS] {
 
 impl Indexed {
     /// The table of a level. There are [`LEVELS`]; the last stands in for what is not one.
-    #[inline]
+    #[inline(always)]
     fn level(&self, level: usize) -> &Table<u8> {
         let [.., last] = &self.levels;
         self.levels.get(level).unwrap_or(last)
     }
 
-    #[inline]
+    #[inline(always)]
     fn level_mut(&mut self, level: usize) -> &mut Table<u8> {
         self.levels
             .get_mut(level.min(LEVELS - 1))
             .unwrap_or_else(|| crate::fatal::fatal(format_args!("no level")))
     }
 
-    #[inline]
-    fn hint(&self, code: u8) -> u32 {
-        self.hints[code as usize]
-    }
-
-    /// A free segment of that code starts in the chunk now: no bound may be below it, no hint above.
-    #[inline]
-    fn appeared(&mut self, chunk: usize, code: u8) {
+    /// A free segment of `n` granules starts in the chunk now: no bound may be below it, no hint above.
+    #[inline(always)]
+    fn appeared(&mut self, chunk: usize, n: usize) {
+        let code = code(n);
         if self.levels[0].get(chunk) < code {
             self.raise_bound(chunk, code);
         }
-        if self.hint(code) > chunk as u32 {
-            self.lower_hints(chunk, code);
-        }
+        self.hints.appeared(class(n), chunk);
     }
 
     /// Raises the chunk's bound, and those above it that are lower (I1, I2).
@@ -138,27 +124,6 @@ impl Indexed {
             }
             level.set(index, code);
             index /= FAN_OUT;
-        }
-    }
-
-    /// Lowers the hints of `code` and below to the chunk, as far as they are above it (I3).
-    fn lower_hints(&mut self, chunk: usize, code: u8) {
-        for hint in self.hints.iter_mut().take(code as usize + 1).rev() {
-            if *hint <= chunk as u32 {
-                return;
-            }
-            *hint = chunk as u32;
-        }
-    }
-
-    /// Raises the hints of `code` and above to the chunk, as far as they are below it: a search has shown that no
-    /// free segment of that code starts lower.
-    fn raise_hints(&mut self, chunk: u32, code: u8) {
-        for hint in self.hints.iter_mut().skip(code as usize) {
-            if *hint >= chunk {
-                return;
-            }
-            *hint = chunk;
         }
     }
 
@@ -226,83 +191,63 @@ impl Indexed {
         }
     }
 
-    /// The lowest fit of up to 64 granules, chunk by chunk from `from` on.
-    fn search_small(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
-        let code = n as u8;
-        let last = view.top.chunk();
-        let mut fit = Fit { start: None, stepped: 0, probes: 0 };
-        let hint = self.hint(code) as usize;
-        let from_hint = from.0 <= chunk_start(hint).0;
-        let mut chunk = if from_hint { hint } else { from.chunk() };
-        let mut bit = if from_hint { 0 } else { from.bit() };
-        loop {
-            if let Some(start) = view.map.run_in_chunk(chunk, bit, n) {
-                fit.start = (start < view.top).then_some(start);
-                break;
-            }
-            fit.stepped = fit.stepped.wrapping_add(1);
-            if bit == 0 {
-                self.tighten(view, chunk);
-            }
-            let Some(next) = self.next_chunk(chunk, last, code, &mut fit.probes) else { break };
-            chunk = next;
-            bit = 0;
+    /// The lowest fit in the chunk, if there is one; or in the next, right at its start.
+    fn fit_in_chunk(view: View<'_>, chunk: usize, from: Granule, n: usize) -> Option<Granule> {
+        if n <= EXACT {
+            let bit = if chunk == from.chunk() { from.bit() } else { 0 };
+            return view.map.run_in_chunk(chunk, bit, n);
         }
-        if from_hint {
-            self.raise_hints(if fit.start.is_some() { chunk as u32 } else { NONE }, code);
-        }
-        fit
+        // Only the last free segment that starts in a chunk can be longer than a chunk.
+        let start = view.map.last_hole_in_chunk(chunk).filter(|&start| start >= from)?;
+        (start >= view.top || view.map.hole_end(start, view.top).above(start) >= n).then_some(start)
     }
 
-    /// Puts a chunk's bound right.
-    fn tighten(&mut self, view: View<'_>, chunk: usize) {
-        let longest = longest_from(view, chunk);
-        let bound = code(longest);
-        if bound < self.levels[0].get(chunk) {
-            self.levels[0].set(chunk, bound);
-        }
-    }
-
-    /// The lowest fit of more than 64 granules: only the last free segment that starts in a chunk can be so large.
-    fn search_large(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
+    /// Looks at chunk after chunk, as far as their bounds promise a fit.
+    fn search_chunks(&mut self, view: View<'_>, mut search: Progress, from: Granule, n: usize) -> Fit {
         let code = code(n);
-        let last = view.top.chunk();
-        let mut fit = Fit { start: None, stepped: 0, probes: 0 };
-        let hint = self.hint(code) as usize;
-        let from_hint = from.0 <= chunk_start(hint).0;
-        let mut chunk = if from_hint { hint } else { from.chunk() };
-        // The first chunk with a segment of the code that is yet too small: the hint goes no further.
-        let mut passed = NONE;
         loop {
-            let start = view.map.last_hole_in_chunk(chunk).filter(|&start| start >= from);
-            if start.is_some_and(|start| start >= view.top) {
-                break;
+            if !search.looked {
+                if let Some(start) = Self::fit_in_chunk(view, search.chunk, from, n) {
+                    search.fit.start = (start < view.top).then_some(start);
+                    break;
+                }
             }
-            let size = start.map_or(0, |start| view.map.hole_end(start, view.top).above(start));
-            if size >= n {
-                fit.start = start;
-                break;
-            }
-            fit.stepped = fit.stepped.wrapping_add(1);
-            if self::code(size) >= code {
-                passed = passed.min(chunk as u32);
-            } else if chunk_start(chunk) >= from {
-                self.tighten(view, chunk);
-            }
-            let Some(next) = self.next_chunk(chunk, last, code, &mut fit.probes) else { break };
-            chunk = next;
+            search.looked = false;
+            self.pass(view, &mut search);
+            let next = self.next_chunk(search.chunk, view.top.chunk(), code, &mut search.fit.probes);
+            let Some(next) = next else { break };
+            search.chunk = next;
         }
-        if from_hint {
-            let found = if fit.start.is_some() { chunk as u32 } else { NONE };
-            self.raise_hints(found.min(passed), code);
+        if from == Granule(0) {
+            // The hints of what is surely no smaller than n rise to where the search ended.
+            let found = if search.fit.start.is_some() { search.chunk } else { NONE };
+            self.hints.raise(class_from(n), found);
         }
-        fit
+        search.fit
     }
+
+    /// A chunk was searched in vain: puts its bound right.
+    fn pass(&mut self, view: View<'_>, search: &mut Progress) {
+        search.fit.stepped = search.fit.stepped.wrapping_add(1);
+        let longest = longest_from(view, search.chunk);
+        let bound = code(longest);
+        if bound < self.levels[0].get(search.chunk) {
+            self.levels[0].set(search.chunk, bound);
+        }
+    }
+}
+
+/// Where a search is, and what it has seen.
+struct Progress {
+    fit: Fit,
+    chunk: usize,
+    /// Whether the chunk is known to hold no fit.
+    looked: bool,
 }
 
 /// The length of the longest free segment that starts in the chunk.
 fn longest_from(view: View<'_>, chunk: usize) -> usize {
-    let inside = view.map.longest_run_in_chunk(chunk);
+    let inside = view.map.longest_run_in_chunk(chunk, view.top);
     let Some(last) = view.map.last_hole_in_chunk(chunk).filter(|&last| last < view.top) else {
         return inside;
     };
@@ -311,14 +256,14 @@ fn longest_from(view: View<'_>, chunk: usize) -> usize {
 
 impl Search for Indexed {
     const NAME: &'static str = "indexed";
-    const EMPTY: Self = Self { hints: [NONE; 256], levels: [const { Table::NONE }; LEVELS] };
+    const EMPTY: Self = Self { hints: Hints::EMPTY, levels: [const { Table::NONE }; LEVELS] };
 
     fn bytes(chunks: usize) -> usize {
         entries(chunks).iter().map(|&count| Table::<u8>::bytes(count)).sum()
     }
 
     fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize) {
-        self.hints = [NONE; 256];
+        self.hints = Hints::EMPTY;
         let mut offset = offset;
         for (level, count) in self.levels.iter_mut().zip(entries(chunks)) {
             *level = Table::new(reservation, offset, count);
@@ -334,32 +279,51 @@ impl Search for Indexed {
         self.levels.iter().map(Table::committed).sum()
     }
 
-    #[inline]
+    /// Looks at the chunk that the hint names: at its first free segment, which fits most of the time, then at all.
+    #[inline(always)]
     fn look(&self, view: View<'_>, n: usize) -> Look {
-        if n > EXACT {
+        if n > hints::EXACT {
             return Look::Search;
         }
-        let hint = self.hint(n as u8);
+        let hint = self.hints.get(n);
         if hint == NONE {
             return Look::Wilderness;
         }
-        match view.map.run_in_chunk(hint as usize, 0, n) {
-            Some(start) if start < view.top => Look::Fits(start),
-            Some(_) => Look::Wilderness,
-            None => Look::Search,
+        let mut start = view.map.first_hole_in_chunk(hint);
+        let mut seen = view.map.free_from(start);
+        if seen < n {
+            let Some(place) = view.map.run_in_chunk(hint, 0, n) else { return Look::Search };
+            start = place;
+            seen = view.map.free_from(start);
+        }
+        if start < view.top { Look::Fits(start, seen) } else { Look::Wilderness }
+    }
+
+    fn search(&mut self, view: View<'_>, n: usize) -> Fit {
+        let fit = Fit { start: None, stepped: 0, probes: 0 };
+        match self.hints.get(class(n)) {
+            NONE => fit,
+            chunk => {
+                // The first look went through the chunk of the hint, if it looked at all.
+                let progress = Progress { fit, chunk, looked: n <= hints::EXACT };
+                self.search_chunks(view, progress, Granule(0), n)
+            }
         }
     }
 
-    #[cold]
-    fn search(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
-        if self.hint(code(n)) == NONE {
-            return Fit { start: None, stepped: 0, probes: 0 };
+    fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
+        let fit = Fit { start: None, stepped: 0, probes: 0 };
+        match self.hints.get(class(n)) {
+            NONE => fit,
+            hint => {
+                let progress = Progress { fit, chunk: hint.max(from.chunk()), looked: false };
+                self.search_chunks(view, progress, from, n)
+            }
         }
-        if n <= EXACT { self.search_small(view, from, n) } else { self.search_large(view, from, n) }
     }
 
     /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk.
-    #[inline]
+    #[inline(always)]
     fn took(&mut self, _view: View<'_>, start: Granule, _from: Granule, to: Granule, rest: Rest) {
         if to.chunk() == start.chunk() {
             return;
@@ -371,9 +335,9 @@ impl Search for Indexed {
         self.raise_bound(to.chunk(), bound);
     }
 
-    #[inline]
+    #[inline(always)]
     fn gave(&mut self, _view: View<'_>, hole: (Granule, Granule), _from: Granule, _to: Granule) {
-        self.appeared(hole.0.chunk(), code(hole.1.above(hole.0)));
+        self.appeared(hole.0.chunk(), hole.1.above(hole.0));
     }
 
     fn left(&mut self, _view: View<'_>, _start: Granule) {}
@@ -386,11 +350,7 @@ impl Search for Indexed {
                 self.levels[0].set(chunk, 0);
             }
         }
-        for hint in &mut self.hints {
-            if inside.contains(&(*hint as usize)) {
-                *hint = inside.end as u32;
-            }
-        }
+        self.hints.skip(inside);
     }
 
     fn largest(&self, view: View<'_>) -> usize {
@@ -405,9 +365,10 @@ impl Search for Indexed {
         holes: &mut dyn Iterator<Item = (Granule, Granule)>,
     ) -> Result<(), Broken> {
         for (start, end) in holes {
-            let code = code(end.above(start));
+            let n = end.above(start);
+            let code = code(n);
             let broken = |invariant, what| Err(Broken { invariant, at: start, what });
-            if self.hint(code) as usize > start.chunk() {
+            if self.hints.get(class(n)) > start.chunk() {
                 return broken("I3", "the hint for this size lies above the segment");
             }
             let mut index = start.chunk();
@@ -422,8 +383,7 @@ impl Search for Indexed {
                 index /= FAN_OUT;
             }
         }
-        let ascend = self.hints.windows(2).all(|pair| pair.first() <= pair.last());
-        if ascend {
+        if self.hints.ascend() {
             Ok(())
         } else {
             Err(Broken { invariant: "I3", at: view.top, what: "the hints do not ascend" })

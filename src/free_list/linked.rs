@@ -127,18 +127,21 @@ impl Search for Linked {
         0
     }
 
-    #[inline]
+    #[inline(always)]
     fn look(&self, view: View<'_>, n: usize) -> Look {
         if self.head == NIL {
-            Look::Wilderness
-        } else if fits(view, self.head, n) {
-            Look::Fits(Granule(self.head as usize))
-        } else {
-            Look::Search
+            return Look::Wilderness;
         }
+        let head = Granule(self.head as usize);
+        let seen = view.map.free_from(head);
+        if seen < n { Look::Search } else { Look::Fits(head, seen) }
     }
 
-    fn search(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
+    fn search(&mut self, view: View<'_>, n: usize) -> Fit {
+        self.search_from(view, Granule(0), n)
+    }
+
+    fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
         let mut stepped = 0_usize;
         let mut at = self.head;
         while at != NIL {

@@ -10,6 +10,7 @@
 //!   class `k` or above starts below hint `k`.
 
 mod group;
+mod hints;
 mod indexed;
 mod linked;
 
@@ -24,8 +25,8 @@ pub trait FreeList: Search {}
 
 /// What a first, short look at the list says.
 pub enum Look {
-    /// The lowest fitting free segment begins there, and no hop was needed.
-    Fits(Granule),
+    /// The lowest fitting free segment begins there, no hop was needed, and one window shows so many granules of it.
+    Fits(Granule, usize),
     /// No free segment below top fits, and no hop was needed to know.
     Wilderness,
     /// It takes a search.
@@ -33,6 +34,7 @@ pub enum Look {
 }
 
 /// The result of a search.
+#[derive(Clone, Copy)]
 pub struct Fit {
     /// Where the lowest segment begins that fits; none where only the wilderness is left.
     pub(crate) start: Option<Granule>,
@@ -81,9 +83,12 @@ pub trait Search: Send + Sized + 'static {
     /// The first look for `n` granules.
     fn look(&self, view: View<'_>, n: usize) -> Look;
 
-    /// The lowest free segment below top that has `n` granules and starts at or above `from`. Called with `from` 0
-    /// for every request that the first look did not settle, and again with higher ones for aligned requests.
-    fn search(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit;
+    /// The lowest free segment below top that has `n` granules, after the first look has said that it takes a search.
+    fn search(&mut self, view: View<'_>, n: usize) -> Fit;
+
+    /// The lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the end of
+    /// a free segment.
+    fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit;
 
     /// After a request took `from..to` of the free segment at `start`. What is left in front of it and behind it are
     /// free segments of their own.

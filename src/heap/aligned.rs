@@ -14,10 +14,10 @@ impl<L: FreeList> Heap<L> {
     pub(super) fn place_aligned(&mut self, size: usize, align: usize) -> Placement {
         let n = granules(size);
         let mut from = Granule(0);
-        let mut placement = Placement::at_once(None);
+        let mut placement = Placement { start: None, stepped: 0, probes: 0 };
         loop {
             let view = View { map: &self.map, region: &self.region, top: self.top };
-            let fit = self.list.search(view, from, n);
+            let fit = self.list.search_from(view, from, n);
             placement.stepped = placement.stepped.wrapping_add(fit.stepped);
             placement.probes = placement.probes.wrapping_add(fit.probes);
             let Some(start) = fit.start else { break };
@@ -54,10 +54,11 @@ impl<L: FreeList> Heap<L> {
             return None;
         }
         self.map.take_wilderness(place, place.up(n));
+        self.counters.extended();
         self.top = place.up(n);
         if padding > 0 {
             self.map.note_hole(old_top, place);
-            self.counters.hole_appeared();
+            self.counters.padded();
             let view = View { map: &self.map, region: &self.region, top: self.top };
             self.list.gave(view, (old_top, place), old_top, place);
         }

@@ -82,7 +82,7 @@ impl<L: FreeList> Heap<L> {
         if live != counters.hops.count().wrapping_sub(counters.freed) {
             return broken("the segments in use are not as many as were counted");
         }
-        if holes != counters.holes {
+        if holes != counters.holes() {
             return broken("the free segments are not as many as were counted");
         }
         if self.top > self.ready || self.ready > Granule(self.region.size() / GRANULE) {

@@ -16,12 +16,20 @@ pub(super) struct Counters {
     pub(super) peak_used: u64,
     /// The highest top before it last came down.
     pub(super) peak_top: usize,
-    /// Free segments below top.
-    pub(super) holes: usize,
     /// Segments freed, moved ones included.
     pub(super) freed: u64,
-    pub(super) splits: u64,
+    /// Segments cut short in place.
+    cuts: u64,
+    /// Neighbours that a freed segment was joined with, the wilderness included.
     pub(super) coalesces: u64,
+    /// Free segments of which nothing was left.
+    used_up: u64,
+    /// Requests that the wilderness served.
+    extensions: u64,
+    /// Segments that grew into the free segment behind them.
+    growths: u64,
+    /// Aligned requests that left padding in front.
+    paddings: u64,
     pub(super) reallocs: u64,
     pub(super) reallocs_in_place: u64,
     pub(super) reallocs_moved: u64,
@@ -39,10 +47,13 @@ impl Counters {
         requested: 0,
         peak_used: 0,
         peak_top: 0,
-        holes: 0,
         freed: 0,
-        splits: 0,
+        cuts: 0,
         coalesces: 0,
+        used_up: 0,
+        extensions: 0,
+        growths: 0,
+        paddings: 0,
         reallocs: 0,
         reallocs_in_place: 0,
         reallocs_moved: 0,
@@ -53,14 +64,14 @@ impl Counters {
     };
 
     /// A request of `size` bytes was given a segment of `n` granules.
-    #[inline]
+    #[inline(always)]
     pub(super) fn placed(&mut self, size: usize, n: usize, hops: usize) {
         self.hops.record(hops);
         self.grew(size, n);
     }
 
     /// `n` granules more are in use, for `size` bytes more.
-    #[inline]
+    #[inline(always)]
     pub(super) fn grew(&mut self, size: usize, n: usize) {
         self.requested = self.requested.wrapping_add(size as u64);
         self.allocated = self.allocated.wrapping_add(n as u64);
@@ -75,40 +86,67 @@ impl Counters {
         self.last_failed_size = size;
     }
 
-    /// A request took the front of a free segment, or all of it if nothing was `left`.
-    #[inline]
+    /// A request took a part of a free segment, or all of it if nothing was `left` behind.
+    #[inline(always)]
     pub(super) fn took(&mut self, left: bool) {
-        self.splits = self.splits.wrapping_add(u64::from(left));
-        self.holes = self.holes.wrapping_sub(usize::from(!left));
+        self.used_up = self.used_up.wrapping_add(u64::from(!left));
+    }
+
+    /// A request was served by the wilderness.
+    #[inline(always)]
+    pub(super) fn extended(&mut self) {
+        self.extensions = self.extensions.wrapping_add(1);
+    }
+
+    /// A segment is about to take a part of the free segment behind it.
+    pub(super) fn grew_into_hole(&mut self) {
+        self.growths = self.growths.wrapping_add(1);
+    }
+
+    /// A segment lost its tail, which is free now.
+    pub(super) fn cut(&mut self) {
+        self.cuts = self.cuts.wrapping_add(1);
     }
 
     /// A segment of `n` granules is no longer in use.
-    #[inline]
+    #[inline(always)]
     pub(super) fn freed(&mut self, n: usize) {
         self.freed = self.freed.wrapping_add(1);
         self.returned = self.returned.wrapping_add(n as u64);
     }
 
-    /// A free segment appeared and was joined with the one below, the one behind, both or none.
-    #[inline]
+    /// What was freed was joined with what lies below, what lies behind, both or none.
+    #[inline(always)]
     pub(super) fn gave(&mut self, below: bool, behind: bool) {
-        let joined = usize::from(below).wrapping_add(usize::from(behind));
-        self.coalesces = self.coalesces.wrapping_add(joined as u64);
-        self.holes = self.holes.wrapping_add(1).wrapping_sub(joined);
+        let joined = u64::from(below).wrapping_add(u64::from(behind));
+        self.coalesces = self.coalesces.wrapping_add(joined);
     }
 
     /// Padding in front of an aligned segment became a free segment.
-    pub(super) fn hole_appeared(&mut self) {
-        self.holes = self.holes.wrapping_add(1);
+    pub(super) fn padded(&mut self) {
+        self.paddings = self.paddings.wrapping_add(1);
     }
 
-    /// A free segment became part of the wilderness.
-    pub(super) fn hole_joined_wilderness(&mut self) {
-        self.holes = self.holes.wrapping_sub(1);
-        self.coalesces = self.coalesces.wrapping_add(1);
+    /// Segments placed so far.
+    pub(super) fn placed_total(&self) -> u64 {
+        self.hops.count()
+    }
+
+    /// Free segments below top. Whatever is freed or cut off, and padding, is one more; joining it with a neighbour,
+    /// and using a free segment up, is one less.
+    pub(super) fn holes(&self) -> usize {
+        let appeared = self.freed.wrapping_add(self.cuts).wrapping_add(self.paddings);
+        appeared.wrapping_sub(self.coalesces).wrapping_sub(self.used_up) as usize
+    }
+
+    /// Free segments of which a part was taken and a part was left.
+    pub(super) fn splits(&self) -> u64 {
+        let taken = self.placed_total().wrapping_sub(self.extensions).wrapping_add(self.growths);
+        taken.wrapping_sub(self.used_up)
     }
 
     /// Top is about to come down from `top`.
+    #[inline(always)]
     pub(super) fn top_fell(&mut self, top: Granule) {
         self.peak_top = self.peak_top.max(top.0);
     }

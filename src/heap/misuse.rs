@@ -4,24 +4,11 @@ use super::{Heap, broken, granules};
 use crate::fatal::fatal;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule};
-use crate::segment_map::SHORT;
 use core::alloc::Layout;
 
 impl<L: FreeList> Heap<L> {
     /// The segment that a pointer and its layout name: its start, and its granules. Ends the process if they name none.
-    #[inline]
     pub(crate) fn segment_of(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
-        let at = self.region.granule(payload);
-        let n = granules(layout.size());
-        let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
-        if n <= SHORT && at < self.top && aligned && self.map.holds_short(at, n) {
-            return (at, n);
-        }
-        self.segment_of_long(payload, layout)
-    }
-
-    #[inline(never)]
-    fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         let (at, n) = self.segment_at(payload, Some(layout));
         if n != granules(layout.size()) {
             fatal(format_args!(

@@ -27,9 +27,10 @@ pub use public::MallocStatus;
 pub(crate) use public::dirty_bytes;
 
 use crate::fatal::fatal;
-use crate::free_list::{FreeList, Indexed, Look, Rest, View};
+use crate::free_list::{Fit, FreeList, Indexed, Look, Rest, View};
 use crate::region::{GRANULE, Granule, Region, Reservation, WINDOW, WINDOW_BELOW};
-use crate::segment_map::{HUGE, SHORT, SegmentMap, is_small};
+use crate::segment_map::{HUGE, SHORT, SegmentMap};
+use core::alloc::Layout;
 use counters::Counters;
 
 /// A first-fit heap of its own: one region, one thread at a time.
@@ -76,19 +77,14 @@ pub(crate) struct Placement {
 }
 
 impl Placement {
-    #[inline]
-    fn at_once(start: Option<Granule>) -> Self {
-        Self { start, stepped: 0, probes: 0 }
-    }
-
-    #[inline]
+    #[inline(always)]
     pub(crate) fn hops(self) -> usize {
         self.stepped.wrapping_add(self.probes)
     }
 }
 
 /// Granules that a request of `size` bytes takes: at least one.
-#[inline]
+#[inline(always)]
 pub(crate) const fn granules(size: usize) -> usize {
     // A Layout's size is at most isize::MAX, so the sum does not wrap.
     let n = size.wrapping_add(GRANULE - 1) / GRANULE;
@@ -111,12 +107,12 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn view(&self) -> View<'_> {
         View { map: &self.map, region: &self.region, top: self.top }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(crate) fn region(&self) -> &Region {
         &self.region
     }
@@ -124,38 +120,49 @@ impl<L: FreeList> Heap<L> {
     // ---- allocation ------------------------------------------------------------------------------------------
 
     /// Places a request: the lowest free segment that can hold it, else the wilderness, else nothing.
-    #[inline]
     pub(crate) fn place(&mut self, size: usize, align: usize) -> Placement {
+        match self.place_at_once(size, align) {
+            Ok(start) => Placement { start: Some(start), stepped: 0, probes: 0 },
+            Err(look) => self.place_after_look(size, align, look),
+        }
+    }
+
+    /// Places a request where the first look settles it and one window shows it. Else nothing has changed, and the
+    /// result is what the look said.
+    #[inline(always)]
+    pub(crate) fn place_at_once(&mut self, size: usize, align: usize) -> Result<Granule, Look> {
+        let n = granules(size);
+        if align > GRANULE || n > SHORT {
+            return Err(Look::Search);
+        }
+        let start = match self.list.look(self.view(), n) {
+            Look::Fits(start, seen) if seen < WINDOW || self.map.keeps_tags(start, n) => {
+                self.take(start, n, seen);
+                start
+            }
+            Look::Wilderness if n <= self.ready.above(self.top) => self.extend_at_once(n),
+            look => return Err(look),
+        };
+        self.counters.placed(size, n, 0);
+        Ok(start)
+    }
+
+    /// Places any request, after a first look.
+    #[inline(never)]
+    pub(crate) fn place_after_look(&mut self, size: usize, align: usize, look: Look) -> Placement {
         if align > GRANULE {
             return self.place_aligned(size, align);
         }
         let n = granules(size);
-        match self.list.look(self.view(), n) {
-            Look::Fits(start) => {
-                self.counters.placed(size, n, 0);
-                self.take(start, n);
-                Placement::at_once(Some(start))
-            }
-            Look::Wilderness => {
-                let start = self.extend(n);
-                if start.is_none() {
-                    return self.fail(size, Placement::at_once(None));
-                }
-                self.counters.placed(size, n, 0);
-                Placement::at_once(start)
-            }
-            Look::Search => self.search_for_fit(size, n),
-        }
-    }
-
-    /// The search behind the first look.
-    #[inline(never)]
-    fn search_for_fit(&mut self, size: usize, n: usize) -> Placement {
         let view = View { map: &self.map, region: &self.region, top: self.top };
-        let fit = self.list.search(view, Granule(0), n);
+        let fit = match look {
+            Look::Fits(start, _) => Fit { start: Some(start), stepped: 0, probes: 0 },
+            Look::Wilderness => Fit { start: None, stepped: 0, probes: 0 },
+            Look::Search => self.list.search(view, n),
+        };
         let start = match fit.start {
             Some(start) => {
-                self.take(start, n);
+                self.take_any(start, n);
                 Some(start)
             }
             None => self.extend(n),
@@ -168,6 +175,16 @@ impl<L: FreeList> Heap<L> {
         placement
     }
 
+    /// Takes `n` granules from the front of the free segment at `start`.
+    fn take_any(&mut self, start: Granule, n: usize) {
+        let seen = self.map.free_from(start);
+        if n <= SHORT && (seen < WINDOW || self.map.keeps_tags(start, n)) {
+            self.take(start, n, seen);
+        } else {
+            self.take_long(start, start, start.up(n));
+        }
+    }
+
     /// A request that nothing fits has stepped over the wilderness too, if there is any.
     #[cold]
     fn fail(&mut self, size: usize, mut placement: Placement) -> Placement {
@@ -177,19 +194,15 @@ impl<L: FreeList> Heap<L> {
         placement
     }
 
-    /// Takes the first `n` granules of the free segment at `start`, which has that many; the rest stays free.
-    #[inline]
-    fn take(&mut self, start: Granule, n: usize) {
-        let to = start.up(n);
-        let free = self.map.free_from(start);
-        if n > SHORT || (free >= WINDOW && !self.map.keeps_tags(start, n)) {
-            return self.take_long(start, start, to);
-        }
+    /// Takes the first `n` granules, at most [`SHORT`], of the free segment at `start`, of which one window shows
+    /// `seen`; the rest stays free.
+    #[inline(always)]
+    fn take(&mut self, start: Granule, n: usize, seen: usize) {
         self.map.take_short(start, n);
-        self.counters.took(free != n);
-        let rest = if free < WINDOW { Rest::Exact(free.wrapping_sub(n)) } else { Rest::Long };
+        self.counters.took(seen != n);
+        let rest = if seen < WINDOW { Rest::Exact(seen.wrapping_sub(n)) } else { Rest::Long };
         let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.took(view, start, start, to, rest);
+        self.list.took(view, start, start, start.up(n), rest);
     }
 
     /// Takes `from..to` of the free segment at `start`; what is left in front and behind stays free.
@@ -199,27 +212,36 @@ impl<L: FreeList> Heap<L> {
         self.map.take((start, end), from, to);
         self.counters.took(to < end);
         if from > start {
-            self.counters.hole_appeared();
+            self.counters.padded();
         }
         let view = View { map: &self.map, region: &self.region, top: self.top };
         self.list.took(view, start, from, to, Rest::Exact(end.above(to)));
         self.cover(from, to);
     }
 
+    /// Takes `n` granules of the wilderness, at most [`SHORT`] and what is ready.
+    #[inline(always)]
+    fn extend_at_once(&mut self, n: usize) -> Granule {
+        let from = self.top;
+        self.map.take_short(from, n);
+        self.counters.extended();
+        self.top = from.up(n);
+        from
+    }
+
     /// Takes `n` granules of the wilderness, none if it has not that many or the system has no memory for them.
-    #[inline]
     fn extend(&mut self, n: usize) -> Option<Granule> {
         let from = self.top;
         if n > self.ready.above(from) && !self.make_ready(from, n) {
             return None;
         }
-        let to = from.up(n);
         if n <= SHORT {
-            self.map.take_short(from, n);
-        } else {
-            self.map.take_wilderness(from, to);
-            self.cover(from, to);
+            return Some(self.extend_at_once(n));
         }
+        let to = from.up(n);
+        self.map.take_wilderness(from, to);
+        self.counters.extended();
+        self.cover(from, to);
         self.top = to;
         Some(from)
     }
@@ -233,40 +255,54 @@ impl<L: FreeList> Heap<L> {
 
     // ---- freeing ---------------------------------------------------------------------------------------------
 
-    /// Frees the segment `at..at + n` and joins it with its free neighbours.
-    #[inline]
-    pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
-        self.counters.freed(n);
+    /// The segment that a pointer and its layout name: its start, and its granules. None where that takes a longer look.
+    #[inline(always)]
+    pub(crate) fn segment_at_once(&self, payload: *const u8, layout: Layout) -> Option<(Granule, usize)> {
+        let at = self.region.granule(payload);
+        let n = granules(layout.size());
+        let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
+        (n <= SHORT && at < self.top && aligned && self.map.holds_short(at, n)).then_some((at, n))
+    }
+
+    /// Frees the segment `at..at + n`, `n` at most [`SHORT`], where one window shows its free neighbours. False, and
+    /// nothing has changed, else.
+    #[inline(always)]
+    pub(crate) fn give_back_at_once(&mut self, at: Granule, n: usize) -> bool {
         let to = at.up(n);
         let below = self.map.free_below(at);
         let behind = self.map.free_from(to);
         // A run of zeros that reaches the window's end may be longer, or the wilderness.
-        if n > SHORT || below >= WINDOW_BELOW || behind >= WINDOW {
-            return self.give_back_long(at, to);
+        if below >= WINDOW_BELOW || (behind >= WINDOW && to != self.top) {
+            return false;
         }
+        self.counters.freed(n);
         self.map.give_short(at, n);
         self.counters.gave(below != 0, behind != 0);
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.gave(view, (at.down(below), to.up(behind)), at, to);
+        let start = at.down(below);
+        if to == self.top {
+            self.lower_top(at, start);
+        } else {
+            let view = View { map: &self.map, region: &self.region, top: self.top };
+            self.list.gave(view, (start, to.up(behind)), at, to);
+        }
+        true
     }
 
+    /// Frees the segment `at..at + n` and joins it with its free neighbours.
     #[inline(never)]
-    fn give_back_long(&mut self, at: Granule, to: Granule) {
-        let n = to.above(at);
+    pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
+        self.counters.freed(n);
+        let to = at.up(n);
         let below = self.map.free_below(at);
         let start = if below < WINDOW_BELOW { at.down(below) } else { self.map.hole_start(at) };
         if to == self.top {
-            if n <= SHORT && below < WINDOW_BELOW {
-                self.map.give_short(at, n);
-            } else {
-                self.map.give_to_wilderness(start, at, to);
-            }
-            self.lower_top(at, start);
-            return;
+            self.map.give_to_wilderness(start, at, to);
+            self.counters.gave(start < at, true);
+            return self.lower_top(at, start);
         }
         let behind = self.map.free_from(to);
         let end = if behind < WINDOW { to.up(behind) } else { self.map.hole_end(to, self.top) };
-        if n <= SHORT && is_small(end.above(start)) {
+        if n <= SHORT && self.map.gives_short(start, to, end) {
             self.map.give_short(at, n);
         } else {
             self.map.give((start, end), at, to);
@@ -277,11 +313,11 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.
+    #[inline(always)]
     fn lower_top(&mut self, at: Granule, start: Granule) {
         self.counters.top_fell(self.top);
         self.touched = self.touched.max(self.top);
         if start < at {
-            self.counters.hole_joined_wilderness();
             let view = View { map: &self.map, region: &self.region, top: self.top };
             self.list.left(view, start);
         }

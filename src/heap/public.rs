@@ -155,7 +155,7 @@ impl<L: FreeList> Heap<L> {
             peak_used_bytes: counters.peak_used as usize * GRANULE,
             peak_top: counters.peak_top.max(self.top.0) * GRANULE,
             live_segments: placed.wrapping_sub(counters.freed) as usize,
-            free_segments: counters.holes + usize::from(self.top.bytes() < region_size),
+            free_segments: counters.holes() + usize::from(self.top.bytes() < region_size),
             hole_bytes: self.top.bytes().saturating_sub(used),
             largest_hole: self.list.largest(self.view()) * GRANULE,
             allocs: placed.wrapping_sub(counters.reallocs_moved),
@@ -167,7 +167,7 @@ impl<L: FreeList> Heap<L> {
             last_failed_size: counters.last_failed_size,
             requested_total: counters.requested,
             allocated_total: counters.allocated * GRANULE as u64,
-            splits: counters.splits,
+            splits: counters.splits(),
             coalesces: counters.coalesces,
             contended: 0,
             committed_bytes: self.region.committed(),
@@ -195,7 +195,7 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn segment_count(&self) -> usize {
         let counters = &self.counters;
         let live = counters.hops.count().wrapping_sub(counters.freed) as usize;
-        live.saturating_add(counters.holes).saturating_add(1)
+        live.saturating_add(counters.holes()).saturating_add(1)
     }
 
     /// Copies all segments; false when the buffer is too small.

@@ -15,17 +15,18 @@ impl<L: FreeList> Heap<L> {
             if new < old {
                 self.shrink(at, end, to);
             }
-            self.counters.returned = self.counters.returned.wrapping_add((old - new) as u64);
+            self.counters.returned = self.counters.returned.wrapping_add(old.wrapping_sub(new) as u64);
+            self.counters.requested = self.counters.requested.wrapping_add(more as u64);
         } else if end == self.top {
             if !self.grow_into_wilderness(at, end, to) {
                 return false;
             }
-            self.counters.grew(more, new - old);
+            self.counters.grew(more, new.wrapping_sub(old));
         } else {
             if !self.grow_into_hole(at, end, to) {
                 return false;
             }
-            self.counters.grew(more, new - old);
+            self.counters.grew(more, new.wrapping_sub(old));
         }
         self.counters.reallocs_in_place = self.counters.reallocs_in_place.wrapping_add(1);
         true
@@ -35,11 +36,14 @@ impl<L: FreeList> Heap<L> {
     fn shrink(&mut self, at: Granule, end: Granule, to: Granule) {
         if end == self.top {
             self.map.move_end_at_top(at, end, to);
+            self.counters.cut();
+            self.counters.gave(false, true);
             self.lower_top(to, to);
             return;
         }
         let hole_end = self.hole_end_behind(end);
         self.map.move_end(at, end, to, hole_end);
+        self.counters.cut();
         self.counters.gave(false, end < hole_end);
         let view = View { map: &self.map, region: &self.region, top: self.top };
         self.list.gave(view, (to, hole_end), to, end);
@@ -63,6 +67,7 @@ impl<L: FreeList> Heap<L> {
             return false;
         }
         self.map.move_end(at, end, to, hole_end);
+        self.counters.grew_into_hole();
         self.counters.took(to < hole_end);
         let view = View { map: &self.map, region: &self.region, top: self.top };
         self.list.took(view, end, end, to, Rest::Exact(hole_end.above(to)));

@@ -1,0 +1,140 @@
+//! Where to begin a search: per class of sizes, a chunk below which no free segment of that class or above starts.
+//!
+//! Hints ascend with the class, so they are a staircase, and only the steps are kept: bit `k` of `steps` says that the
+//! classes from the last step below `k` up to `k` share the hint `chunks[k]`. Classes above the last step have none:
+//! no such segment is free below top.
+//!
+//! ```text
+//! chunk
+//!  none                    . . . . . .     steps   bit 4, 7, 12
+//!   129            . . . . .               chunks  [4]: 0   [7]: 2   [12]: 129
+//!     2      . . .
+//!     0  . .
+//!  class 3 4 5 6 7 8 ...   12 13 ...
+//! ```
+//!
+//! What appears lowers the stairs in front of it, what a search has proven raises those behind it; both touch as many
+//! steps as vanish, and at most two more.
+
+/// Classes up to this one are numbers of granules.
+pub(super) const EXACT: usize = 47;
+/// The hint of a class of which nothing is free below top.
+pub(super) const NONE: usize = usize::MAX;
+/// Classes, numbered from 1; 0 is unused.
+const CLASSES: usize = 64;
+/// The granules of the smallest segment of the last class.
+const LARGEST_FIRST: usize = 8192;
+
+/// The staircase.
+#[derive(Debug)]
+pub(super) struct Hints {
+    steps: u64,
+    chunks: [u32; CLASSES],
+}
+
+/// The class of a segment of `n` granules: `n` up to [`EXACT`], then two to a doubling, rounded down; all that is
+/// larger than the last class begins is in it.
+#[inline(always)]
+pub(super) fn class(n: usize) -> usize {
+    if n <= EXACT { n } else { large_class(n) }
+}
+
+fn large_class(n: usize) -> usize {
+    // 48 is 32 and its half: the classes above it begin at 48, 64, 96, 128, ...
+    let doubling = n.ilog2() as usize;
+    let half = n >> (doubling - 1) & 1;
+    (EXACT + 2 * doubling + half - 10).min(CLASSES - 1)
+}
+
+/// The lowest class whose segments all have `n` granules; [`CLASSES`] if there is none.
+pub(super) fn class_from(n: usize) -> usize {
+    let first = n <= EXACT || (n <= LARGEST_FIRST && n.trailing_zeros() + 1 >= n.ilog2());
+    if first { class(n) } else { class(n) + 1 }
+}
+
+impl Hints {
+    /// No class has anything free.
+    pub(super) const EMPTY: Self = Self { steps: 0, chunks: [0; CLASSES] };
+
+    #[inline(always)]
+    fn chunk_at(&self, step: u32) -> usize {
+        self.chunks[step as usize % CLASSES] as usize
+    }
+
+    /// The hint of a class.
+    #[inline(always)]
+    pub(super) fn get(&self, class: usize) -> usize {
+        let steps = self.steps >> (class % CLASSES);
+        if steps == 0 { NONE } else { self.chunk_at(class as u32 + steps.trailing_zeros()) }
+    }
+
+    /// A free segment of the class starts in the chunk now.
+    #[inline(always)]
+    pub(super) fn appeared(&mut self, class: usize, chunk: usize) {
+        if self.get(class) > chunk {
+            self.lower(class, chunk);
+        }
+    }
+
+    /// Lowers the class to the chunk, and all below it that are above the chunk.
+    #[inline(never)]
+    fn lower(&mut self, class: usize, chunk: usize) {
+        let step = 1_u64 << (class % CLASSES);
+        let mut below = self.steps & (step | (step - 1));
+        while below != 0 {
+            let highest = below.ilog2();
+            if self.chunk_at(highest) <= chunk {
+                break;
+            }
+            below ^= 1 << highest;
+            self.steps ^= 1 << highest;
+        }
+        self.steps |= step;
+        self.chunks[class % CLASSES] = chunk as u32;
+    }
+
+    /// A search has shown that nothing of the class or above starts below the chunk; nowhere, if that is [`NONE`].
+    pub(super) fn raise(&mut self, class: usize, chunk: usize) {
+        if class >= CLASSES || self.get(class) >= chunk {
+            return;
+        }
+        // The classes below keep their hint: the step that they share with this one ends in front of it.
+        let kept = class - 1;
+        let shared = self.steps >> kept & 1 == 0;
+        if shared {
+            self.chunks[kept % CLASSES] = self.get(class) as u32;
+        }
+        let mut above = self.steps & (u64::MAX << class);
+        let mut last = None;
+        while above != 0 {
+            let lowest = above.trailing_zeros();
+            if self.chunk_at(lowest) >= chunk {
+                break;
+            }
+            above ^= 1 << lowest;
+            self.steps ^= 1 << lowest;
+            last = Some(lowest);
+        }
+        if shared && kept > 0 {
+            self.steps |= 1 << kept;
+        }
+        if let Some(last) = last.filter(|_| chunk != NONE) {
+            self.steps |= 1 << last;
+            self.chunks[last as usize % CLASSES] = chunk as u32;
+        }
+    }
+
+    /// No free segment starts in these chunks: hints that say one of them say the end instead.
+    pub(super) fn skip(&mut self, chunks: core::ops::Range<usize>) {
+        for chunk in &mut self.chunks {
+            if chunks.contains(&(*chunk as usize)) {
+                *chunk = chunks.end as u32;
+            }
+        }
+    }
+
+    /// Whether hints ascend with the class.
+    pub(super) fn ascend(&self) -> bool {
+        (2..CLASSES).all(|class| self.get(class - 1) <= self.get(class))
+    }
+}
