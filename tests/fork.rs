@@ -1,0 +1,293 @@
+//! `fork` in a program whose other threads allocate: no child hangs, and each has the whole heap.
+
+mod case;
+
+use smalloc::{Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::ffi::CString;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Stdio};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+#[global_allocator]
+static HEAP: SmallocGlobal = SmallocGlobal::new();
+/// Used by one thread, so that a child knows what must be in it.
+static SMALL: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 16);
+
+const FORKS: u32 = 1000;
+/// A child that takes longer hangs, and is ended by the system.
+const CHILD_SECONDS: u32 = 20;
+/// What a child's exit says: each bit is something that went wrong.
+const CONTENTS: i32 = 1;
+const BROKEN: i32 = 2;
+const REGION: i32 = 4;
+const INHERITED: i32 = 8;
+
+const CASES: [case::Case; 3] = [
+    ("thousand_forks", thousand_forks),
+    ("handlers_that_allocate", handlers_that_allocate),
+    ("programs_started", programs_started),
+];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+#[test]
+fn thousand_children_of_a_busy_program_have_the_whole_heap() {
+    case::run("thousand_forks").assert_success();
+}
+
+#[test]
+fn handlers_of_others_may_allocate() {
+    case::run("handlers_that_allocate").assert_success();
+}
+
+#[test]
+fn busy_programs_start_others() {
+    case::run("programs_started").assert_success();
+}
+
+// ---- a busy program ----------------------------------------------------------------------------------------------
+
+static ENOUGH: AtomicBool = AtomicBool::new(false);
+
+/// Runs `work` while two threads allocate and one inspects.
+fn under_load(work: impl FnOnce()) {
+    let mut threads: Vec<_> = (1..=2).map(|seed| thread::spawn(move || allocate(seed))).collect();
+    threads.push(thread::spawn(inspect));
+    work();
+    ENOUGH.store(true, Ordering::Relaxed);
+    for thread in threads {
+        thread.join().expect("no thread panics");
+    }
+    HEAP.check().expect("the heap is sound");
+}
+
+/// Allocates, resizes and frees all the time.
+fn allocate(seed: u64) {
+    let mut random = seed;
+    let mut kept: Vec<Vec<u8>> = vec![Vec::new(); 64];
+    while !ENOUGH.load(Ordering::Relaxed) {
+        random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        let (place, size) = ((random >> 58) as usize, (random >> 40) as usize % 3000);
+        if size.is_multiple_of(3) {
+            kept[place].resize(size, 7);
+        } else {
+            kept[place] = vec![7; size];
+        }
+        assert!(kept[place].iter().all(|&byte| byte == 7));
+    }
+}
+
+/// Holds the lock for as long as a look at the whole heap takes.
+fn inspect() {
+    while !ENOUGH.load(Ordering::Relaxed) {
+        HEAP.check().expect("the heap is sound");
+        assert!(HEAP.snapshot().expect("it can be copied").segments().len() > 64);
+        // The lock is held long enough to meet many forks, and not so long that they wait for nothing else.
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+/// Forks, and returns the child's status once it has ended.
+fn fork(child: impl FnOnce() -> i32) -> i32 {
+    // SAFETY: the child uses the heap, which is what is tested, and calls of the system.
+    let id = unsafe { libc::fork() };
+    assert!(id >= 0, "the system has room for a process");
+    if id == 0 {
+        // SAFETY: ends the child by a signal if it hangs.
+        unsafe { libc::alarm(CHILD_SECONDS) };
+        let code = child();
+        // SAFETY: ends the child at once; what the other threads held is nobody's now.
+        unsafe { libc::_exit(code) };
+    }
+    wait(id)
+}
+
+fn wait(child: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: the child is this process's own, and the status may be written.
+    let waited = unsafe { libc::waitpid(child, &mut status, 0) };
+    assert_eq!(waited, child);
+    status
+}
+
+// ---- what a child finds ------------------------------------------------------------------------------------------
+
+fn thousand_forks() {
+    let mut small = fill_half(&SMALL);
+    let kept: Vec<String> = (0..500).map(|number| number.to_string()).collect();
+    under_load(|| {
+        for number in 0..FORKS {
+            let status = fork(|| look_around(&kept, &mut small) | look_deeply(number));
+            assert_eq!(status, 0, "a child ends with {status:#x}");
+        }
+    });
+    assert!(small.len() == 256 && holds_numbers(&small), "the parent's own heap is as it was");
+    SMALL.check().expect("the heap is sound");
+}
+
+const PIECE: Layout = Layout::new::<[u8; 128]>();
+
+/// Every second block of the first 64 KiB, each with its number in it.
+fn fill_half(heap: &'static SmallocGlobal<Linked>) -> Vec<*mut u8> {
+    // SAFETY: the layout is not empty.
+    let blocks: Vec<*mut u8> = (0..512).map(|_| unsafe { heap.alloc(PIECE) }).collect();
+    let (mut kept, mut given) = (Vec::new(), Vec::new());
+    for (number, block) in blocks.into_iter().enumerate() {
+        assert!(!block.is_null());
+        if number % 2 == 0 { kept.push(block) } else { given.push(block) }
+    }
+    for (number, block) in kept.iter().enumerate() {
+        // SAFETY: the block is live and has 128 bytes.
+        unsafe { block.write_bytes((number % 251) as u8, PIECE.size()) };
+    }
+    for block in given {
+        // SAFETY: the block is live and has this layout.
+        unsafe { heap.dealloc(block, PIECE) };
+    }
+    kept
+}
+
+/// Whether the blocks hold what `fill_half` wrote.
+fn holds_numbers(blocks: &[*mut u8]) -> bool {
+    blocks.iter().enumerate().all(|(number, &block)| {
+        // SAFETY: the block is live and was written.
+        let bytes = unsafe { std::slice::from_raw_parts(block, PIECE.size()) };
+        bytes.iter().all(|&byte| byte == (number % 251) as u8)
+    })
+}
+
+/// Reads, frees and fills what was inherited, and allocates what a program would.
+fn look_around(kept: &[String], small: &mut Vec<*mut u8>) -> i32 {
+    let mut wrong = 0;
+    if !kept.iter().enumerate().all(|(number, text)| *text == number.to_string()) {
+        wrong |= CONTENTS;
+    }
+    if !holds_numbers(small) {
+        wrong |= INHERITED;
+    }
+    for block in small.drain(..) {
+        // SAFETY: the block is live and has this layout.
+        unsafe { SMALL.dealloc(block, PIECE) };
+    }
+    let whole = Layout::from_size_align(1 << 16, 16).expect("a layout");
+    // SAFETY: the layout is not empty.
+    if unsafe { SMALL.alloc(whole) }.is_null() {
+        wrong |= REGION;
+    }
+    let mut rows: Vec<Vec<usize>> = (1..50).map(|len| vec![len; len]).collect();
+    rows.iter_mut().for_each(|row| row.extend(0..100));
+    if rows.iter().map(|row| row[0]).sum::<usize>() != 1225 {
+        wrong |= CONTENTS;
+    }
+    wrong
+}
+
+/// Walks the heaps, in one child of ten: in a debug build that takes longer than all the rest.
+fn look_deeply(number: u32) -> i32 {
+    let sound = || HEAP.check().is_ok() && SMALL.check().is_ok() && HEAP.snapshot().is_ok();
+    if number.is_multiple_of(10) && !sound() { BROKEN } else { 0 }
+}
+
+// ---- handlers ----------------------------------------------------------------------------------------------------
+
+/// How many times each handler ran in this process.
+static RUNS: [AtomicU32; 6] = [const { AtomicU32::new(0) }; 6];
+
+unsafe extern "C" fn handler<const NUMBER: usize>() {
+    let words: Vec<String> = (0..20).map(|word| format!("{NUMBER} {word}")).collect();
+    assert_eq!(words.len(), 20);
+    RUNS[NUMBER].fetch_add(1, Ordering::Relaxed);
+}
+
+/// Handlers before a fork run in the reverse order of their registration: these run after the heap's own, which are
+/// registered by the first allocation.
+extern "C" fn register_first() {
+    // SAFETY: the handlers live as long as the program.
+    let _ = unsafe { libc::pthread_atfork(Some(handler::<0>), Some(handler::<1>), Some(handler::<2>)) };
+}
+
+#[used]
+#[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".init_array"))]
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+static BEFORE_MAIN: extern "C" fn() = register_first;
+
+/// Of the two sets of handlers one is older than the heap's and one is younger.
+fn handlers_that_allocate() {
+    // SAFETY: the handlers live as long as the program.
+    let refused = unsafe { libc::pthread_atfork(Some(handler::<3>), Some(handler::<4>), Some(handler::<5>)) };
+    assert_eq!(refused, 0);
+    under_load(|| {
+        for round in 1..=100 {
+            let status = fork(|| {
+                let runs: Vec<u32> = RUNS.iter().map(|runs| runs.load(Ordering::Relaxed)).collect();
+                i32::from(runs != [round, round - 1, 1, round, round - 1, 1])
+            });
+            assert_eq!(status, 0, "a child ends with {status:#x}");
+        }
+    });
+    let runs: Vec<u32> = RUNS.iter().map(|runs| runs.load(Ordering::Relaxed)).collect();
+    assert_eq!(runs, [100, 100, 0, 100, 100, 0]);
+}
+
+// ---- other programs ----------------------------------------------------------------------------------------------
+
+fn programs_started() {
+    under_load(|| {
+        for number in 0..40 {
+            let word = format!("word {number}");
+            // The first starts it with posix_spawn, the second with fork and exec, since it has something to do between.
+            for busy_between in [false, true] {
+                assert_eq!(echo(&word, busy_between), format!("{word}\n"));
+            }
+            assert_eq!(wait(spawn(&format!("exit {number}"))), number << 8);
+        }
+    });
+}
+
+fn echo(word: &str, busy_between: bool) -> String {
+    let mut command = Command::new("sh");
+    command.args(["-c", "echo \"$0\"", word]).stdin(Stdio::null());
+    if busy_between {
+        // SAFETY: between fork and exec only the heap is used, which is what is tested.
+        unsafe {
+            command.pre_exec(|| {
+                let numbers: Vec<u32> = std::hint::black_box((0..1000).collect());
+                assert_eq!(numbers.len(), 1000);
+                Ok(())
+            })
+        };
+    }
+    let output = command.output().expect("there is a shell");
+    assert!(output.status.success());
+    String::from_utf8(output.stdout).expect("text")
+}
+
+/// Starts a shell by `posix_spawn` with a command.
+fn spawn(script: &str) -> libc::pid_t {
+    let words = ["sh", "-c", script].map(|word| CString::new(word).expect("no zeros"));
+    let mut arguments: Vec<*mut libc::c_char> = words.iter().map(|word| word.as_ptr().cast_mut()).collect();
+    arguments.push(ptr::null_mut());
+    let mut id = 0;
+    // SAFETY: name and arguments end with zeros and live until the call returns; the empty environment ends with null.
+    let refused = unsafe {
+        libc::posix_spawn(
+            &mut id,
+            c"/bin/sh".as_ptr(),
+            ptr::null(),
+            ptr::null(),
+            arguments.as_ptr(),
+            [ptr::null_mut()].as_ptr(),
+        )
+    };
+    assert_eq!(refused, 0, "there is a shell");
+    id
+}

@@ -1,0 +1,118 @@
+//! A block is freed that is free already.
+
+use crate::case::tell;
+use crate::{Heap, Misuse, give, layout, take, take_walled};
+use std::ptr::{self, NonNull};
+
+fn tell_double(payload: *mut u8, size: usize) {
+    tell(&format!("smalloc: double free: {payload:p} is in a free segment (layout of {size} bytes)"));
+}
+
+fn free_twice(heap: Heap, payload: *mut u8, size: usize) {
+    tell_double(payload, size);
+    give(heap, payload, size);
+    give(heap, payload, size);
+}
+
+fn double_delayed(heap: Heap) {
+    let payload = take_walled(heap, 48);
+    tell_double(payload, 48);
+    give(heap, payload, 48);
+    for _ in 0..1024 {
+        let again = take(heap, 48);
+        give(heap, again, 48);
+    }
+    give(heap, payload, 48);
+}
+
+fn double_interleaved(heap: Heap) {
+    let first = take_walled(heap, 48);
+    let second = take_walled(heap, 48);
+    tell_double(first, 48);
+    give(heap, first, 48);
+    give(heap, second, 48);
+    give(heap, first, 48);
+}
+
+/// The block has been given to somebody else in between, who loses it; the third free is the one too many.
+fn double_after_reuse(heap: Heap) {
+    let payload = take_walled(heap, 48);
+    tell_double(payload, 48);
+    give(heap, payload, 48);
+    let reused = take(heap, 48);
+    assert_eq!(reused, payload);
+    give(heap, payload, 48);
+    give(heap, reused, 48);
+}
+
+fn double_in_swallowed(heap: Heap, order: [usize; 3], size: usize) {
+    take(heap, 16);
+    let blocks = [take(heap, size), take(heap, size), take(heap, size)];
+    take(heap, 16);
+    tell_double(blocks[1], size);
+    for index in order {
+        give(heap, blocks[index], size);
+    }
+    give(heap, blocks[1], size);
+}
+
+fn double_at_top(heap: Heap, size: usize) {
+    take(heap, 16);
+    let payload = take(heap, size);
+    free_twice(heap, payload, size);
+}
+
+fn double_in_other_thread(heap: Heap) {
+    let payload = take_walled(heap, 48);
+    tell_double(payload, 48);
+    give(heap, payload, 48);
+    let address = payload.expose_provenance();
+    let thread = std::thread::spawn(move || give(heap, ptr::with_exposed_provenance_mut(address), 48));
+    let _ = thread.join();
+}
+
+/// What was written after the free does not hide it.
+fn double_after_write(heap: Heap) {
+    let payload = take_walled(heap, 48);
+    tell_double(payload, 48);
+    give(heap, payload, 48);
+    // SAFETY: the memory is still mapped; the write is the fault that is tested.
+    unsafe { payload.write_bytes(0x42, 48) };
+    give(heap, payload, 48);
+}
+
+fn double_by_pointer(heap: Heap) {
+    let payload = take_walled(heap, 48);
+    tell(&format!("smalloc: double free: {payload:p} is in a free segment"));
+    let payload = NonNull::new(payload).expect("it was allocated");
+    heap.free_by_pointer(payload);
+    heap.free_by_pointer(payload);
+}
+
+fn realloc_after_free(heap: Heap, size: usize, new_size: usize) {
+    let payload = take_walled(heap, size);
+    tell_double(payload, size);
+    give(heap, payload, size);
+    // SAFETY: misuse is what is tested.
+    let _ = unsafe { heap.realloc(payload, layout(size, 1), new_size) };
+}
+
+pub const DOUBLE: &str = "smalloc: double free: ";
+pub const DOUBLES: [Misuse; 16] = [
+    ("double_at_once", DOUBLE, |heap| free_twice(heap, take_walled(heap, 32), 32)),
+    ("double_delayed", DOUBLE, double_delayed),
+    ("double_interleaved", DOUBLE, double_interleaved),
+    ("double_after_reuse", DOUBLE, double_after_reuse),
+    ("double_page", DOUBLE, |heap| free_twice(heap, take_walled(heap, 4096), 4096)),
+    ("double_megabyte", DOUBLE, |heap| free_twice(heap, take_walled(heap, 1 << 20), 1 << 20)),
+    ("double_large", DOUBLE, |heap| free_twice(heap, take_walled(heap, 96 << 20), 96 << 20)),
+    ("double_swallowed_from_below", DOUBLE, |heap| double_in_swallowed(heap, [0, 1, 2], 48)),
+    ("double_swallowed_from_above", DOUBLE, |heap| double_in_swallowed(heap, [2, 1, 0], 48)),
+    ("double_swallowed_large", DOUBLE, |heap| double_in_swallowed(heap, [0, 2, 1], 70_000)),
+    ("double_at_top", DOUBLE, |heap| double_at_top(heap, 32)),
+    ("double_at_top_large", DOUBLE, |heap| double_at_top(heap, 5_000_000)),
+    ("double_in_other_thread", DOUBLE, double_in_other_thread),
+    ("double_after_write", DOUBLE, double_after_write),
+    ("double_by_pointer", DOUBLE, double_by_pointer),
+    ("double_by_realloc", DOUBLE, |heap| realloc_after_free(heap, 48, 480)),
+];
