@@ -20,17 +20,32 @@ static DYING: AtomicBool = AtomicBool::new(false);
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(message: fmt::Arguments<'_>) -> ! {
-    let mut line = Line::new();
-    // A line that does not fit is cut, never an error; a `Display` that fails leaves what it has written so far.
-    let _ = line.write_str("smalloc: ");
-    let _ = line.write_fmt(message);
-    write_to_stderr(line.finish());
+    say(message);
     if DYING.swap(true, Ordering::Relaxed) {
         // SAFETY: SIGABRT is a signal whose action may be set, and SIG_DFL is an action.
         let _ = unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
     }
     // SAFETY: `abort` may be called in any state of the process. It unblocks SIGABRT itself.
     unsafe { libc::abort() }
+}
+
+/// Writes `smalloc: <message>` and a line feed to standard error and ends the process with exit code 2: the program was
+/// started with something that cannot be understood.
+#[cold]
+#[inline(never)]
+pub(crate) fn refuse(message: fmt::Arguments<'_>) -> ! {
+    say(message);
+    // SAFETY: `_exit` may be called in any state of the process.
+    unsafe { libc::_exit(2) }
+}
+
+/// Writes `smalloc: <message>` and a line feed to standard error.
+fn say(message: fmt::Arguments<'_>) {
+    let mut line = Line::new();
+    // A line that does not fit is cut, never an error; a `Display` that fails leaves what it has written so far.
+    let _ = line.write_str("smalloc: ");
+    let _ = line.write_fmt(message);
+    write_to_stderr(line.finish());
 }
 
 /// A line that is cut at the buffer's end.

@@ -95,8 +95,10 @@ fn in_loaded_object(address: usize) -> bool {
         _size: usize,
         search: *mut libc::c_void,
     ) -> i32 {
-        // SAFETY: the loader passes a valid object, and the search that it was given.
-        let (object, search) = unsafe { (&*object, &mut *search.cast::<Search>()) };
+        // SAFETY: the loader passes a valid object.
+        let object = unsafe { &*object };
+        // SAFETY: the loader passes on what it was given, which is a search that nothing else refers to.
+        let search = unsafe { &mut *search.cast::<Search>() };
         // SAFETY: an object has that many program headers.
         let headers = unsafe { core::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()) };
         let base = object.dlpi_addr as usize;

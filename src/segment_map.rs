@@ -412,6 +412,7 @@ const fn last_whole(end: Granule) -> usize {
 }
 
 /// The shifts that make runs of `n` from single bits, for `n` up to 64: one byte each, six of them.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const SHIFTS: [u64; CHUNK + 1] = {
     let mut table = [0; CHUNK + 1];
     let mut n = 1;
@@ -430,6 +431,7 @@ const SHIFTS: [u64; CHUNK + 1] = {
 
 /// The places where `n` ones in a row begin, `n` from 1 to 64; ones are taken to follow a word that ends in one.
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "the index has just been compared")]
 const fn runs(word: u64, n: usize) -> u64 {
     // SHIFTS has an entry for every n there is; the mask only tells the compiler so.
     let mut shifts = if n <= CHUNK { SHIFTS[n] } else { 0 };
@@ -444,6 +446,7 @@ const fn runs(word: u64, n: usize) -> u64 {
 }
 
 /// The length of the longest run of ones in a word.
+#[expect(clippy::indexing_slicing, reason = "loops over an array of six, unrolled")]
 const fn longest_run(word: u64) -> usize {
     if word == u64::MAX {
         return CHUNK;

@@ -22,7 +22,7 @@ const LAYERS: [(&str, &[&str]); 10] = [
 ];
 
 /// What the library depends on. Rivals, parsers and drawing belong to the tests, the examples and the benches.
-const DEPENDENCIES: [&str; 3] = ["libc", "spin", "static_assertions"];
+const DEPENDENCIES: [&str; 2] = ["libc", "static_assertions"];
 
 /// What makes a pointer from a pointer or a number.
 const POINTER_ARITHMETIC: [&str; 9] = [

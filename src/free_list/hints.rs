@@ -16,6 +16,11 @@
 //! What appears lowers the stairs in front of it, what a search has proven raises those behind it; both touch as many
 //! steps as vanish, and at most two more.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "indexes are taken modulo the length, so none can be out of bounds"
+)]
+
 /// Classes up to this one are numbers of granules.
 pub(super) const EXACT: usize = 47;
 /// The hint of a class of which nothing is free below top.

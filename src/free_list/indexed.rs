@@ -32,12 +32,6 @@ const EXACT: usize = 64;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / CHUNK <= FAN_OUT.pow(LEVELS as u32));
 
-/// A node with the alignment of those in the tables, for tests.
-#[cfg(test)]
-#[derive(Debug)]
-#[repr(align(64))]
-pub(super) struct AlignedNode(pub(super) Node);
-
 /// The size class of a segment of `n` granules: `n` itself up to 64, then eight classes to a doubling, rounded down.
 /// What needs `n` granules fits only in segments whose code is `code(n)` or above.
 #[inline(always)]
@@ -100,9 +94,8 @@ impl Indexed {
 
     #[inline(always)]
     fn level_mut(&mut self, level: usize) -> &mut Table<u8> {
-        self.levels
-            .get_mut(level.min(LEVELS - 1))
-            .unwrap_or_else(|| crate::fatal::fatal(format_args!("no level")))
+        let [lower @ .., last] = &mut self.levels;
+        lower.get_mut(level).unwrap_or(last)
     }
 
     /// A free segment of `n` granules starts in the chunk now: no bound may be below it, no hint above.
@@ -206,11 +199,11 @@ impl Indexed {
     fn search_chunks(&mut self, view: View<'_>, mut search: Progress, from: Granule, n: usize) -> Fit {
         let code = code(n);
         loop {
-            if !search.looked {
-                if let Some(start) = Self::fit_in_chunk(view, search.chunk, from, n) {
-                    search.fit.start = (start < view.top).then_some(start);
-                    break;
-                }
+            if !search.looked
+                && let Some(start) = Self::fit_in_chunk(view, search.chunk, from, n)
+            {
+                search.fit.start = (start < view.top).then_some(start);
+                break;
             }
             search.looked = false;
             self.pass(view, &mut search);

@@ -3,6 +3,7 @@
 use super::Heap;
 use super::counters::Counters;
 use crate::errno;
+use crate::fatal::refuse;
 use crate::free_list::FreeList;
 use crate::region::{
     BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, page_size,
@@ -22,7 +23,8 @@ impl<L: FreeList> Heap<L> {
         if !self.region.base().is_null() {
             return Ok(());
         }
-        let wanted = if self.wanted == 0 { DEFAULT_REGION } else { self.wanted };
+        let wanted =
+            if self.wanted == 0 { region_from_environment().unwrap_or(DEFAULT_REGION) } else { self.wanted };
         let mut size = wanted.clamp(MIN_REGION, MAX_REGION).next_multiple_of(page_size());
         loop {
             match self.map_region(size) {
@@ -82,3 +84,46 @@ impl<L: FreeList> Heap<L> {
 }
 
 const _: () = assert!(MAX_REGION.is_multiple_of(BASE_ALIGN));
+
+/// The size that the environment variable `SMALLOC_REGION` asks for, none where it is not set. What cannot be read as
+/// a size ends the process: whoever sets a budget wants to know.
+fn region_from_environment() -> Option<usize> {
+    // SAFETY: the name ends in a zero byte.
+    let value = unsafe { libc::getenv(c"SMALLOC_REGION".as_ptr()) };
+    let value = core::ptr::NonNull::new(value)?;
+    // SAFETY: what the environment holds ends in a zero byte.
+    let text = unsafe { core::ffi::CStr::from_ptr(value.as_ptr()) };
+    let size = text.to_str().ok().and_then(parse_size);
+    if size.is_none() {
+        let text = text.to_bytes().escape_ascii();
+        refuse(format_args!("SMALLOC_REGION: \"{text}\" is not a size (bytes, or a number with K, M or G)"));
+    }
+    size
+}
+
+/// A number of bytes, or of KiB, MiB or GiB with `K`, `M` or `G` behind it.
+fn parse_size(text: &str) -> Option<usize> {
+    let (digits, unit) = match text.as_bytes().last()? {
+        b'k' | b'K' => (text.strip_suffix(['k', 'K'])?, 1 << 10),
+        b'm' | b'M' => (text.strip_suffix(['m', 'M'])?, 1 << 20),
+        b'g' | b'G' => (text.strip_suffix(['g', 'G'])?, 1 << 30),
+        _ => (text, 1),
+    };
+    digits.parse::<usize>().ok()?.checked_mul(unit).filter(|&size| size > 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::parse_size;
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("4096"), Some(4096));
+        assert_eq!(parse_size("64K"), Some(64 << 10));
+        assert_eq!(parse_size("3m"), Some(3 << 20));
+        assert_eq!(parse_size("2G"), Some(2 << 30));
+        for bad in ["", "K", "0", "12Q", "-1", "1.5G", "1 G", "99999999999G"] {
+            assert_eq!(parse_size(bad), None, "{bad:?}");
+        }
+    }
+}

@@ -5,6 +5,7 @@ use crate::fatal::fatal;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule};
 use core::alloc::Layout;
+use core::fmt;
 
 impl<L: FreeList> Heap<L> {
     /// The segment that a pointer and its layout name: its start, and its granules. Ends the process if they name none.
@@ -40,12 +41,7 @@ impl<L: FreeList> Heap<L> {
         let base = self.region.base();
         let offset = payload.addr().wrapping_sub(base.addr());
         let known = self.touched.max(self.top).bytes();
-        let size = layout.map_or(0, |layout| layout.size());
-        let of = |f: &mut core::fmt::Formatter<'_>| match layout {
-            Some(_) => write!(f, " (layout of {size} bytes)"),
-            None => Ok(()),
-        };
-        let of = core::fmt::from_fn(of);
+        let of = Of(layout);
         if base.is_null() || offset >= known {
             fatal(format_args!(
                 "foreign pointer: {payload:p} is not in the region {base:p} to {:#x}{of}",
@@ -69,5 +65,17 @@ impl<L: FreeList> Heap<L> {
             }
         }
         fatal(format_args!("double free: {payload:p} is in a free segment{of}"))
+    }
+}
+
+/// The layout that came with a pointer, if one did, as it stands at the end of a message.
+struct Of(Option<Layout>);
+
+impl fmt::Display for Of {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(layout) => write!(f, " (layout of {} bytes)", layout.size()),
+            None => Ok(()),
+        }
     }
 }

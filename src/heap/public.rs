@@ -121,11 +121,11 @@ impl<L: FreeList> Heap<L> {
             return payload;
         }
         let Some(to) = self.place_for_move(new_size, layout.align()) else { return ptr::null_mut() };
-        let moved = self.region().pointer(to);
+        let moved = self.region().pointer(to).as_ptr();
         // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
-        unsafe { moved.copy_from_nonoverlapping(NonNull::new_unchecked(payload), layout.size()) };
+        unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
         self.give_back(at, n);
-        moved.as_ptr()
+        moved
     }
 
     /// The size of the region in bytes.

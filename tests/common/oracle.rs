@@ -36,7 +36,7 @@ pub struct Oracle {
 impl Oracle {
     /// An empty heap over `region_size` bytes at the address `base`. Alignments are those of addresses.
     pub fn new(base: usize, region_size: usize) -> Self {
-        Self { base, holes: Vec::from([0..region_size]), used: BTreeMap::new() }
+        Self { base, holes: std::iter::once(0..region_size).collect(), used: BTreeMap::new() }
     }
 
     /// The lowest hole that holds the layout gives the lowest aligned address in it.

@@ -21,14 +21,19 @@ pub(super) type Node = [u8; 64];
 
 #[cfg(test)]
 mod tests {
-    use super::{at_least, highest, scalar};
+    use super::{Node, at_least, highest, scalar};
+
+    /// A node with the alignment of those in the tables.
+    #[derive(Debug)]
+    #[repr(align(64))]
+    struct Aligned(Node);
 
     /// The chosen implementation against its slow, obvious twin.
     #[test]
     fn same_as_scalar() {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         for round in 0..2000_u32 {
-            let mut node = super::super::indexed::AlignedNode([0; 64]);
+            let mut node = Aligned([0; 64]);
             for byte in &mut node.0 {
                 state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
                 *byte = (state >> (56 - round % 8)) as u8;

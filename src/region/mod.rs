@@ -17,10 +17,15 @@
 //! - **R2** every table is committed for every chunk that begins below the committed end of the region, and for
 //!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
+mod buffer;
+mod table;
+
+pub(crate) use buffer::Buffer;
+pub(crate) use table::{Table, WINDOW, WINDOW_BELOW};
+
 use crate::errno;
 use crate::fatal::fatal;
 use core::fmt;
-use core::marker::PhantomData;
 use core::ptr::{self, NonNull};
 
 /// Bytes in a granule, the unit of size and address.
@@ -93,11 +98,10 @@ pub struct InitError {
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text: [libc::c_char; 96] = [0; 96];
-        // SAFETY: the buffer is writable for its whole length, and strerror_r ends what it writes with a zero.
-        let reason = unsafe {
-            libc::strerror_r(self.errno, text.as_mut_ptr(), text.len());
-            core::ffi::CStr::from_ptr(text.as_ptr())
-        };
+        // SAFETY: the buffer is writable for its whole length, of which the last byte is never written.
+        unsafe { libc::strerror_r(self.errno, text.as_mut_ptr(), text.len() - 1) };
+        // SAFETY: the buffer ends in a zero and outlives the text.
+        let reason = unsafe { core::ffi::CStr::from_ptr(text.as_ptr()) };
         write!(
             f,
             "cannot map a region of {} bytes: {} (errno {})",
@@ -180,8 +184,10 @@ impl Reservation {
         let start = unsafe { raw.add(front) };
         // SAFETY: front bytes before the start and the rest behind the end belong to the new mapping alone.
         unsafe { unmap(raw, front) };
-        // SAFETY: as above; start + bytes is at most the mapping's end.
-        unsafe { unmap(start.add(bytes), padded.wrapping_sub(front).wrapping_sub(bytes)) };
+        // SAFETY: start + bytes is at most the mapping's end.
+        let end = unsafe { start.add(bytes) };
+        // SAFETY: as for the front.
+        unsafe { unmap(end, padded.wrapping_sub(front).wrapping_sub(bytes)) };
         Ok(Self { start, bytes })
     }
 
@@ -319,233 +325,3 @@ impl Region {
 
 // SAFETY: a region is an address and two sizes; whoever owns it owns the memory, on whichever thread.
 unsafe impl Send for Region {}
-
-/// An array with one entry per chunk, or per so many chunks, in a part of the reservation.
-#[derive(Debug)]
-pub(crate) struct Table<T> {
-    base: *mut T,
-    span: Span,
-    entries: PhantomData<T>,
-}
-
-// SAFETY: as for Region.
-unsafe impl<T: Send> Send for Table<T> {}
-
-impl<T: Copy> Table<T> {
-    pub(crate) const NONE: Self = Self { base: ptr::null_mut(), span: Span::NONE, entries: PhantomData };
-
-    /// Bytes that a table of `entries` entries reserves: one cache line before the first, then the entries.
-    pub(crate) fn bytes(entries: usize) -> usize {
-        entries.saturating_mul(size_of::<T>()).saturating_add(LINE).next_multiple_of(page_size())
-    }
-
-    /// The table of `entries` entries at `offset` of the reservation.
-    pub(crate) fn new(reservation: &Reservation, offset: usize, entries: usize) -> Self {
-        let span = reservation.part(offset, Self::bytes(entries));
-        // SAFETY: a table reserves a line more than its entries.
-        let base = unsafe { span.start.add(LINE) };
-        Self { base: base.cast(), span, entries: PhantomData }
-    }
-
-    /// Makes the first `entries` entries usable; they are zero until they are written.
-    pub(crate) fn commit(&mut self, entries: usize) -> bool {
-        self.span.commit(entries.saturating_mul(size_of::<T>()).saturating_add(LINE).min(self.span.reserved))
-    }
-
-    /// Bytes that are usable.
-    pub(crate) fn committed(&self) -> usize {
-        self.span.committed()
-    }
-
-    #[inline(always)]
-    fn entry(&self, index: usize) -> *mut T {
-        #[cfg(debug_assertions)]
-        if index.saturating_add(1).saturating_mul(size_of::<T>()).saturating_add(LINE) > self.span.committed {
-            fatal(format_args!("heap broken: R2: entry {index} of a table lies behind its open part"));
-        }
-        // SAFETY: the index lies in the committed part of the table (R2).
-        unsafe { self.base.add(index) }
-    }
-
-    /// The entry of that index.
-    #[inline(always)]
-    pub(crate) fn get(&self, index: usize) -> T {
-        // SAFETY: the entry is committed (R2), aligned, and any bytes are a T (tables hold integers).
-        unsafe { self.entry(index).read() }
-    }
-
-    /// Replaces an entry.
-    #[inline(always)]
-    pub(crate) fn set(&mut self, index: usize, value: T) {
-        // SAFETY: the entry is committed (R2) and aligned.
-        unsafe { self.entry(index).write(value) };
-    }
-}
-
-/// A cache line, in bytes.
-pub(crate) const LINE: usize = 64;
-
-impl Table<u8> {
-    /// The 64 entries from `64 * index` on, which share a cache line.
-    #[inline(always)]
-    pub(crate) fn node(&self, index: usize) -> &[u8; LINE] {
-        // SAFETY: nodes are committed whole, since R2 leaves SPARE_CHUNKS entries, and any bytes are an array of u8.
-        unsafe { &*self.entry(index.wrapping_mul(LINE)).cast() }
-    }
-}
-
-/// Bits that a [`Table<u64>::window`] is sure to hold, from its first on.
-pub(crate) const WINDOW: usize = 57;
-/// Bits that a [`Table<u64>::window_below`] is sure to hold.
-pub(crate) const WINDOW_BELOW: usize = 56;
-
-/// A bitmap, one bit a granule. Eight bytes from any byte on are one unaligned load, so that a run of up to
-/// [`WINDOW`] bits is read and written whole wherever it begins. The bits of a word stand in the order of their
-/// bytes, which is why only little-endian machines are supported.
-impl Table<u64> {
-    #[inline(always)]
-    fn byte(&self, at: Granule) -> *mut u8 {
-        #[cfg(debug_assertions)]
-        self.entry(at.chunk().wrapping_add(1));
-        // SAFETY: the word of the granule and the one behind it are committed (R2).
-        unsafe { self.base.cast::<u8>().add(at.0 / 8) }
-    }
-
-    /// The bits from `at` upward, lowest first; at least [`WINDOW`] of them, zeros above.
-    #[inline(always)]
-    pub(crate) fn window(&self, at: Granule) -> u64 {
-        // SAFETY: eight bytes from the granule's byte on are committed (R2).
-        let bits = unsafe { self.byte(at).cast::<u64>().read_unaligned() };
-        bits >> (at.0 % 8)
-    }
-
-    /// The bits below `at`, the nearest one highest; at least [`WINDOW_BELOW`] of them, zeros beneath.
-    #[inline(always)]
-    pub(crate) fn window_below(&self, at: Granule) -> u64 {
-        // SAFETY: the seven bytes before the granule's byte are committed too: a line stands before entry 0.
-        let first = unsafe { self.byte(at).sub(7) };
-        // SAFETY: eight bytes from there on are committed (R2).
-        let bits = unsafe { first.cast::<u64>().read_unaligned() };
-        // The granule itself is bit 56 to 63 of what was read: shift it out, and what lies above it.
-        bits << (8 - at.0 % 8)
-    }
-
-    /// Sets the bits of `mask`, which begins at `at` and has at most [`WINDOW`] bits.
-    #[inline(always)]
-    pub(crate) fn set_window(&mut self, at: Granule, mask: u64) {
-        let byte = self.byte(at).cast::<u64>();
-        // SAFETY: eight bytes from the granule's byte on are committed (R2).
-        let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
-        unsafe { byte.write_unaligned(bits | mask << (at.0 % 8)) };
-    }
-
-    /// Clears the bits of `mask`, which begins at `at` and has at most [`WINDOW`] bits.
-    #[inline(always)]
-    pub(crate) fn clear_window(&mut self, at: Granule, mask: u64) {
-        let byte = self.byte(at).cast::<u64>();
-        // SAFETY: eight bytes from the granule's byte on are committed (R2).
-        let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
-        unsafe { byte.write_unaligned(bits & !(mask << (at.0 % 8))) };
-    }
-
-    /// The granule's bit.
-    #[inline(always)]
-    pub(crate) fn bit(&self, at: Granule) -> bool {
-        // SAFETY: the granule's byte is committed (R2).
-        let byte = unsafe { self.byte(at).read() };
-        byte >> (at.0 % 8) & 1 != 0
-    }
-
-    /// Sets the granule's bit.
-    #[inline(always)]
-    pub(crate) fn set_bit(&mut self, at: Granule) {
-        // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
-        let byte = unsafe { &mut *self.byte(at) };
-        *byte |= 1 << (at.0 % 8);
-    }
-
-    /// Clears the granule's bit.
-    #[inline(always)]
-    pub(crate) fn clear_bit(&mut self, at: Granule) {
-        // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
-        let byte = unsafe { &mut *self.byte(at) };
-        *byte &= !(1 << (at.0 % 8));
-    }
-
-    /// Makes the word before entry 0 all ones, so that a look below granule 0 meets a granule in use.
-    pub(crate) fn raise_sentinel(&mut self) {
-        // SAFETY: a line stands before entry 0.
-        let before = unsafe { self.base.sub(1) };
-        // SAFETY: the table's first page is committed.
-        unsafe { before.write(u64::MAX) };
-    }
-}
-
-/// A list of fixed capacity in memory of its own, all of it faulted in when it is made: what a snapshot is written
-/// to while the heap's lock is held.
-#[derive(Debug)]
-pub(crate) struct Buffer<T> {
-    start: NonNull<T>,
-    len: usize,
-    capacity: usize,
-}
-
-// SAFETY: a buffer owns its memory alone.
-unsafe impl<T: Send> Send for Buffer<T> {}
-// SAFETY: shared access only reads.
-unsafe impl<T: Sync> Sync for Buffer<T> {}
-
-impl<T: Copy> Buffer<T> {
-    /// Room for at least `capacity` entries, or the system's `errno`.
-    pub(crate) fn populated(capacity: usize) -> Result<Self, i32> {
-        let bytes = capacity.max(1).checked_mul(size_of::<T>()).ok_or(libc::ENOMEM)?;
-        let bytes = bytes.checked_next_multiple_of(page_size()).ok_or(libc::ENOMEM)?;
-        #[cfg(target_os = "macos")]
-        let populate = 0;
-        #[cfg(not(target_os = "macos"))]
-        let populate = libc::MAP_POPULATE;
-        let start = errno::unchanged(|| map(bytes, libc::PROT_READ | libc::PROT_WRITE, populate))?;
-        // SAFETY: a successful mapping is not null.
-        let start = unsafe { NonNull::new_unchecked(start) };
-        Ok(Self { start: start.cast(), len: 0, capacity: bytes / size_of::<T>().max(1) })
-    }
-
-    /// Appends an entry; false when the buffer is full.
-    pub(crate) fn push(&mut self, entry: T) -> bool {
-        if self.len >= self.capacity {
-            return false;
-        }
-        // SAFETY: len is less than the capacity, so the place lies inside the mapping.
-        let place = unsafe { self.start.add(self.len) };
-        // SAFETY: the place is writable, and mappings are page-aligned.
-        unsafe { place.write(entry) };
-        self.len = self.len.wrapping_add(1);
-        true
-    }
-
-    /// Forgets all entries.
-    pub(crate) fn clear(&mut self) {
-        self.len = 0;
-    }
-
-    /// Entries that fit.
-    pub(crate) fn capacity(&self) -> usize {
-        self.capacity
-    }
-
-    /// The entries.
-    pub(crate) fn as_slice(&self) -> &[T] {
-        // SAFETY: the first len entries have been written, and live as long as the buffer.
-        unsafe { core::slice::from_raw_parts(self.start.as_ptr(), self.len) }
-    }
-}
-
-impl<T> Drop for Buffer<T> {
-    fn drop(&mut self) {
-        let bytes = self.capacity.wrapping_mul(size_of::<T>()).next_multiple_of(page_size());
-        // SAFETY: the buffer owns the mapping, and borrows of it have ended.
-        errno::unchanged(|| unsafe { unmap(self.start.as_ptr().cast(), bytes) });
-    }
-}
