@@ -253,6 +253,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         }
     }
 
+    #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let mut heap = self.heap.lock();
         let dirty_end = heap.dirty_end();

@@ -37,24 +37,38 @@ pub(super) struct Hints {
     chunks: [u32; CLASSES],
 }
 
-/// The class of a segment of `n` granules: `n` up to [`EXACT`], then two to a doubling, rounded down; all that is
-/// larger than the last class begins is in it.
-#[inline(always)]
-pub(super) fn class(n: usize) -> usize {
-    if n <= EXACT { n } else { large_class(n) }
-}
+/// The class of every size code: the code up to [`EXACT`], then two classes to a doubling of the size. The last class
+/// has all that is larger.
+const CLASS_OF_CODE: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut code = 0;
+    while code < 256 {
+        classes[code] = if code <= EXACT {
+            code as u8
+        } else if code < 64 {
+            EXACT as u8 + 1
+        } else if code < 120 {
+            // Four codes, a half of a doubling, to a class.
+            EXACT as u8 + 2 + (code as u8 - 64) / 4
+        } else {
+            CLASSES as u8 - 1
+        };
+        code += 1;
+    }
+    classes
+};
 
-fn large_class(n: usize) -> usize {
-    // 48 is 32 and its half: the classes above it begin at 48, 64, 96, 128, ...
-    let doubling = n.ilog2() as usize;
-    let half = n >> (doubling - 1) & 1;
-    (EXACT + 2 * doubling + half - 10).min(CLASSES - 1)
+/// The class of a segment with that size code.
+#[inline(always)]
+pub(super) fn class(code: u8) -> usize {
+    CLASS_OF_CODE[code as usize] as usize
 }
 
 /// The lowest class whose segments all have `n` granules; [`CLASSES`] if there is none.
 pub(super) fn class_from(n: usize) -> usize {
     let first = n <= EXACT || (n <= LARGEST_FIRST && n.trailing_zeros() + 1 >= n.ilog2());
-    if first { class(n) } else { class(n) + 1 }
+    let class = class(super::indexed::code(n));
+    if first { class } else { class + 1 }
 }
 
 impl Hints {

@@ -35,15 +35,14 @@ const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / CHUNK <= FAN_
 /// The size class of a segment of `n` granules: `n` itself up to 64, then eight classes to a doubling, rounded down.
 /// What needs `n` granules fits only in segments whose code is `code(n)` or above.
 #[inline(always)]
-fn code(n: usize) -> u8 {
-    if n <= EXACT { n as u8 } else { large_code(n) }
-}
-
-fn large_code(n: usize) -> u8 {
+pub(super) fn code(n: usize) -> u8 {
+    if n <= EXACT {
+        return n as u8;
+    }
+    // The four highest bits of n are 8 to 15, and there are eight codes to a doubling.
     let doubling = n.ilog2() as usize;
-    let eighth = n >> (doubling.wrapping_sub(3)) & 7;
-    let code = EXACT + 8 * doubling.wrapping_sub(EXACT.ilog2() as usize) + eighth;
-    u8::try_from(code).unwrap_or(u8::MAX)
+    let code = (n >> (doubling - 3)) + 8 * (doubling + 1);
+    if code > u8::MAX as usize { u8::MAX } else { code as u8 }
 }
 
 /// A free list in address order whose search takes a few probes. The default.
@@ -105,7 +104,7 @@ impl Indexed {
         if self.levels[0].get(chunk) < code {
             self.raise_bound(chunk, code);
         }
-        self.hints.appeared(class(n), chunk);
+        self.hints.appeared(class(code), chunk);
     }
 
     /// Raises the chunk's bound, and those above it that are lower (I1, I2).
@@ -294,7 +293,7 @@ impl Search for Indexed {
 
     fn search(&mut self, view: View<'_>, n: usize) -> Fit {
         let fit = Fit { start: None, stepped: 0, probes: 0 };
-        match self.hints.get(class(n)) {
+        match self.hints.get(class(code(n))) {
             NONE => fit,
             chunk => {
                 // The first look went through the chunk of the hint, if it looked at all.
@@ -306,7 +305,7 @@ impl Search for Indexed {
 
     fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
         let fit = Fit { start: None, stepped: 0, probes: 0 };
-        match self.hints.get(class(n)) {
+        match self.hints.get(class(code(n))) {
             NONE => fit,
             hint => {
                 let progress = Progress { fit, chunk: hint.max(from.chunk()), looked: false };
@@ -361,7 +360,7 @@ impl Search for Indexed {
             let n = end.above(start);
             let code = code(n);
             let broken = |invariant, what| Err(Broken { invariant, at: start, what });
-            if self.hints.get(class(n)) > start.chunk() {
+            if self.hints.get(class(code)) > start.chunk() {
                 return broken("I3", "the hint for this size lies above the segment");
             }
             let mut index = start.chunk();

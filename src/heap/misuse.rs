@@ -9,7 +9,13 @@ use core::fmt;
 
 impl<L: FreeList> Heap<L> {
     /// The segment that a pointer and its layout name: its start, and its granules. Ends the process if they name none.
+    #[inline]
     pub(crate) fn segment_of(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
+        self.segment_at_once(payload, layout).unwrap_or_else(|| self.segment_of_long(payload, layout))
+    }
+
+    #[inline(never)]
+    fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         let (at, n) = self.segment_at(payload, Some(layout));
         if n != granules(layout.size()) {
             fatal(format_args!(

@@ -120,6 +120,7 @@ impl<L: FreeList> Heap<L> {
     // ---- allocation ------------------------------------------------------------------------------------------
 
     /// Places a request: the lowest free segment that can hold it, else the wilderness, else nothing.
+    #[inline]
     pub(crate) fn place(&mut self, size: usize, align: usize) -> Placement {
         match self.place_at_once(size, align) {
             Ok(start) => Placement { start: Some(start), stepped: 0, probes: 0 },

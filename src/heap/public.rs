@@ -241,6 +241,7 @@ impl<L: FreeList> Heap<L> {
 }
 
 /// How many of `size` bytes from `at` on have been used before and are not known to be zero.
+#[inline]
 pub(crate) fn dirty_bytes(at: Granule, dirty_end: Granule, size: usize) -> usize {
     if at >= dirty_end { 0 } else { size.min(dirty_end.above(at) * GRANULE) }
 }
