@@ -151,3 +151,24 @@ pub fn on_signal(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     let before = unsafe { libc::signal(signal, handler as *const () as libc::sighandler_t) };
     assert_ne!(before, libc::SIG_ERR);
 }
+
+/// A number of bytes that the system tells of this process, as `VmData`.
+pub fn status_bytes(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").expect("the system tells");
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size");
+    kibibytes.parse::<u64>().expect("a number") << 10
+}
+
+/// Start, end and permissions of every mapping of this process.
+pub fn mappings() -> Vec<(usize, usize, String)> {
+    let maps = std::fs::read_to_string("/proc/self/maps").expect("the system tells");
+    let address = |text| usize::from_str_radix(text, 16).expect("an address");
+    maps.lines()
+        .map(|line| {
+            let (range, rest) = line.split_once(' ').expect("a range and more");
+            let (start, end) = range.split_once('-').expect("two addresses");
+            (address(start), address(end), rest[..4].to_owned())
+        })
+        .collect()
+}

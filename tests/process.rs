@@ -1,0 +1,343 @@
+//! A whole process on smalloc: before `main`, after it, `errno`, and many threads.
+
+mod case;
+
+use case::{errno, set_errno};
+use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::{Barrier, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static HEAP: SmallocGlobal = SmallocGlobal::new();
+
+const CASES: [case::Case; 11] = [
+    ("first_init", || FIRST.init().expect("a small region can be mapped")),
+    ("first_stats", || assert_eq!(FIRST.stats().used_bytes, 0)),
+    ("first_try_stats", || assert_eq!(FIRST.try_stats().expect("nobody has the lock").used_bytes, 0)),
+    ("first_snapshot", || {
+        assert!(FIRST.snapshot().expect("it can be copied").used_segments().next().is_none())
+    }),
+    ("first_check", || FIRST.check().expect("the heap is sound")),
+    ("first_smalloc", || assert_eq!(FIRST.smalloc(Layout::new::<u64>()).1.payload_offset, Some(0))),
+    ("first_alloc_zeroed", first_alloc_zeroed),
+    ("exit_handlers", exit_handlers),
+    ("short_threads", short_threads),
+    ("thread_keys", thread_keys),
+    ("errno_under_limit", errno_under_limit),
+];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+/// What a process does first with this heap is told by the name of its case.
+static FIRST: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
+
+fn first_alloc_zeroed() {
+    // SAFETY: the layout is not empty.
+    let block = unsafe { FIRST.alloc_zeroed(Layout::new::<u64>()) };
+    // SAFETY: the block is live, and zeroed memory may be read.
+    assert_eq!(unsafe { block.cast::<u64>().read() }, 0);
+}
+
+#[test]
+fn every_call_can_be_the_first() {
+    for (name, _) in CASES.iter().filter(|(name, _)| name.starts_with("first_")) {
+        case::run(name).assert_success();
+    }
+}
+
+// ---- before and after main ---------------------------------------------------------------------------------------
+
+/// What was made before `main`: a box with a vector of strings.
+static MADE_BEFORE_MAIN: AtomicPtr<Vec<String>> = AtomicPtr::new(std::ptr::null_mut());
+
+extern "C" fn make_before_main() {
+    let mut words: Vec<String> = (0..100).map(|number| format!("made before main {number}")).collect();
+    words.retain(|word| word.ends_with('7'));
+    MADE_BEFORE_MAIN.store(Box::into_raw(Box::new(words)), Ordering::Relaxed);
+}
+
+#[used]
+#[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".init_array"))]
+#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+static BEFORE_MAIN: extern "C" fn() = make_before_main;
+
+#[test]
+fn memory_from_before_main_is_good() {
+    // SAFETY: the pointer came from a box, and only this test takes it.
+    let words = unsafe { Box::from_raw(MADE_BEFORE_MAIN.swap(std::ptr::null_mut(), Ordering::Relaxed)) };
+    let expected = (0..10).map(|ten| format!("made before main {}", 10 * ten + 7));
+    assert!(words.into_iter().eq(expected));
+    HEAP.check().expect("the heap is sound");
+}
+
+/// Each handler runs after `main` and after those registered later.
+fn exit_handlers() {
+    // SAFETY: the functions live as long as the program.
+    assert_eq!(unsafe { libc::atexit(last_words::<1>) | libc::atexit(last_words::<2>) }, 0);
+}
+
+extern "C" fn last_words<const NUMBER: usize>() {
+    let words: Vec<String> = (0..1000).map(|word| word.to_string()).collect();
+    let text = words.join(" ");
+    let sound = HEAP.check().is_ok() && HEAP.stats().live_segments > words.len();
+    case::write(&format!("handler {NUMBER}: {} bytes, {sound}\n", text.len()));
+}
+
+#[test]
+fn exit_handlers_allocate() {
+    let outcome = case::run("exit_handlers");
+    outcome.assert_success();
+    assert!(
+        outcome.stdout.ends_with("handler 2: 3889 bytes, true\nhandler 1: 3889 bytes, true\n"),
+        "{}",
+        outcome.stdout
+    );
+}
+
+/// Destructors of the system's keys run after those of Rust's thread-locals, and here again and again: each sets its key
+/// anew until the system gives up.
+fn thread_keys() {
+    static RUNS: AtomicU64 = AtomicU64::new(0);
+    static KEY: AtomicU64 = AtomicU64::new(0);
+    unsafe extern "C" fn destroy(value: *mut libc::c_void) {
+        // SAFETY: the value is the box that was set.
+        let words = unsafe { Box::from_raw(value.cast::<Vec<String>>()) };
+        assert_eq!(words.len(), 10);
+        RUNS.fetch_add(1, Ordering::Relaxed);
+        set(KEY.load(Ordering::Relaxed));
+    }
+    fn set(key: u64) {
+        let words: Vec<String> = (0..10).map(|word| word.to_string()).collect();
+        let value = Box::into_raw(Box::new(words)).cast_const().cast();
+        // SAFETY: the key is valid.
+        assert_eq!(unsafe { libc::pthread_setspecific(key.try_into().expect("a key"), value) }, 0);
+    }
+    let mut key = 0;
+    // SAFETY: the key may be written, and the destructor lives as long as the program.
+    assert_eq!(unsafe { libc::pthread_key_create(&mut key, Some(destroy)) }, 0);
+    KEY.store(key.into(), Ordering::Relaxed);
+    for _ in 0..100 {
+        thread::spawn(move || set(key.into())).join().expect("the thread ends");
+    }
+    let runs = RUNS.load(Ordering::Relaxed);
+    assert!(runs >= 100, "{runs} runs");
+    HEAP.check().expect("the heap is sound");
+}
+
+#[test]
+fn destructors_of_thread_keys_allocate() {
+    case::run("thread_keys").assert_success();
+}
+
+// ---- errno -------------------------------------------------------------------------------------------------------
+
+const MARK: i32 = 12_345;
+
+/// Runs `call` and returns what it returns, if `errno` is as before.
+fn untouched<R>(what: &str, call: impl FnOnce() -> R) -> R {
+    set_errno(MARK);
+    let result = call();
+    assert_eq!(errno(), MARK, "{what}");
+    result
+}
+
+fn errno_of_every_call<L: FreeList>(heap: &SmallocGlobal<L>) {
+    let small = Layout::new::<[u64; 3]>();
+    // The first call maps the region, the large one opens more of it.
+    for size in [1, 100, 5000, 300_000, 40 << 20] {
+        let layout = Layout::from_size_align(size, 8).expect("a layout");
+        // SAFETY: layouts are not empty; blocks are freed once, with their layout, and live until then.
+        let plain = untouched("alloc", || unsafe { heap.alloc(layout) });
+        // SAFETY: as above.
+        let wall = untouched("alloc", || unsafe { heap.alloc(small) });
+        // SAFETY: as above.
+        let zeroed = untouched("alloc_zeroed", || unsafe { heap.alloc_zeroed(layout) });
+        assert!(!plain.is_null() && !wall.is_null() && !zeroed.is_null());
+        // SAFETY: as above.
+        let moved = untouched("realloc, moving", || unsafe { heap.realloc(plain, layout, 2 * size + 16) });
+        assert!(!moved.is_null() && moved != plain);
+        let larger = Layout::from_size_align(2 * size + 16, 8).expect("a layout");
+        // SAFETY: as above.
+        let kept = untouched("realloc, in place", || unsafe { heap.realloc(moved, larger, size) });
+        assert_eq!(kept, moved);
+        for (block, layout) in [(zeroed, layout), (wall, small), (kept, layout)] {
+            // SAFETY: as above.
+            untouched("dealloc", || unsafe { heap.dealloc(block, layout) });
+        }
+        let (block, status) = untouched("smalloc", || heap.smalloc(layout));
+        assert!(status.success);
+        // SAFETY: as above.
+        untouched("sfree", || unsafe { heap.sfree(block.expect("it succeeded")) });
+    }
+    untouched("stats", || heap.stats());
+    untouched("try_stats", || heap.try_stats());
+    untouched("snapshot", || heap.snapshot().map(drop)).expect("it can be copied");
+    untouched("check", || heap.check()).expect("the heap is sound");
+    untouched("init", || heap.init()).expect("it is mapped");
+}
+
+#[test]
+fn errno_is_untouched() {
+    errno_of_every_call(&SmallocGlobal::<Indexed>::with_region_size(1 << 30));
+    errno_of_every_call(&SmallocGlobal::<Linked>::with_region_size(1 << 30));
+    errno_of_every_call(&HEAP);
+    let fresh = SmallocGlobal::<Indexed>::with_region_size(1 << 20);
+    untouched("init", || fresh.init()).expect("a small region can be mapped");
+}
+
+/// The reservation succeeds only at the fifth attempt or so, and the four failures are nobody's business.
+fn errno_under_limit() {
+    let mapped = case::status_bytes("VmSize");
+    case::set_limit(libc::RLIMIT_AS, mapped + (100 << 20));
+    let heaps: [SmallocGlobal; 2] = [const { SmallocGlobal::with_region_size(1 << 30) }; 2];
+    untouched("init", || heaps[0].init()).expect("some region can be mapped");
+    assert!(heaps[0].stats().region_size < 1 << 30);
+    let layout = Layout::new::<u64>();
+    // SAFETY: the layout is not empty.
+    let block = untouched("alloc", || unsafe { heaps[1].alloc(layout) });
+    assert!(!block.is_null());
+}
+
+#[test]
+fn errno_is_untouched_when_the_reservation_is_halved() {
+    case::run("errno_under_limit").assert_success();
+}
+
+/// Who waits for the lock sleeps at last, and the sleep may end early.
+#[test]
+fn waiting_for_the_lock_leaves_errno() {
+    static SHARED: SmallocGlobal = SmallocGlobal::with_region_size(1 << 26);
+    let enough = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                set_errno(MARK);
+                while !enough.load(Ordering::Relaxed) {
+                    let (block, _) = SHARED.smalloc(Layout::new::<[u8; 2000]>());
+                    // SAFETY: the block is live.
+                    unsafe { SHARED.sfree(block.expect("there is room")) };
+                    assert_eq!(errno(), MARK);
+                }
+            });
+        }
+        let start = Instant::now();
+        while SHARED.stats().contended < 50 && start.elapsed() < Duration::from_secs(20) {
+            thread::sleep(Duration::from_millis(1));
+        }
+        enough.store(true, Ordering::Relaxed);
+    });
+    assert!(SHARED.stats().contended >= 50, "nobody waited");
+}
+
+// ---- threads -----------------------------------------------------------------------------------------------------
+
+const THREADS: usize = 64;
+const PAIRS: usize = 2000;
+
+/// The longest that a call of `alloc` or `dealloc` took in a crowd of threads, each with a fixed amount of work.
+fn longest_call(heap: &SmallocGlobal) -> Duration {
+    let start = Barrier::new(THREADS);
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..THREADS)
+            .map(|number| {
+                scope.spawn({
+                    let start = &start;
+                    move || {
+                        start.wait();
+                        work(heap, number)
+                    }
+                })
+            })
+            .collect();
+        workers.into_iter().map(|worker| worker.join().expect("no thread panics")).max().expect("many")
+    })
+}
+
+fn work(heap: &SmallocGlobal, number: usize) -> Duration {
+    let mut longest = Duration::ZERO;
+    let mut kept = [std::ptr::null_mut::<u8>(); 16];
+    for pair in 0..PAIRS {
+        let layout = Layout::from_size_align(16 + number * 16, 8).expect("a layout");
+        let place = &mut kept[pair % 16];
+        let before = Instant::now();
+        if !place.is_null() {
+            // SAFETY: the block is live and has this layout.
+            unsafe { heap.dealloc(*place, layout) };
+        }
+        // SAFETY: the layout is not empty.
+        *place = unsafe { heap.alloc(layout) };
+        longest = longest.max(before.elapsed());
+        assert!(!place.is_null());
+        // SAFETY: the block is live and has at least 16 bytes.
+        unsafe { place.cast::<usize>().write(number) };
+        let other = kept[(pair + 1) % 16];
+        // SAFETY: blocks in the array are live and were written.
+        assert!(other.is_null() || unsafe { other.cast::<usize>().read() } == number);
+    }
+    longest
+}
+
+/// A thread that waits for the processor while other programs run is no thread that starves, so that the bound must hold
+/// in one of three crowds.
+#[test]
+fn sixty_four_threads_finish_and_none_starves() {
+    let heap = SmallocGlobal::with_region_size(1 << 26);
+    let mut longest = Vec::new();
+    for crowd in 1..=3 {
+        longest.push(longest_call(&heap));
+        let stats = heap.stats();
+        assert_eq!(
+            (stats.allocs, stats.live_segments),
+            ((crowd * THREADS * PAIRS) as u64, crowd * THREADS * 16)
+        );
+        heap.check().expect("the heap is sound");
+        if longest[crowd - 1] < Duration::from_secs(1) {
+            return;
+        }
+    }
+    panic!("calls took {longest:?}");
+}
+
+/// Ten thousand threads, of which each allocates and frees; what one leaves to the next is freed by the next.
+fn short_threads() {
+    let (sender, receiver) = mpsc::channel::<Vec<String>>();
+    let generation = |count: usize| {
+        for number in 0..count {
+            let sender = sender.clone();
+            let thread = thread::spawn(move || {
+                let words: Vec<String> = (0..5).map(|word| (number + word).to_string()).collect();
+                sender.send(words).expect("the other end lives");
+            });
+            thread.join().expect("the thread ends");
+            assert_eq!(receiver.recv().expect("it was sent").len(), 5);
+        }
+        (HEAP.stats(), case::mappings().len())
+    };
+    let (early, early_mappings) = generation(200);
+    let (late, late_mappings) = generation(9_800);
+    assert!(late.allocs > early.allocs + 9_800 * 6);
+    // The channel keeps a block of messages, which may be one more or less at this moment.
+    assert!(
+        late.live_segments <= early.live_segments + 2,
+        "{} and {}",
+        early.live_segments,
+        late.live_segments
+    );
+    assert!(late.used_bytes <= early.used_bytes + 4096, "{} and {}", early.used_bytes, late.used_bytes);
+    assert_eq!(late.committed_bytes, early.committed_bytes);
+    assert!(late_mappings <= early_mappings + 2, "{early_mappings} and {late_mappings}");
+    HEAP.check().expect("the heap is sound");
+}
+
+#[test]
+fn ten_thousand_threads_leave_nothing() {
+    case::run("short_threads").assert_success();
+}

@@ -1,0 +1,212 @@
+//! Re-entry on the thread that holds the lock: a signal handler that uses the heap ends the process, and never hangs.
+//!
+//! A signal that arrives while the lock is held is made, not waited for: the heap's own memory is closed, so that the next
+//! call faults in the middle of its work, and the handler of that fault is what enters the heap again.
+
+mod case;
+
+use case::{Outcome, RECURSION, mappings, on_signal};
+use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::with_region_size(REGION);
+static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(REGION);
+
+const REGION: usize = 1 << 20;
+const PIECE: Layout = Layout::new::<[u8; 64]>();
+/// Too large for any hole that the cases leave.
+const LARGER: Layout = Layout::new::<[u8; 2000]>();
+/// The code with which a handler ends the process if its call has returned.
+const RETURNED: i32 = 77;
+
+/// A call that takes the lock: its name, and what it does with a block in use.
+type Call<L> = (&'static str, fn(&SmallocGlobal<L>, *mut u8));
+
+fn calls<L: FreeList>() -> [Call<L>; 12] {
+    [
+        // SAFETY: layouts are not empty, and the block is live and has the layout PIECE.
+        ("alloc", |heap, _| {
+            let _ = unsafe { heap.alloc(PIECE) };
+        }),
+        ("alloc_large", |heap, _| {
+            let _ = unsafe { heap.alloc(LARGER) };
+        }),
+        ("alloc_zeroed", |heap, _| {
+            let _ = unsafe { heap.alloc_zeroed(PIECE) };
+        }),
+        ("dealloc", |heap, block| unsafe { heap.dealloc(block, PIECE) }),
+        ("realloc_down", |heap, block| {
+            let _ = unsafe { heap.realloc(block, PIECE, 16) };
+        }),
+        ("realloc_up", |heap, block| {
+            let _ = unsafe { heap.realloc(block, PIECE, 1000) };
+        }),
+        ("smalloc", |heap, _| {
+            let _ = heap.smalloc(PIECE);
+        }),
+        ("sfree", |heap, block| unsafe { heap.sfree(NonNull::new(block).expect("a block")) }),
+        ("stats", |heap, _| {
+            let _ = heap.stats();
+        }),
+        ("snapshot", |heap, _| {
+            let _ = heap.snapshot();
+        }),
+        ("check", |heap, _| {
+            let _ = heap.check();
+        }),
+        ("init", |heap, _| {
+            let _ = heap.init();
+        }),
+    ]
+}
+
+/// The calls that look at the segment map while they hold the lock, and so can be made to fault.
+const FAULTING: [&str; 8] =
+    ["alloc_large", "alloc_zeroed", "dealloc", "realloc_up", "smalloc", "sfree", "snapshot", "check"];
+
+/// Which call the handler makes, and with which block.
+static IN_HANDLER: AtomicUsize = AtomicUsize::new(0);
+static BLOCK: AtomicUsize = AtomicUsize::new(0);
+
+/// What the handler does: the call that `IN_HANDLER` says, or `try_stats`, which must not wait and so must return.
+fn reenter<L: FreeList>(heap: &SmallocGlobal<L>) -> ! {
+    let number = IN_HANDLER.load(Ordering::Relaxed);
+    let block = ptr::with_exposed_provenance_mut(BLOCK.load(Ordering::Relaxed));
+    let code = match calls().get(number) {
+        Some((_, call)) => {
+            call(heap, block);
+            RETURNED
+        }
+        None => i32::from(heap.try_stats().is_some()),
+    };
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(code) }
+}
+
+extern "C" fn reenter_indexed(_: libc::c_int) {
+    reenter(&INDEXED);
+}
+
+extern "C" fn reenter_linked(_: libc::c_int) {
+    reenter(&LINKED);
+}
+
+/// Makes a call that faults while it holds the lock. `inner` is the number of the call that the handler makes.
+fn enter_twice<L: FreeList>(
+    heap: &SmallocGlobal<L>,
+    handler: extern "C" fn(libc::c_int),
+    outer: &str,
+    inner: usize,
+) {
+    let blocks: Vec<NonNull<u8>> = (0..30).map(|_| heap.smalloc(PIECE).0.expect("there is room")).collect();
+    for block in blocks.iter().step_by(3) {
+        // SAFETY: the block is live.
+        unsafe { heap.sfree(*block) };
+    }
+    let (_, outer) = calls().into_iter().find(|(name, _)| *name == outer).expect("there is such a call");
+    IN_HANDLER.store(inner, Ordering::Relaxed);
+    BLOCK.store(blocks[16].as_ptr().expose_provenance(), Ordering::Relaxed);
+    on_signal(libc::SIGSEGV, handler);
+    on_signal(libc::SIGBUS, handler);
+    close_tables(blocks[0].as_ptr().addr());
+    outer(heap, blocks[13].as_ptr());
+}
+
+/// Closes what is open of the tables of a heap, which lie behind its region and take less than a sixteenth of it.
+fn close_tables(base: usize) {
+    let (from, to) = (base + REGION, base + REGION + REGION / 16);
+    let open = mappings()
+        .into_iter()
+        .filter(|(start, end, permissions)| permissions == "rw-p" && *start >= from && *end <= to);
+    let mut closed = 0;
+    for (start, end, _) in open {
+        let start = ptr::with_exposed_provenance_mut(start);
+        // SAFETY: only the heap uses this memory, and its next use is to fault.
+        assert_eq!(unsafe { libc::mprotect(start, end - start.addr(), libc::PROT_NONE) }, 0);
+        closed += 1;
+    }
+    assert!(closed > 0, "no table found behind {base:#x}");
+}
+
+/// Looks at the numbers in a loop and in the handler of a timer, until it strikes while the lock is held.
+fn storm() {
+    INDEXED.init().expect("a small region can be mapped");
+    IN_HANDLER.store(usize::MAX, Ordering::Relaxed);
+    on_signal(libc::SIGALRM, take_numbers);
+    let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
+    let timer = libc::itimerval { it_interval: tick, it_value: tick };
+    // SAFETY: the timer is valid, and the old one is not asked for.
+    assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
+    loop {
+        let _ = INDEXED.stats();
+    }
+}
+
+extern "C" fn take_numbers(_: libc::c_int) {
+    let _ = INDEXED.stats();
+}
+
+/// Not a test: what the tests below start, with `<list>/<call>/<number of the call in the handler>` as its name.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    let name = std::env::var(case::CASE).expect("the test that starts this names a case");
+    case::leave_no_core();
+    let parts: Vec<&str> = name.split('/').collect();
+    match parts[..] {
+        ["storm"] => storm(),
+        ["indexed", outer, inner] => {
+            enter_twice(&INDEXED, reenter_indexed, outer, inner.parse().expect("a number"));
+        }
+        ["linked", outer, inner] => {
+            enter_twice(&LINKED, reenter_linked, outer, inner.parse().expect("a number"));
+        }
+        _ => panic!("no such case: {name}"),
+    }
+}
+
+fn run(list: &str, outer: &str, inner: usize) -> Outcome {
+    case::run(&format!("{list}/{outer}/{inner}"))
+}
+
+fn assert_recursion(outcome: &Outcome) {
+    outcome.assert_aborts(RECURSION);
+    assert!(outcome.took < Duration::from_secs(10), "{}: {:?}", outcome.name, outcome.took);
+}
+
+/// Every call in a handler that interrupts another.
+#[test]
+fn every_call_that_reenters_aborts() {
+    for inner in 0..calls::<Indexed>().len() {
+        assert_recursion(&run("indexed", "smalloc", inner));
+        assert_recursion(&run("linked", "dealloc", inner));
+    }
+}
+
+/// A handler that interrupts every call.
+#[test]
+fn every_call_that_is_reentered_aborts() {
+    for outer in FAULTING {
+        assert_recursion(&run("indexed", outer, 0));
+        assert_recursion(&run("linked", outer, 3));
+    }
+}
+
+/// `try_stats` finds the lock held, says so, and goes on.
+#[test]
+fn try_stats_never_waits_for_its_own_thread() {
+    for list in ["indexed", "linked"] {
+        run(list, "smalloc", usize::MAX).assert_success();
+    }
+}
+
+/// A timer that strikes at any moment, as those of real programs do.
+#[test]
+fn timer_that_reenters_aborts() {
+    for _ in 0..5 {
+        assert_recursion(&case::run("storm"));
+    }
+}
