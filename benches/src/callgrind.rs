@@ -8,11 +8,13 @@
 use std::env;
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{self, Command, Stdio};
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use crate::allocators;
-use crate::options::Options;
+use crate::child::{self, Calls};
+use crate::options::{Options, Touch};
 use crate::replay::{Once, describe};
 use crate::report::{Comparison, Sample};
 use crate::trace::Trace;
@@ -70,15 +72,14 @@ pub fn run(options: &Options) -> io::Result<()> {
             .with_decimals(3);
     let folder = options.out.clone().unwrap_or_else(env::temp_dir);
     fs::create_dir_all(&folder)?;
-    let calls = env::temp_dir().join(format!("smalloc-bench-{}.calls", process::id()));
     for trace in Trace::open_all(&options.traces, options.align)? {
         describe(&trace);
-        trace.store(&calls)?;
+        let calls = Calls::store(&trace)?;
         let per_call = |count: f64| vec![Sample::Full(count / trace.calls.len() as f64)];
         let (mut ir, mut missed) = (Vec::new(), Vec::new());
         for allocator in only {
             let out = folder.join(format!("callgrind.{}.{allocator}", trace.name));
-            let counts = count(allocator, &calls, options.region, &out)?;
+            let counts = count(allocator, calls.path(), options.region, &out)?;
             ir.push(per_call(counts.instructions));
             missed.push(per_call(counts.mispredicted));
             if options.out.is_none() {
@@ -88,7 +89,6 @@ pub fn run(options: &Options) -> io::Result<()> {
         instructions.push(&trace.name, ir);
         mispredicted.push(&trace.name, missed);
     }
-    fs::remove_file(&calls)?;
     instructions.finish(options.out.as_deref())?;
     mispredicted.finish(options.out.as_deref())
 }
@@ -99,12 +99,9 @@ pub fn run(options: &Options) -> io::Result<()> {
 ///
 /// If the arguments are not these or the file cannot be read.
 pub fn child(arguments: &[String]) -> io::Result<()> {
-    let [allocator, calls, region] = arguments else {
-        return Err(io::Error::other("callgrind-child takes an allocator, a file and a size"));
-    };
-    let trace = Trace::load(&PathBuf::from(calls))?;
-    let region = region.parse().map_err(io::Error::other)?;
-    let failed = allocators::visit(allocator, &Once { trace: &trace, region });
+    let (allocator, trace, [region]) = child::arguments(arguments)?;
+    let once = Once { trace: &trace, region, touch: Touch::None, limit: Duration::MAX };
+    let failed = allocators::visit(allocator, &once).failed;
     if failed > 0 {
         return Err(io::Error::other(format!("{failed} requests failed")));
     }

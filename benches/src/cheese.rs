@@ -30,17 +30,21 @@ const BLOCKS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// Enough for a million small blocks with any header.
 const REGION: usize = 256 << 20;
 
-/// Makes the holes. Returns the blocks that stay, or none when a request failed.
-fn make_holes<A: GlobalAlloc>(heap: &A, count: usize) -> Option<Vec<*mut u8>> {
+/// Makes the holes. Returns the blocks that stay, or none when a request failed or the time is up.
+fn make_holes<A: GlobalAlloc>(heap: &A, count: usize, limit: Duration) -> Option<Vec<*mut u8>> {
     // SAFETY: the size of the layout is not 0.
     let blocks: Vec<*mut u8> = (0..count).map(|_| unsafe { heap.alloc(SMALL) }).collect();
     if blocks.iter().any(|block| block.is_null()) {
         return None;
     }
+    let start = Instant::now();
     // From the highest to the lowest, so that a sorted list takes each in at its head.
     for index in (0..count).rev().filter(|index| index % 2 == 1) {
         // SAFETY: each of these blocks is freed once.
         unsafe { heap.dealloc(blocks[index], SMALL) };
+        if index % 1024 == 1 && start.elapsed() > limit {
+            return None;
+        }
     }
     Some(blocks.into_iter().step_by(2).collect())
 }
@@ -64,7 +68,7 @@ impl Visitor for Cheese {
 
     fn visit<K: Kind>(&self) -> Sample {
         let heap = K::create(REGION);
-        let Some(kept) = make_holes(&*heap, self.count) else {
+        let Some(kept) = make_holes(&*heap, self.count, self.limit) else {
             return Sample::Missing;
         };
         let mut blocks = Vec::with_capacity(REQUESTS);
@@ -96,7 +100,7 @@ struct Steps {
 fn steps<L: FreeList>(count: usize) -> Option<Steps> {
     const COUNTED: usize = 100;
     let heap = Box::new(SmallocGlobal::<L>::with_region_size(REGION));
-    make_holes(&*heap, count)?;
+    make_holes(&*heap, count, Duration::MAX)?;
     let (mut hops, mut probes, mut most) = (0, 0, 0);
     for _ in 0..COUNTED {
         let (_, status) = heap.smalloc(LARGER);

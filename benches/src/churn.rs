@@ -170,7 +170,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     for (range, name) in [((16, 2048), "16 B-2 KiB"), ((16, 256), "16-256 B")] {
         for live in options.live.iter().copied() {
             let plan = Plan::new(live, range, options.pairs, options.limit);
-            let samples = compare(&options.only, options.rounds_or(5), &plan);
+            let samples = compare(&options.only, options.rounds_or(3), &plan);
             table.push(format!("{live} live of {name}"), samples);
         }
     }

@@ -5,16 +5,14 @@
 //! all that grows is the allocator's: blocks, headers, tables and pages kept for later.
 
 use std::alloc::GlobalAlloc;
-use std::env;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
-use std::path::Path;
-use std::process::{self, Command};
 use std::ptr;
 use std::time::{Duration, Instant};
 
 use crate::allocators::{self, Kind, Visitor};
+use crate::child::{self, Calls};
 use crate::options::{Options, Touch};
 use crate::replay::{describe, replay_piece};
 use crate::report::{Comparison, Sample};
@@ -102,21 +100,6 @@ fn all_written<A: GlobalAlloc>(heap: &A, piece: &[Call], slots: &mut [*mut u8]) 
     unsafe { replay_piece::<A, { Touch::All as u8 }>(heap, piece, slots.as_mut_ptr()) }
 }
 
-fn measure(allocator: &str, calls: &Path, options: &Options) -> io::Result<Sample> {
-    let output = Command::new(env::current_exe()?)
-        .args(["footprint-child", allocator])
-        .arg(calls)
-        .arg(options.region.to_string())
-        .arg((PATIENCE * options.limit).as_millis().to_string())
-        .output()?;
-    if !output.status.success() {
-        eprintln!("footprint of {allocator}: {}", String::from_utf8_lossy(&output.stderr).trim());
-        return Ok(Sample::Missing);
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    text.trim().parse().map(Sample::Full).map_err(io::Error::other)
-}
-
 /// Measures every trace with every allocator.
 ///
 /// # Errors
@@ -126,18 +109,17 @@ pub fn run(options: &Options) -> io::Result<()> {
     let title = "footprint";
     let unit = "peak resident growth over peak live bytes";
     let mut table = Comparison::new(title, unit, &options.only, &options.base).with_decimals(3);
-    let calls = env::temp_dir().join(format!("smalloc-bench-{}.calls", process::id()));
+    let limit = (PATIENCE * options.limit).as_millis() as usize;
     for trace in Trace::open_all(&options.traces, options.align)? {
         describe(&trace);
-        trace.store(&calls)?;
+        let calls = Calls::store(&trace)?;
         let mut samples = Vec::new();
         for allocator in &options.only {
-            let growth = measure(allocator, &calls, options)?;
+            let growth = child::measure("footprint-child", allocator, &calls, &[options.region, limit])?;
             samples.push(vec![growth.over(Sample::Full(trace.peak_live as f64))]);
         }
         table.push(&trace.name, samples);
     }
-    std::fs::remove_file(&calls)?;
     table.finish(options.out.as_deref())
 }
 
@@ -148,12 +130,8 @@ pub fn run(options: &Options) -> io::Result<()> {
 ///
 /// If the arguments are not these, the file cannot be read or a request fails.
 pub fn child(arguments: &[String]) -> io::Result<()> {
-    let [allocator, calls, region, limit] = arguments else {
-        return Err(io::Error::other("footprint-child takes an allocator, a file, a size and a time"));
-    };
-    let limit = Duration::from_millis(limit.parse().map_err(io::Error::other)?);
-    let trace = Trace::load(Path::new(calls))?;
-    let region = region.parse().map_err(io::Error::other)?;
-    println!("{}", allocators::visit(allocator, &Measure { trace: &trace, region, limit })?);
+    let (allocator, trace, [region, limit]) = child::arguments(arguments)?;
+    let measure = Measure { trace: &trace, region, limit: Duration::from_millis(limit as u64) };
+    println!("{}", allocators::visit(allocator, &measure)?);
     Ok(())
 }

@@ -8,7 +8,8 @@
 //! | command | what it measures |
 //! |---|---|
 //! | `replay` | traces of real programs: time per call |
-//! | `footprint` | the same with every byte written: peak resident growth over peak live bytes |
+//! | `cold` | the same in a new process each time, with the page faults of fresh memory |
+//! | `footprint` | the traces with every byte written: peak resident growth over peak live bytes |
 //! | `churn` | a random block freed and another allocated, at 10^3 to 10^6 live blocks: time per pair |
 //! | `random` | talc's random actions, on one thread and on four: time per action |
 //! | `efficiency` | a region of 128 MiB filled to the first failure: live bytes over region |
@@ -24,7 +25,7 @@
 //! | `--traces PATH` | | a trace, or a folder of them; can be repeated |
 //! | `--only A,B` | all | allocators, in the order of the columns |
 //! | `--base A` | the first | the allocator that the others are divided by |
-//! | `--rounds N` | 5 | interleaved rounds; for `efficiency` the fills, 10 (the published ones are 300) |
+//! | `--rounds N` | 5 | interleaved rounds, 3 for `churn`; for `efficiency` the fills, 10 (the published ones are 300) |
 //! | `--out DIR` | | writes a CSV file for each table |
 //! | `--limit S` | 1 | seconds after which one allocator's round is cut, marked `*` |
 //! | `--touch none`, `first`, `all` | none | how much of its blocks a timed replay writes |
@@ -50,6 +51,8 @@
 //!   addresses are left out and counted. One pass that is not timed brings in the memory; leaks
 //!   are freed between passes. So page faults do not count, nor does decoding, but the loop that
 //!   makes the calls does: `--only smalloc,talc,loop` shows what it takes alone.
+//! - `cold` is the opposite: what a program pays at its start. There the first byte of every block
+//!   is written, or all with `--touch all`.
 //! - `churn`, `random`, `cheese` and the threads begin each round with a fresh heap.
 //! - `footprint` uses a process for each number, with all of its own memory touched before.
 //! - What the time limit cut short (`*`) would look worse at full length.
@@ -64,6 +67,7 @@ use std::process::{Command, ExitCode};
 mod allocators;
 mod callgrind;
 mod cheese;
+mod child;
 mod churn;
 mod clean;
 mod footprint;
@@ -80,8 +84,9 @@ mod trace;
 use options::Options;
 
 /// What `all` runs, and whether it needs traces.
-const ALL: [(&str, bool); 10] = [
+const ALL: [(&str, bool); 11] = [
     ("replay", true),
+    ("cold", true),
     ("footprint", true),
     ("churn", false),
     ("random", false),
@@ -118,6 +123,8 @@ fn run(options: &Options) -> io::Result<()> {
     match options.command.as_str() {
         "all" => run_all(options),
         "replay" => replay::run(options),
+        "cold" => replay::run_cold(options),
+        "cold-child" => replay::cold_child(&options.arguments),
         "footprint" => footprint::run(options),
         "footprint-child" => footprint::child(&options.arguments),
         "churn" => churn::run(options),

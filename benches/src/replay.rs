@@ -7,6 +7,7 @@ use std::ptr;
 use std::time::{Duration, Instant};
 
 use crate::allocators::{self, Kind, Visitor};
+use crate::child::{self, Calls};
 use crate::options::{Options, Touch};
 use crate::report::{Comparison, Sample, Session, interleave};
 use crate::trace::{Action, Call, Trace};
@@ -83,11 +84,21 @@ pub unsafe fn replay_piece<A: GlobalAlloc, const TOUCH: u8>(
     failed
 }
 
-/// One pass over a trace.
-struct Pass {
-    time: Duration,
-    calls: usize,
-    failed: usize,
+/// What one pass over a trace took.
+pub struct Pass {
+    /// The time of all calls.
+    pub time: Duration,
+    /// How many calls were made.
+    pub calls: usize,
+    /// How many requests failed.
+    pub failed: usize,
+}
+
+impl Pass {
+    /// Per call.
+    fn nanoseconds(&self) -> f64 {
+        self.time.as_nanos() as f64 / self.calls as f64
+    }
 }
 
 /// Makes the calls of the trace in pieces, to the end or to the time limit.
@@ -129,13 +140,12 @@ impl<'a> Open<'a> {
         let mut slots = vec![ptr::null_mut(); trace.slots];
         // The first pass brings in the pages; what the kernel costs is no one's merit.
         let first = pass::<K::Heap, TOUCH>(&heap, trace, &mut slots, limit);
-        let nanoseconds = |pass: &Pass| pass.time.as_nanos() as f64 / pass.calls as f64;
         if first.failed > 0 {
             eprintln!("{}: {}: {} requests failed", K::NAME, trace.name, first.failed);
             return Box::new(|| Sample::Missing);
         }
         if first.calls < trace.calls.len() {
-            let value = nanoseconds(&first);
+            let value = first.nanoseconds();
             return Box::new(move || Sample::Cut(value));
         }
         free_leaks(&*heap, trace, &mut slots);
@@ -148,7 +158,7 @@ impl<'a> Open<'a> {
                 sum.time += pass.time;
                 sum.calls += pass.calls;
             }
-            Sample::Full(nanoseconds(&sum))
+            Sample::Full(sum.nanoseconds())
         })
     }
 }
@@ -195,21 +205,84 @@ pub fn describe(trace: &Trace) {
     );
 }
 
-/// One cold pass over a trace, for a program that counts instructions.
+/// One pass over a trace with a heap that is new.
 pub struct Once<'a> {
     /// What to replay.
     pub trace: &'a Trace,
     /// The size of the region in bytes.
     pub region: usize,
+    /// What is written to the blocks.
+    pub touch: Touch,
+    /// The longest time it may take.
+    pub limit: Duration,
 }
 
 impl Visitor for Once<'_> {
-    /// How many requests failed.
-    type Output = usize;
+    type Output = Pass;
 
-    fn visit<K: Kind>(&self) -> usize {
+    fn visit<K: Kind>(&self) -> Pass {
         let heap = K::create(self.region);
-        let mut slots = vec![ptr::null_mut(); self.trace.slots];
-        pass::<K::Heap, 0>(&heap, self.trace, &mut slots, Duration::MAX).failed
+        let mut slots = vec![ptr::dangling_mut(); self.trace.slots];
+        // Brings in the table's pages, so that no pass pays for them.
+        slots.fill(ptr::null_mut());
+        match self.touch {
+            Touch::None => pass::<K::Heap, { Touch::None as u8 }>(&heap, self.trace, &mut slots, self.limit),
+            Touch::First => {
+                pass::<K::Heap, { Touch::First as u8 }>(&heap, self.trace, &mut slots, self.limit)
+            }
+            Touch::All => pass::<K::Heap, { Touch::All as u8 }>(&heap, self.trace, &mut slots, self.limit),
+        }
     }
+}
+
+/// Replays every trace in new processes, one for each allocator and round, and prints the time
+/// per call with the page faults of fresh memory in it.
+///
+/// # Errors
+///
+/// If a trace cannot be read or a file cannot be written.
+pub fn run_cold(options: &Options) -> io::Result<()> {
+    let mut table = Comparison::new("cold", "ns per call in a new process", &options.only, &options.base);
+    // A program writes to what it allocates. Without that, only headers would cause page faults.
+    let touch = if options.touch == Touch::All { Touch::All } else { Touch::First };
+    let numbers = [options.region, touch as usize, options.limit.as_millis() as usize];
+    for trace in Trace::open_all(&options.traces, options.align)? {
+        describe(&trace);
+        let calls = Calls::store(&trace)?;
+        let mut sessions: Vec<Session<'_>> = Vec::new();
+        for name in &options.only {
+            let (calls, mut missing) = (&calls, false);
+            sessions.push(Box::new(move || {
+                if missing {
+                    return Sample::Missing;
+                }
+                let sample = child::measure("cold-child", name, calls, &numbers).unwrap_or(Sample::Missing);
+                missing = sample == Sample::Missing;
+                sample
+            }));
+        }
+        table.push(&trace.name, interleave(&mut sessions, options.rounds_or(5)));
+    }
+    table.finish(options.out.as_deref())
+}
+
+/// The process of [`run_cold`]: `allocator`, the file of calls, the size of the region, what to
+/// write and the longest time in milliseconds.
+///
+/// # Errors
+///
+/// If the arguments are not these, a request fails or the time is up.
+pub fn cold_child(arguments: &[String]) -> io::Result<()> {
+    let (allocator, trace, [region, touch, limit]) = child::arguments(arguments)?;
+    let touch = if touch == Touch::All as usize { Touch::All } else { Touch::First };
+    let once = Once { trace: &trace, region, touch, limit: Duration::from_millis(limit as u64) };
+    let pass = allocators::visit(allocator, &once);
+    if pass.failed > 0 {
+        return Err(io::Error::other(format!("{} requests failed", pass.failed)));
+    }
+    if pass.calls < trace.calls.len() {
+        return Err(io::Error::other("stopped at the time limit"));
+    }
+    println!("{:.3}", pass.nanoseconds());
+    Ok(())
 }

@@ -249,3 +249,43 @@ impl Comparison {
 fn number(value: f64, decimals: usize, mark: &str) -> String {
     if value.is_nan() { "-".to_owned() } else { format!("{value:.decimals$}{mark}") }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Comparison, Sample, Session, interleave, median};
+
+    #[test]
+    fn the_median_leaves_out_what_is_missing() {
+        assert_eq!(median(&[3.0, f64::NAN, 1.0, 2.0]), 2.0);
+        assert_eq!(median(&[4.0, 1.0]), 2.5);
+        assert!(median(&[f64::NAN]).is_nan());
+    }
+
+    #[test]
+    fn rounds_begin_with_another_session_each_time() {
+        let order = std::cell::RefCell::new(Vec::new());
+        let session = |name: char| -> Session<'_, char> {
+            let order = &order;
+            Box::new(move || {
+                order.borrow_mut().push(name);
+                name
+            })
+        };
+        let results = interleave(&mut [session('a'), session('b')], 2);
+        assert_eq!(results, [['a', 'a'], ['b', 'b']]);
+        assert_eq!(*order.borrow(), ['a', 'b', 'b', 'a']);
+    }
+
+    #[test]
+    fn ratios_are_taken_within_a_round() {
+        let mut table = Comparison::new("test", "ns", &["base", "other"], "base");
+        // The second round runs on a machine half as fast; the ratio of 3 stays.
+        let rounds = |values: [f64; 2]| values.map(Sample::Full).to_vec();
+        table.push("first", vec![rounds([10.0, 20.0]), rounds([30.0, 60.0])]);
+        table.push("second", vec![rounds([10.0, 10.0]), vec![Sample::Full(120.0), Sample::Missing]]);
+        assert_eq!(table.cases[0].ratio(1, 0), 3.0);
+        assert!((table.mean_ratio(1) - 6.0).abs() < 1e-9);
+        let scaled = table.over_first("scaled", "times");
+        assert_eq!(scaled.cases[1].samples[1], [Sample::Full(4.0), Sample::Missing]);
+    }
+}

@@ -6,7 +6,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::collections::VecDeque;
 use std::io;
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
@@ -28,7 +28,11 @@ const ALIGN: usize = 8;
 const SIZES: (usize, usize) = (16, 1000);
 
 /// Live blocks of a set.
-const SET: usize = 1_000;
+const SET: usize = 200;
+
+/// Sets of blocks, whatever the number of threads: with more threads the heap gets no larger, so
+/// the comparison to one thread shows the contention and not the caches.
+const SETS: usize = 128;
 
 /// Pairs of free and alloc a thread makes on a set before it hands it on.
 const BATCH: usize = 200;
@@ -82,24 +86,34 @@ struct Larson<'a, A> {
     heap: &'a A,
     /// Sets no thread works on: taken from the front, put to the back.
     sets: Mutex<VecDeque<Vec<Block>>>,
-    /// Batches that are still to be made.
+    /// Batches that no thread has begun.
     left: AtomicUsize,
+    /// Set when the time is up.
+    stop: AtomicBool,
     start: Barrier,
-    limit: Duration,
+}
+
+/// What one thread did.
+struct Part {
+    pairs: usize,
+    whole: bool,
+    time: Duration,
 }
 
 impl<A: GlobalAlloc + Sync> Larson<'_, A> {
-    /// Replaces random blocks of a set. Returns false when a request fails.
+    /// Replaces random blocks of a set.
     #[inline(never)]
-    fn batch(&self, set: &mut [Block], rng: &mut Rng) -> bool {
-        let mut whole = true;
+    fn batch(&self, set: &mut [Block], rng: &mut Rng, part: &mut Part) {
         for _ in 0..BATCH {
+            if self.stop.load(Ordering::Relaxed) {
+                return;
+            }
             let index = rng.below(set.len());
             free_block(self.heap, set[index]);
             set[index] = new_block(self.heap, rng);
-            whole &= set[index].address != 0;
+            part.whole &= set[index].address != 0;
+            part.pairs += 1;
         }
-        whole
     }
 
     fn take(&self) -> Vec<Block> {
@@ -112,20 +126,35 @@ impl<A: GlobalAlloc + Sync> Larson<'_, A> {
     }
 
     /// One thread: batches on one set after the other, until all are made or the time is up.
-    /// Returns the time it took, and whether every request was served.
-    fn work(&self, mut rng: Rng) -> (Duration, bool) {
+    fn work(&self, mut rng: Rng) -> Part {
+        let mut part = Part { pairs: 0, whole: true, time: Duration::ZERO };
         self.start.wait();
-        let (clock, mut whole) = (Instant::now(), true);
+        let clock = Instant::now();
         let one_less = |left: usize| left.checked_sub(1);
-        while self.left.try_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
+        while self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less).is_ok() {
             let mut set = self.take();
-            whole &= self.batch(&mut set, &mut rng);
+            self.batch(&mut set, &mut rng, &mut part);
             self.put(set);
-            if clock.elapsed() > self.limit {
-                break;
-            }
         }
-        (clock.elapsed(), whole)
+        part.time = clock.elapsed();
+        part
+    }
+
+    /// Runs the threads and stops them when the time is up: by a flag, for a thread that waits
+    /// for a lock has no time to look at a clock.
+    fn run(&self, threads: usize, limit: Duration) -> Vec<Part> {
+        thread::scope(|scope| {
+            let spawn = |thread| scope.spawn(move || self.work(Rng::new(thread as u64)));
+            let threads: Vec<_> = (0..threads).map(spawn).collect();
+            let clock = Instant::now();
+            while !threads.iter().all(|thread| thread.is_finished()) {
+                thread::sleep(Duration::from_millis(5));
+                if clock.elapsed() > limit {
+                    self.stop.store(true, Ordering::Relaxed);
+                }
+            }
+            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
+        })
     }
 }
 
@@ -141,32 +170,27 @@ impl Visitor for Exchange {
 
     fn visit<K: Kind>(&self) -> Sample {
         let heap = K::create(REGION);
-        let mut rng = Rng::new(self.threads as u64);
+        let mut rng = Rng::new(0);
         let mut set = || (0..SET).map(|_| new_block(&*heap, &mut rng)).collect();
         let larson = Larson {
             heap: &*heap,
-            sets: Mutex::new((0..2 * self.threads).map(|_| set()).collect()),
+            sets: Mutex::new((0..SETS.max(2 * self.threads)).map(|_| set()).collect()),
             left: AtomicUsize::new(PAIRS / BATCH),
+            stop: AtomicBool::new(false),
             start: Barrier::new(self.threads),
-            limit: self.limit,
         };
-        let parts: Vec<(Duration, bool)> = thread::scope(|scope| {
-            let larson = &larson;
-            let spawn = |thread| scope.spawn(move || larson.work(Rng::new(thread as u64)));
-            let threads: Vec<_> = (0..self.threads).map(spawn).collect();
-            threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
-        });
-        let time = parts.iter().map(|part| part.0).max().unwrap_or_default();
-        let left = larson.left.load(Ordering::Relaxed) * BATCH;
+        let parts = larson.run(self.threads, self.limit);
         let sets = larson.sets.into_inner().unwrap_or_else(PoisonError::into_inner);
         let blocks = sets.into_iter().flatten().map(Block::parts);
         // SAFETY: the blocks of the sets are live, with their sizes beside them.
         unsafe { free_all(&*heap, blocks, self.limit) };
-        let value = (PAIRS - left) as f64 / time.as_micros() as f64;
-        match (parts.iter().all(|part| part.1), left) {
+        let pairs: usize = parts.iter().map(|part| part.pairs).sum();
+        let time = parts.iter().map(|part| part.time).max().unwrap_or_default();
+        let value = pairs as f64 / time.as_micros() as f64;
+        match (parts.iter().all(|part| part.whole), pairs < PAIRS) {
             (false, _) => Sample::Missing,
-            (true, 0) => Sample::Full(value),
-            (true, _) => Sample::Cut(value),
+            (true, false) => Sample::Full(value),
+            (true, true) => Sample::Cut(value),
         }
     }
 }

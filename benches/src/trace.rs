@@ -369,3 +369,77 @@ fn trace_files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     files.sort();
     Ok(files)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Action, Call, Trace};
+    use std::io::ErrorKind;
+
+    fn decode(text: &str) -> Trace {
+        Trace::decode("test", text.as_bytes(), 8).expect("the text is a trace")
+    }
+
+    #[test]
+    fn a_call_keeps_what_it_is_given() {
+        for action in [Action::Alloc, Action::Zeroed, Action::Realloc, Action::Free] {
+            let call = Call::new(action, 33_554_431, 4096, u32::MAX as usize, 77);
+            assert_eq!((call.action(), call.slot()), (action, 33_554_431));
+            assert_eq!((call.layout().size(), call.layout().align()), (u32::MAX as usize, 4096));
+            assert_eq!((call.old_layout().size(), call.old_layout().align()), (77, 4096));
+        }
+    }
+
+    #[test]
+    fn slots_are_used_again_and_leaks_are_kept() {
+        let trace = decode(
+            "1: malloc 0x10 100\n1: free 0x10\n2: calloc 0x20 3 8\n1: memalign 0x40 64 10\n1: realloc 0x30 0x20 50\n",
+        );
+        let slots: Vec<_> = trace.calls.iter().map(|call| (call.action(), call.slot())).collect();
+        let expected = [
+            (Action::Alloc, 0),
+            (Action::Free, 0),
+            (Action::Zeroed, 0),
+            (Action::Alloc, 1),
+            (Action::Realloc, 0),
+        ];
+        assert_eq!(slots, expected);
+        assert_eq!(trace.calls[4].old_layout().size(), 24);
+        assert_eq!(trace.calls[3].layout().align(), 64);
+        assert_eq!((trace.peak_live, trace.peak_at, trace.slots), (100, 1, 2));
+        let leaks: Vec<_> = trace.leaks.iter().map(|call| (call.slot(), call.size())).collect();
+        assert_eq!(leaks, [(0, 50), (1, 10)]);
+    }
+
+    #[test]
+    fn unknown_addresses_are_skipped_and_counted() {
+        let trace = decode("1: free 0x10\n1: realloc 0x30 0x20 50\n1: realloc 0x40 0x0 60\n");
+        assert_eq!((trace.skipped, trace.calls.len()), (2, 1));
+        assert_eq!(trace.calls[0].action(), Action::Alloc);
+    }
+
+    #[test]
+    fn blocks_are_aligned_to_their_size_at_most() {
+        let trace = decode("1: malloc 0x10 0\n1: malloc 0x20 7\n1: malloc 0x30 100\n");
+        let layouts: Vec<_> =
+            trace.calls.iter().map(|call| (call.layout().size(), call.layout().align())).collect();
+        assert_eq!(layouts, [(1, 1), (7, 4), (100, 8)]);
+    }
+
+    #[test]
+    fn a_bad_line_is_named() {
+        let error = Trace::decode("test", &b"1: malloc 0x10 8\n1: mmap 0x20 9\n"[..], 8).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::InvalidData);
+        assert!(error.to_string().contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_stored_trace_loads_as_it_was() {
+        let trace = decode("1: malloc 0x10 100\n1: malloc 0x20 40\n1: free 0x10\n");
+        let path = std::env::temp_dir().join(format!("smalloc-bench-test-{}", std::process::id()));
+        trace.store(&path).expect("the folder for temporary files is writable");
+        let loaded = Trace::load(&path).expect("the file was just written");
+        std::fs::remove_file(&path).expect("the file is there");
+        assert_eq!((loaded.calls, loaded.leaks), (trace.calls, trace.leaks));
+        assert_eq!((loaded.slots, loaded.peak_live, loaded.peak_at), (2, 140, 2));
+    }
+}
