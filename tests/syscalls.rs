@@ -1,0 +1,243 @@
+//! Every call of the system that the heap makes. A filter stops all others, as the sandboxes of real programs do.
+#![cfg(target_os = "linux")]
+
+mod case;
+
+use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// To map the region, to open more of it, and to make room for a snapshot.
+const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
+/// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
+const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
+/// To wait for the lock.
+const WAITING: [libc::c_long; 2] = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
+/// To say why the process ends, and to end it: one line, and what the C library's `abort` does.
+const DYING: [libc::c_long; 6] = [
+    libc::SYS_write,
+    libc::SYS_rt_sigprocmask,
+    libc::SYS_rt_sigaction,
+    libc::SYS_getpid,
+    libc::SYS_gettid,
+    libc::SYS_tgkill,
+];
+
+static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
+static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
+
+const CASES: [case::Case; 7] = [
+    ("growing", || filtered(&[&MAPPING], || grow(&INDEXED) && grow(&LINKED))),
+    ("steady", steady),
+    ("inspecting", || filtered(&[&MAPPING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))),
+    ("waiting", waiting),
+    ("misusing", || filtered(&[&DYING], misuse)),
+    ("planted", || filtered(&[&MAPPING, &CLOCK, &WAITING, &DYING], planted)),
+    ("mapping_unfiltered", || filtered(&[&CLOCK, &WAITING, &DYING], || grow(&INDEXED))),
+];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+// ---- the filter --------------------------------------------------------------------------------------------------
+
+/// Runs `work` on this thread with no calls of the system but those allowed, and ends the process: with 0 if `work` returns
+/// true, with 2 if it does not, and else as `name_call` does.
+fn filtered(allowed: &[&[libc::c_long]], work: impl FnOnce() -> bool) {
+    let action = libc::sigaction {
+        sa_sigaction: name_call as *const () as usize,
+        // SAFETY: no signal is an empty set, which is all zeros.
+        sa_mask: unsafe { std::mem::zeroed() },
+        sa_flags: libc::SA_SIGINFO,
+        sa_restorer: None,
+    };
+    // SAFETY: the action is valid, and the old one is not asked for.
+    assert_eq!(unsafe { libc::sigaction(libc::SIGSYS, &action, ptr::null_mut()) }, 0);
+    install(&filter(&allowed.concat()));
+    let done = work();
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(if done { 0 } else { 2 }) };
+}
+
+/// Ends the process with a code that tells the number of the call that was stopped.
+extern "C" fn name_call(_: libc::c_int, info: *const libc::siginfo_t, _: *const libc::c_void) {
+    // SAFETY: the system passes what it knows of the signal; the number of the call is its seventh 32-bit word.
+    let number = unsafe { info.cast::<i32>().add(6).read() };
+    // SAFETY: ends the process at once.
+    unsafe { libc::_exit(exit_code(number.into())) };
+}
+
+/// Never 0 to 2.
+fn exit_code(call: libc::c_long) -> i32 {
+    3 + i32::try_from(call % 250).expect("a small number")
+}
+
+/// Loads the call's number, compares it with each that is allowed, and traps if it is none of them.
+fn filter(allowed: &[libc::c_long]) -> Vec<libc::sock_filter> {
+    let step = |code: u32, on_equal: usize, value: u32| libc::sock_filter {
+        code: code.try_into().expect("a code"),
+        jt: on_equal.try_into().expect("a short filter"),
+        jf: 0,
+        k: value,
+    };
+    let always = [libc::SYS_exit_group];
+    let calls: Vec<u32> =
+        allowed.iter().chain(&always).map(|&call| call.try_into().expect("a number")).collect();
+    let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    for (index, call) in calls.iter().enumerate() {
+        // What is allowed jumps over all further comparisons and the trap.
+        steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, calls.len() - index, *call));
+    }
+    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_TRAP));
+    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    steps
+}
+
+/// From here on the filter holds for this thread.
+fn install(steps: &[libc::sock_filter]) {
+    let program = libc::sock_fprog {
+        len: steps.len().try_into().expect("a short filter"),
+        filter: steps.as_ptr().cast_mut(),
+    };
+    // SAFETY: the numbers are what the call takes.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program is valid and only read.
+    let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(refused, 0, "the system has filters");
+}
+
+// ---- what is filtered --------------------------------------------------------------------------------------------
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("a layout")
+}
+
+/// Every call, from the first on, up to some tens of mebibytes.
+fn grow<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
+    let mut good = true;
+    for size in [1, 100, 5_000, 300_000, 20 << 20] {
+        // SAFETY: layouts are not empty; blocks are live when they are used, and have these layouts.
+        unsafe {
+            let plain = heap.alloc(layout(size));
+            let zeroed = heap.alloc_zeroed(layout(size));
+            good &= !plain.is_null() && !zeroed.is_null();
+            let moved = heap.realloc(plain, layout(size), 2 * size + 16);
+            let kept = heap.realloc(moved, layout(2 * size + 16), size);
+            good &= !kept.is_null();
+            heap.dealloc(zeroed, layout(size));
+            heap.dealloc(kept, layout(size));
+        }
+        let (block, status) = heap.smalloc(layout(size));
+        good &= status.success;
+        // SAFETY: the block is live.
+        block.into_iter().for_each(|block| unsafe { heap.sfree(block) });
+    }
+    good && heap.stats().used_bytes == 0
+}
+
+/// A heap that has been as large as it gets asks the system for nothing.
+fn steady() {
+    assert!(grow(&INDEXED) && grow(&LINKED));
+    filtered(&[], || (0..1000).all(|_| churn(&INDEXED) && churn(&LINKED)));
+}
+
+fn churn<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
+    let mut blocks: [Option<NonNull<u8>>; 16] = [None; 16];
+    for (number, place) in blocks.iter_mut().enumerate() {
+        *place = heap.smalloc(layout(1 << number)).0;
+    }
+    for block in blocks.iter().step_by(2).chain(blocks.iter().skip(1).step_by(2)) {
+        let Some(block) = *block else { return false };
+        // SAFETY: the block is live.
+        unsafe { heap.sfree(block) };
+    }
+    true
+}
+
+fn inspect<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
+    let grown = grow(heap);
+    let copied = heap.snapshot().is_ok_and(|snapshot| snapshot.free_segments().count() == 1);
+    grown && copied && heap.check().is_ok() && heap.try_stats().is_some()
+}
+
+/// This thread waits for others, on which there is no filter.
+fn waiting() {
+    static ENOUGH: AtomicBool = AtomicBool::new(false);
+    for _ in 0..3 {
+        std::thread::spawn(|| {
+            while !ENOUGH.load(Ordering::Relaxed) {
+                assert!(INDEXED.check().is_ok() && churn(&INDEXED));
+            }
+        });
+    }
+    let kept: Vec<_> = (0..5000).map(|number| INDEXED.smalloc(layout(1 + number % 100)).0).collect();
+    assert!(kept.iter().all(Option::is_some));
+    filtered(&[&MAPPING, &WAITING], || {
+        let before = INDEXED.stats().contended;
+        let churned = (0..200).all(|_| churn(&INDEXED));
+        churned && INDEXED.stats().contended > before
+    });
+}
+
+fn misuse() -> bool {
+    // SAFETY: not that it is: this is what ends the process.
+    unsafe { INDEXED.dealloc(ptr::without_provenance_mut(1), layout(1)) };
+    false
+}
+
+fn planted() -> bool {
+    // SAFETY: the call has no conditions.
+    unsafe { libc::getppid() > 0 }
+}
+
+// ---- the tests ---------------------------------------------------------------------------------------------------
+
+fn assert_filtered(case: &str) {
+    let outcome = case::run(case);
+    let code = outcome.status.code();
+    let stopped = (0..250).find(|&call| code == Some(exit_code(call)));
+    assert!(
+        code == Some(0),
+        "{case}: {}, call {stopped:?}, or that and 250\n{}",
+        outcome.status,
+        outcome.stderr
+    );
+}
+
+#[test]
+fn growing_maps_and_opens_memory_and_no_more() {
+    assert_filtered("growing");
+}
+
+#[test]
+fn steady_heaps_ask_for_nothing() {
+    assert_filtered("steady");
+}
+
+#[test]
+fn inspecting_maps_memory_and_reads_the_clock() {
+    assert_filtered("inspecting");
+}
+
+#[test]
+fn waiting_sleeps() {
+    assert_filtered("waiting");
+}
+
+#[test]
+fn misuse_writes_and_aborts() {
+    let line = "smalloc: foreign pointer: 0x1 is not in the region 0x0 to 0x0 (layout of 1 bytes)\n";
+    case::run("misusing").assert_aborts(line);
+}
+
+/// The filter stops what is not allowed, and the tests above say which call it was.
+#[test]
+fn filters_bite() {
+    assert_eq!(case::run("planted").status.code(), Some(exit_code(libc::SYS_getppid)));
+    assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_mmap)));
+}
