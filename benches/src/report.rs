@@ -222,7 +222,7 @@ impl Comparison {
                     .fold((f64::NAN, f64::NAN), |(least, most), value| (least.min(*value), most.max(*value)));
                 writeln!(
                     file,
-                    "{},{allocator},{},{:.4},{:.4},{least:.4},{most:.4},{},{}",
+                    "\"{}\",{allocator},\"{}\",{:.4},{:.4},{least:.4},{most:.4},{},{}",
                     case.name,
                     self.unit,
                     median(&values),
