@@ -18,6 +18,8 @@ static HEAP: SmallocGlobal = SmallocGlobal::new();
 static SMALL: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 16);
 
 const FORKS: u32 = 1000;
+/// Children that live at once.
+const BATCH: u32 = 10;
 /// A child that takes longer hangs, and is ended by the system.
 const CHILD_SECONDS: u32 = 20;
 /// What a child's exit says: each bit is something that went wrong.
@@ -96,8 +98,8 @@ fn inspect() {
     }
 }
 
-/// Forks, and returns the child's status once it has ended.
-fn fork(child: impl FnOnce() -> i32) -> i32 {
+/// Forks, and returns the child's number. It ends with the code that `child` returns.
+fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
     // SAFETY: the child uses the heap, which is what is tested, and calls of the system.
     let id = unsafe { libc::fork() };
     assert!(id >= 0, "the system has room for a process");
@@ -108,9 +110,10 @@ fn fork(child: impl FnOnce() -> i32) -> i32 {
         // SAFETY: ends the child at once; what the other threads held is nobody's now.
         unsafe { libc::_exit(code) };
     }
-    wait(id)
+    id
 }
 
+/// The child's status once it has ended.
 fn wait(child: libc::pid_t) -> i32 {
     let mut status = 0;
     // SAFETY: the child is this process's own, and the status may be written.
@@ -125,9 +128,12 @@ fn thousand_forks() {
     let mut small = fill_half(&SMALL);
     let kept: Vec<String> = (0..500).map(|number| number.to_string()).collect();
     under_load(|| {
-        for number in 0..FORKS {
-            let status = fork(|| look_around(&kept, &mut small) | look_deeply(number));
-            assert_eq!(status, 0, "a child ends with {status:#x}");
+        for batch in 0..FORKS / BATCH {
+            let children =
+                [(); BATCH as usize].map(|()| fork(|| look_around(&kept, &mut small) | look_deeply(batch)));
+            for status in children.map(wait) {
+                assert_eq!(status, 0, "a child ends with {status:#x}");
+            }
         }
     });
     assert!(small.len() == 256 && holds_numbers(&small), "the parent's own heap is as it was");
@@ -191,10 +197,10 @@ fn look_around(kept: &[String], small: &mut Vec<*mut u8>) -> i32 {
     wrong
 }
 
-/// Walks the heaps, in one child of ten: in a debug build that takes longer than all the rest.
-fn look_deeply(number: u32) -> i32 {
+/// Walks the heaps, in one batch of ten: in a debug build that takes longer than all the rest.
+fn look_deeply(batch: u32) -> i32 {
     let sound = || HEAP.check().is_ok() && SMALL.check().is_ok() && HEAP.snapshot().is_ok();
-    if number.is_multiple_of(10) && !sound() { BROKEN } else { 0 }
+    if batch.is_multiple_of(10) && !sound() { BROKEN } else { 0 }
 }
 
 // ---- handlers ----------------------------------------------------------------------------------------------------
@@ -227,10 +233,11 @@ fn handlers_that_allocate() {
     assert_eq!(refused, 0);
     under_load(|| {
         for round in 1..=100 {
-            let status = fork(|| {
+            let child = fork(|| {
                 let runs: Vec<u32> = RUNS.iter().map(|runs| runs.load(Ordering::Relaxed)).collect();
                 i32::from(runs != [round, round - 1, 1, round, round - 1, 1])
             });
+            let status = wait(child);
             assert_eq!(status, 0, "a child ends with {status:#x}");
         }
     });

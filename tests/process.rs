@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 
-const CASES: [case::Case; 11] = [
+const CASES: [case::Case; 12] = [
     ("first_init", || FIRST.init().expect("a small region can be mapped")),
     ("first_stats", || assert_eq!(FIRST.stats().used_bytes, 0)),
     ("first_try_stats", || assert_eq!(FIRST.try_stats().expect("nobody has the lock").used_bytes, 0)),
@@ -23,6 +23,7 @@ const CASES: [case::Case; 11] = [
     ("first_check", || FIRST.check().expect("the heap is sound")),
     ("first_smalloc", || assert_eq!(FIRST.smalloc(Layout::new::<u64>()).1.payload_offset, Some(0))),
     ("first_alloc_zeroed", first_alloc_zeroed),
+    ("region_size", || case::write(&format!("\nregion: {}\n", HEAP.stats().region_size))),
     ("exit_handlers", exit_handlers),
     ("short_threads", short_threads),
     ("thread_keys", thread_keys),
@@ -50,6 +51,31 @@ fn first_alloc_zeroed() {
 fn every_call_can_be_the_first() {
     for (name, _) in CASES.iter().filter(|(name, _)| name.starts_with("first_")) {
         case::run(name).assert_success();
+    }
+}
+
+/// The environment has the last word on a region whose size the program does not say.
+#[test]
+fn the_environment_sets_the_region() {
+    let run = |value| case::finish(value, case::command("region_size").env("SMALLOC_REGION", value));
+    for (value, size) in [
+        ("64M", 64_usize << 20),
+        ("262144K", 256 << 20),
+        ("2g", 2 << 30),
+        ("67108864", 64 << 20),
+        ("999G", (64 << 30) - (2 << 20)),
+    ] {
+        let outcome = run(value);
+        outcome.assert_success();
+        let line = format!("region: {size}");
+        assert!(outcome.stdout.lines().any(|told| told == line), "{value}: {}", outcome.stdout);
+    }
+    for value in ["12Q", "", "1.5G", "-1", "0", "20000000000000G"] {
+        let outcome = run(value);
+        let line = format!(
+            "smalloc: SMALLOC_REGION: \"{value}\" is not a size (bytes, or a number with K, M or G)\n"
+        );
+        assert_eq!((outcome.stderr, outcome.status.code()), (line, Some(2)));
     }
 }
 
