@@ -197,9 +197,11 @@ fn look_around(kept: &[String], small: &mut Vec<*mut u8>) -> i32 {
     wrong
 }
 
-/// Walks the heaps, in one batch of ten: in a debug build that takes longer than all the rest.
+/// Walks the heaps, and starts a thread, for which the lock must be free. In one batch of ten: in a debug build that
+/// takes longer than all the rest.
 fn look_deeply(batch: u32) -> i32 {
-    let sound = || HEAP.check().is_ok() && SMALL.check().is_ok() && HEAP.snapshot().is_ok();
+    let threaded = || thread::spawn(|| vec![7; 1000].len()).join().is_ok_and(|len| len == 1000);
+    let sound = || threaded() && HEAP.check().is_ok() && SMALL.check().is_ok() && HEAP.snapshot().is_ok();
     if batch.is_multiple_of(10) && !sound() { BROKEN } else { 0 }
 }
 

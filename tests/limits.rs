@@ -53,15 +53,17 @@ fn limit() -> usize {
 }
 
 /// Takes pieces until null, which comes again at every further attempt, and returns how many there were. Touches none:
-/// it is addresses that are counted.
+/// it is addresses that are counted. A success leaves `errno`, though steps that were too large were refused before.
 fn take_all(heap: &SmallocGlobal, pieces: &mut Vec<*mut u8>) -> usize {
     let before = pieces.len();
     loop {
+        case::set_errno(libc::EDOM);
         // SAFETY: the layout is not empty.
         let piece = unsafe { heap.alloc(PIECE) };
         if piece.is_null() {
             break;
         }
+        assert_eq!(case::errno(), libc::EDOM);
         pieces.push(piece);
     }
     for _again in 0..3 {

@@ -1,6 +1,6 @@
 //! A long run: mixed sizes and lifetimes with the live bytes level. What the heap takes levels off, too.
 //!
-//! `cargo test` runs a short form. A hundred million operations take a minute or so and print what they saw:
+//! `cargo test` runs a short form. A hundred million operations take two minutes or so and print what they saw:
 //!
 //! ```text
 //! cargo test --release --test long_run -- --ignored --nocapture
@@ -167,7 +167,7 @@ fn run<L: FreeList>(run: &Run) {
     let (early, late) = windows[WARM..].split_at((WINDOWS - WARM) / 3);
     let early = early.iter().copied().reduce(Window::max).expect("some windows");
     let late = late.iter().copied().reduce(Window::max).expect("some windows");
-    assert!(late.live_bytes <= run.live_bytes + (1 << 17), "{late:?}");
+    assert!(late.live_bytes <= run.live_bytes + (1 << 18), "{late:?}");
     assert!(late.top <= early.top + early.top / 10, "{early:?} {late:?}");
     assert!(late.holes <= early.holes + early.holes / 2, "{early:?} {late:?}");
     assert!(late.committed <= early.committed + early.committed / 4, "{early:?} {late:?}");
@@ -187,7 +187,7 @@ fn a_short_run_levels_off() {
 }
 
 #[test]
-#[ignore = "takes a minute in a release build: a hundred million operations"]
+#[ignore = "takes minutes in a release build: a hundred million operations"]
 fn a_hundred_million_operations_level_off() {
     run::<Indexed>(&Run { operations: 100_000_000, live_bytes: 64 << 20 });
 }

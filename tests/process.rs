@@ -5,7 +5,7 @@ mod case;
 use case::{errno, set_errno};
 use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -235,32 +235,6 @@ fn errno_under_limit() {
 #[test]
 fn errno_is_untouched_when_the_reservation_is_halved() {
     case::run("errno_under_limit").assert_success();
-}
-
-/// Who waits for the lock sleeps at last, and the sleep may end early.
-#[test]
-fn waiting_for_the_lock_leaves_errno() {
-    static SHARED: SmallocGlobal = SmallocGlobal::with_region_size(1 << 26);
-    let enough = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..4 {
-            scope.spawn(|| {
-                set_errno(MARK);
-                while !enough.load(Ordering::Relaxed) {
-                    let (block, _) = SHARED.smalloc(Layout::new::<[u8; 2000]>());
-                    // SAFETY: the block is live.
-                    unsafe { SHARED.sfree(block.expect("there is room")) };
-                    assert_eq!(errno(), MARK);
-                }
-            });
-        }
-        let start = Instant::now();
-        while SHARED.stats().contended < 50 && start.elapsed() < Duration::from_secs(20) {
-            thread::sleep(Duration::from_millis(1));
-        }
-        enough.store(true, Ordering::Relaxed);
-    });
-    assert!(SHARED.stats().contended >= 50, "nobody waited");
 }
 
 // ---- threads -----------------------------------------------------------------------------------------------------
