@@ -21,6 +21,7 @@ use super::group::{at_least, highest};
 use super::hints::{self, Hints, NONE, class, class_from};
 use super::{Broken, Fit, FreeList, Look, Rest, Search, View};
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table};
+use core::ops::Range;
 use static_assertions::const_assert;
 
 /// Entries of a level that one entry of the next level bounds: a cache line of bytes.
@@ -97,18 +98,24 @@ impl Indexed {
         lower.get_mut(level).unwrap_or(last)
     }
 
-    /// A free segment of `n` granules starts in the chunk now: no bound may be below it, no hint above.
+    /// A free segment of `n` granules starts in the chunk now. Where its bound already says so, so do the bounds above
+    /// it (I2) and the hints (I4).
     #[inline(always)]
     fn appeared(&mut self, chunk: usize, n: usize) {
         let code = code(n);
         if self.levels[0].get(chunk) < code {
-            self.raise_bound(chunk, code);
+            self.raise(chunk, code);
         }
+    }
+
+    /// Raises the chunk's bound and those above it that are lower, and lowers the hints.
+    #[inline(never)]
+    fn raise(&mut self, chunk: usize, code: u8) {
+        self.raise_bounds(chunk, code);
         self.hints.appeared(class(code), chunk);
     }
 
-    /// Raises the chunk's bound, and those above it that are lower (I1, I2).
-    fn raise_bound(&mut self, chunk: usize, code: u8) {
+    fn raise_bounds(&mut self, chunk: usize, code: u8) {
         let mut index = chunk;
         for level in &mut self.levels {
             if level.get(index) >= code {
@@ -116,6 +123,24 @@ impl Indexed {
             }
             level.set(index, code);
             index /= FAN_OUT;
+        }
+    }
+
+    /// No free segment starts in these chunks any more. Whole nodes of which the parent says so are passed over.
+    #[inline(never)]
+    fn clear_bounds(&mut self, chunks: Range<usize>) {
+        let mut chunk = chunks.start;
+        while chunk < chunks.end {
+            let node = chunk / FAN_OUT;
+            let end = ((node + 1) * FAN_OUT).min(chunks.end);
+            if self.levels[1].get(node) != 0 {
+                let whole = end - chunk == FAN_OUT;
+                (chunk..end).for_each(|chunk| self.levels[0].set(chunk, 0));
+                if whole {
+                    self.levels[1].set(node, 0);
+                }
+            }
+            chunk = end;
         }
     }
 
@@ -201,7 +226,11 @@ impl Indexed {
             if !search.looked
                 && let Some(start) = Self::fit_in_chunk(view, search.chunk, from, n)
             {
-                search.fit.start = (start < view.top).then_some(start);
+                if start < view.top {
+                    search.fit.start = Some(start);
+                } else {
+                    self.pass(view, &mut search);
+                }
                 break;
             }
             search.looked = false;
@@ -324,7 +353,9 @@ impl Search for Indexed {
             Rest::Exact(n) => code(n),
             Rest::Long => self.levels[0].get(start.chunk()),
         };
-        self.raise_bound(to.chunk(), bound);
+        if self.levels[0].get(to.chunk()) < bound {
+            self.raise_bounds(to.chunk(), bound);
+        }
     }
 
     #[inline(always)]
@@ -332,16 +363,19 @@ impl Search for Indexed {
         self.appeared(hole.0.chunk(), hole.1.above(hole.0));
     }
 
-    fn left(&mut self, _view: View<'_>, _start: Granule) {}
+    /// No free segment starts in what is wilderness now, and no bound may say that one does (I4).
+    #[inline(always)]
+    fn top_fell(&mut self, _view: View<'_>, from: Granule, to: Granule, _joined: bool) {
+        let chunks = to.0.div_ceil(CHUNK)..from.chunk() + 1;
+        if !chunks.is_empty() {
+            self.clear_bounds(chunks);
+        }
+    }
 
     /// The words inside a huge segment are not kept, so no bound and no hint may send a search there.
     fn covered(&mut self, from: Granule, to: Granule) {
-        let inside = from.chunk().wrapping_add(1)..to.down(1).chunk();
-        for chunk in inside.clone() {
-            if self.levels[0].get(chunk) != 0 {
-                self.levels[0].set(chunk, 0);
-            }
-        }
+        let inside = from.chunk() + 1..to.down(1).chunk();
+        self.clear_bounds(inside.clone());
         self.hints.skip(inside);
     }
 
@@ -373,6 +407,17 @@ impl Search for Indexed {
                     };
                 }
                 index /= FAN_OUT;
+            }
+        }
+        for chunk in 0..=view.top.chunk() {
+            let bound = self.levels[0].get(chunk);
+            if bound != 0 && self.hints.get(class(bound)) > chunk {
+                let at = crate::segment_map::chunk_start(chunk);
+                return Err(Broken {
+                    invariant: "I4",
+                    at,
+                    what: "the hint for the chunk's bound lies above the chunk",
+                });
             }
         }
         if self.hints.ascend() {

@@ -178,8 +178,11 @@ impl Search for Linked {
         }
     }
 
-    fn left(&mut self, view: View<'_>, start: Granule) {
-        self.remove_from_free_list(view, number(start));
+    #[inline(always)]
+    fn top_fell(&mut self, view: View<'_>, _from: Granule, to: Granule, joined: bool) {
+        if joined {
+            self.remove_from_free_list(view, number(to));
+        }
     }
 
     fn covered(&mut self, _from: Granule, _to: Granule) {}

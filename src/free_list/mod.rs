@@ -6,8 +6,8 @@
 //! probes.
 //!
 //! - **L1** the list holds every free segment below top once; **L2** addresses ascend; **L3** `next(prev(s)) == s`;
-//! - **I1** no bound is too low; **I2** a parent is no lower than any of its children; **I3** no free segment of hint
-//!   class `k` or above starts below hint `k`.
+//! - **I1** no bound is too low; **I2** a parent is no lower than any of its children; **I3** no free segment of class
+//!   `k` or above starts below hint `k`; **I4** nor does a bound below hint `k` say that one may.
 
 mod group;
 mod hints;
@@ -97,8 +97,8 @@ pub trait Search: Send + Sized + 'static {
     /// After `from..to` became free: with what was free around it, it is the free segment `hole.0..hole.1`.
     fn gave(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule);
 
-    /// After the free segment `start..` joined the wilderness, and top came down to its start.
-    fn left(&mut self, view: View<'_>, start: Granule);
+    /// After top came down from `from` to `to`. If `joined`, a free segment that began at `to` is wilderness now.
+    fn top_fell(&mut self, view: View<'_>, from: Granule, to: Granule, joined: bool);
 
     /// After a huge segment `from..to` came into use.
     fn covered(&mut self, from: Granule, to: Granule);

@@ -318,10 +318,8 @@ impl<L: FreeList> Heap<L> {
     fn lower_top(&mut self, at: Granule, start: Granule) {
         self.counters.top_fell(self.top);
         self.touched = self.touched.max(self.top);
-        if start < at {
-            let view = View { map: &self.map, region: &self.region, top: self.top };
-            self.list.left(view, start);
-        }
+        let view = View { map: &self.map, region: &self.region, top: self.top };
+        self.list.top_fell(view, self.top, start, start < at);
         self.top = start;
     }
 }
