@@ -168,18 +168,18 @@ fn inspect<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
 /// This thread waits for others, on which there is no filter.
 fn waiting() {
     static ENOUGH: AtomicBool = AtomicBool::new(false);
-    for _ in 0..3 {
+    for _ in 0..2 {
         std::thread::spawn(|| {
             while !ENOUGH.load(Ordering::Relaxed) {
                 assert!(INDEXED.check().is_ok() && churn(&INDEXED));
             }
         });
     }
-    let kept: Vec<_> = (0..5000).map(|number| INDEXED.smalloc(layout(1 + number % 100)).0).collect();
+    let kept: Vec<_> = (0..500).map(|number| INDEXED.smalloc(layout(1 + number % 100)).0).collect();
     assert!(kept.iter().all(Option::is_some));
     filtered(&[&MAPPING, &WAITING], || {
         // Where that takes for ever, nobody waits, and the case counts as hanging.
-        let enough = INDEXED.stats().contended + 100;
+        let enough = INDEXED.stats().contended + 20;
         let mut churned = true;
         while INDEXED.stats().contended < enough {
             churned &= churn(&INDEXED);
