@@ -1,87 +1,96 @@
 //! `fork` in a program with threads: every heap that is a static is locked before and unlocked after.
 //!
-//! Handlers for `fork` cannot be taken back and get no argument, so heaps are kept in a list, and only those are that
-//! live as long as the process and never move: those in the memory of a loaded object. A heap in a local variable or
+//! Handlers for `fork` cannot be taken back and get no argument, so heaps are kept in a table. Only those are in it
+//! that lie in the memory of a loaded object, as statics do: that memory stays readable. A heap in a local variable or
 //! in a box is not covered, as a `Mutex` there is not.
+//!
+//! The table is locked like a heap for as long as a fork takes, and a heap that is dropped leaves it. A heap that was
+//! moved out of its static no longer says that it is listed there, and is passed over.
 
+use crate::lock::Lock;
 use core::ptr;
-use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-/// What is to be done to a heap before or after a fork.
-type Handler = unsafe fn(&Gate);
+/// Heaps that the table has room for; further ones are not covered.
+const CAPACITY: usize = 32;
 
-/// A heap's entry in the list of those to lock around a fork.
-#[derive(Debug)]
-pub(crate) struct Gate {
+/// What is done to a heap at an address before or after a fork; false if there is none.
+///
+/// # Safety
+/// The address is that of a heap that was given to [`cover`] with this handler, in memory that can still be read.
+pub(crate) type Handler = unsafe fn(*const ()) -> bool;
+
+/// A heap that is covered.
+#[derive(Clone, Copy)]
+struct Entry {
+    heap: *const (),
     before: Handler,
     after: Handler,
-    listed: AtomicBool,
-    next: AtomicPtr<Gate>,
+    /// Whether the fork that is under way has locked it.
+    locked: bool,
 }
 
-/// The heap that was covered last.
-static LIST: AtomicPtr<Gate> = AtomicPtr::new(ptr::null_mut());
-/// Whether the handlers are registered.
-static REGISTERED: AtomicBool = AtomicBool::new(false);
-
-impl Gate {
-    pub(crate) const fn new(before: Handler, after: Handler) -> Self {
-        Self { before, after, listed: AtomicBool::new(false), next: AtomicPtr::new(ptr::null_mut()) }
-    }
-
-    /// What the gate is a field of, `offset` bytes into it.
-    ///
-    /// # Safety
-    /// The gate is that field of a `T`, which the reference may be extended to.
-    pub(crate) unsafe fn owner<T>(&self, offset: usize) -> &T {
-        // SAFETY: the caller's promise.
-        unsafe { crate::region::owner_of_field(self, offset) }
-    }
+struct Table {
+    registered: bool,
+    entries: [Option<Entry>; CAPACITY],
 }
 
-/// Registers the handlers at first, and adds the heap to the list if it is a static and not in it.
-pub(crate) fn cover(gate: &Gate) {
-    if gate.listed.swap(true, Ordering::Relaxed) || !in_loaded_object(ptr::from_ref(gate).addr()) {
-        return;
+// SAFETY: the addresses are used only through handlers that any thread may call.
+unsafe impl Send for Table {}
+
+static TABLE: Lock<Table> = Lock::new(Table { registered: false, entries: [None; CAPACITY] });
+
+/// Covers a heap if it is a static. True if it is in the table now.
+///
+/// Handlers run last registered first before a fork: the earlier the first call, the later the heaps are locked, and
+/// the handlers of others that run before may allocate.
+pub(crate) fn cover(heap: *const (), before: Handler, after: Handler) -> bool {
+    if !in_loaded_object(heap.addr()) {
+        return false;
     }
-    if !REGISTERED.swap(true, Ordering::Relaxed) {
-        // Handlers run last registered first before a fork: the earlier this is, the later the heap is locked.
+    let mut table = TABLE.lock();
+    if !table.registered {
         // SAFETY: the three functions live as long as the process.
-        let _ = unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release)) };
+        table.registered = unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release)) } == 0;
     }
-    let this = ptr::from_ref(gate).cast_mut();
-    let mut first = LIST.load(Ordering::Acquire);
-    loop {
-        gate.next.store(first, Ordering::Relaxed);
-        match LIST.compare_exchange(first, this, Ordering::Release, Ordering::Acquire) {
-            Ok(_) => return,
-            Err(newer) => first = newer,
+    let registered = table.registered;
+    let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == heap);
+    match table.entries.iter_mut().find(is_free) {
+        Some(entry) if registered => {
+            *entry = Some(Entry { heap, before, after, locked: false });
+            true
+        }
+        _ => false,
+    }
+}
+
+/// Takes a heap out of the table.
+pub(crate) fn uncover(heap: *const ()) {
+    for entry in &mut TABLE.lock().entries {
+        if entry.is_some_and(|entry| entry.heap == heap) {
+            *entry = None;
         }
     }
 }
 
-/// The gates that were listed when a fork began; those that came later are not locked, nor unlocked.
-static LOCKED: AtomicPtr<Gate> = AtomicPtr::new(ptr::null_mut());
-
 unsafe extern "C" fn prepare() {
-    let first = LIST.load(Ordering::Acquire);
-    // SAFETY: listed gates are statics.
-    for_each(first, |gate| unsafe { (gate.before)(gate) });
-    LOCKED.store(first, Ordering::Relaxed);
+    // SAFETY: release is called by the same thread in both processes.
+    unsafe { TABLE.lock_for_fork() };
+    for entry in TABLE.lock().entries.iter_mut().flatten() {
+        // SAFETY: the heap was given to cover with this handler, and lies in a loaded object.
+        entry.locked = unsafe { (entry.before)(entry.heap) };
+    }
 }
 
 unsafe extern "C" fn release() {
-    // SAFETY: listed gates are statics, and prepare has run on this thread.
-    for_each(LOCKED.load(Ordering::Relaxed), |gate| unsafe { (gate.after)(gate) });
-}
-
-fn for_each(first: *const Gate, mut action: impl FnMut(&Gate)) {
-    let mut at = first;
-    // SAFETY: listed gates are statics, and the list only grows at its front.
-    while let Some(gate) = unsafe { at.as_ref() } {
-        action(gate);
-        at = gate.next.load(Ordering::Relaxed);
+    for entry in TABLE.lock().entries.iter_mut().flatten() {
+        if entry.locked {
+            // SAFETY: as in prepare, which has locked it on this thread.
+            unsafe { (entry.after)(entry.heap) };
+            entry.locked = false;
+        }
     }
+    // SAFETY: prepare has taken it on this thread.
+    unsafe { TABLE.unlock_after_fork() };
 }
 
 /// Whether an address lies in the program or in a library that is loaded.
@@ -99,6 +108,9 @@ fn in_loaded_object(address: usize) -> bool {
         let object = unsafe { &*object };
         // SAFETY: the loader passes on what it was given, which is a search that nothing else refers to.
         let search = unsafe { &mut *search.cast::<Search>() };
+        if object.dlpi_phdr.is_null() {
+            return 0;
+        }
         // SAFETY: an object has that many program headers.
         let headers = unsafe { core::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()) };
         let base = object.dlpi_addr as usize;

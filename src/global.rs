@@ -3,7 +3,8 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
-use crate::fork::{self, Gate};
+use crate::errno;
+use crate::fork;
 use crate::free_list::{FreeList, Indexed, Look};
 use crate::heap::{Corruption, Heap, MallocStatus, dirty_bytes};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
@@ -11,6 +12,7 @@ use crate::lock::{Guard, Lock};
 use crate::region::{Granule, InitError, now_ns};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// A first-fit heap that any thread may use: the global allocator.
 ///
@@ -32,7 +34,8 @@ use core::ptr::{self, NonNull};
 /// released after, in both processes.
 pub struct SmallocGlobal<L: FreeList = Indexed> {
     heap: Lock<Heap<L>>,
-    gate: Gate,
+    /// The address at which the heap is covered against `fork`; 0 if it is not.
+    covered_at: AtomicUsize,
 }
 
 /// Attempts at a snapshot while other threads keep adding segments.
@@ -43,7 +46,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self { heap: Lock::new(Heap::unmapped(0)), gate: Gate::new(Self::before_fork, Self::after_fork) }
+        Self { heap: Lock::new(Heap::unmapped(0)), covered_at: AtomicUsize::new(0) }
     }
 
     /// A heap whose region has `bytes` bytes, rounded up to whole pages: a hard bound. At least 64 KiB, at most 64 GiB
@@ -51,7 +54,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
         let bytes = if bytes == 0 { 1 } else { bytes };
-        Self { heap: Lock::new(Heap::unmapped(bytes)), gate: Gate::new(Self::before_fork, Self::after_fork) }
+        Self { heap: Lock::new(Heap::unmapped(bytes)), covered_at: AtomicUsize::new(0) }
     }
 
     /// Maps the region now, if it is not mapped.
@@ -61,8 +64,15 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Errors
     /// The system refused even the smallest region. A later call may succeed.
     pub fn init(&self) -> Result<(), InitError> {
-        fork::cover(&self.gate);
-        self.heap.lock().init()
+        errno::unchanged(|| {
+            let address = ptr::from_ref(self).cast::<()>();
+            if self.covered_at.load(Ordering::Relaxed) != address.addr()
+                && fork::cover(address, Self::before_fork, Self::after_fork)
+            {
+                self.covered_at.store(address.addr(), Ordering::Relaxed);
+            }
+            self.heap.lock().init()
+        })
     }
 
     /// Allocates first fit, and says where and at what cost. None, and a status that says so, when nothing fits.
@@ -79,8 +89,9 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
-        let (payload, status) = self.heap.lock().smalloc(layout);
-        if payload.is_none() && self.map_late() {
+        let mut heap = self.heap.lock();
+        let (payload, status) = heap.smalloc(layout);
+        if payload.is_none() && self.maps_late(heap) {
             return self.heap.lock().smalloc(layout);
         }
         (payload, status)
@@ -147,19 +158,24 @@ impl<L: FreeList> SmallocGlobal<L> {
         self.heap.lock().check()
     }
 
-    /// Maps the region after a request found none. False when it was mapped already, or cannot be.
+    /// After a request found no place: whether that was because there was no region, and there is one now.
     #[cold]
-    fn map_late(&self) -> bool {
-        let unmapped = self.heap.lock().base().is_null();
+    fn maps_late(&self, heap: Guard<'_, Heap<L>>) -> bool {
+        let unmapped = heap.base().is_null();
+        drop(heap);
         unmapped && self.init().is_ok()
     }
 
-    /// Allocates where the lock was taken.
+    /// Allocates where the lock was taken, or where there was no region.
     #[cold]
     #[inline(never)]
-    fn alloc_locking(&self, layout: Layout) -> *mut u8 {
-        let payload = self.heap.lock().alloc(layout);
-        if payload.is_null() { self.alloc_late(layout) } else { payload }
+    fn alloc_again(&self, layout: Layout) -> *mut u8 {
+        let mut heap = self.heap.lock();
+        let payload = heap.alloc(layout);
+        if !payload.is_null() || !self.maps_late(heap) {
+            return payload;
+        }
+        self.heap.lock().alloc(layout)
     }
 
     /// Allocates where the first look did not settle it.
@@ -167,10 +183,8 @@ impl<L: FreeList> SmallocGlobal<L> {
     fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, look: Look) -> *mut u8 {
         match heap.place_after_look(layout.size(), layout.align(), look).start {
             Some(at) => heap.region().pointer(at).as_ptr(),
-            None => {
-                drop(heap);
-                self.alloc_late(layout)
-            }
+            None if self.maps_late(heap) => self.alloc_again(layout),
+            None => ptr::null_mut(),
         }
     }
 
@@ -181,28 +195,40 @@ impl<L: FreeList> SmallocGlobal<L> {
         give_back_any(self.heap.lock(), payload, layout);
     }
 
-    /// A request that found no place: maps the region and tries again, if that is why.
-    #[cold]
-    fn alloc_late(&self, layout: Layout) -> *mut u8 {
-        if self.map_late() { self.heap.lock().alloc(layout) } else { ptr::null_mut() }
+    /// Locks the heap at an address for a fork, if it is there.
+    ///
+    /// # Safety
+    /// A `SmallocGlobal<L>` was at that address, in memory that can be read, and this thread is about to fork.
+    unsafe fn before_fork(address: *const ()) -> bool {
+        // SAFETY: the caller's promise; what was moved away has left its bytes, which are atomics and numbers.
+        let global = unsafe { &*address.cast::<Self>() };
+        let there = global.covered_at.load(Ordering::Relaxed) == address.addr();
+        if there {
+            // SAFETY: after_fork is called by the same thread in both processes.
+            unsafe { global.heap.lock_for_fork() };
+        }
+        there
     }
 
+    /// Unlocks the heap at an address after a fork.
+    ///
     /// # Safety
-    /// `gate` is that of a `SmallocGlobal<L>` that is a static, and this thread is about to fork.
-    unsafe fn before_fork(gate: &Gate) {
-        // SAFETY: the caller's promise: the gate is a field of a Self.
-        let heap = unsafe { &gate.owner::<Self>(core::mem::offset_of!(Self, gate)).heap };
-        // SAFETY: after_fork is called by the same thread in both processes.
-        unsafe { heap.lock_for_fork() };
-    }
-
-    /// # Safety
-    /// As for `before_fork`, which this thread has called.
-    unsafe fn after_fork(gate: &Gate) {
-        // SAFETY: as in before_fork.
-        let heap = unsafe { &gate.owner::<Self>(core::mem::offset_of!(Self, gate)).heap };
+    /// `before_fork` has locked it on this thread.
+    unsafe fn after_fork(address: *const ()) -> bool {
+        // SAFETY: the caller's promise.
+        let global = unsafe { &*address.cast::<Self>() };
         // SAFETY: this thread took the lock in before_fork.
-        unsafe { heap.unlock_after_fork() };
+        unsafe { global.heap.unlock_after_fork() };
+        true
+    }
+}
+
+impl<L: FreeList> Drop for SmallocGlobal<L> {
+    fn drop(&mut self) {
+        let address = self.covered_at.swap(0, Ordering::Relaxed);
+        if address == ptr::from_ref(self).addr() {
+            fork::uncover(ptr::from_ref(self).cast());
+        }
     }
 }
 
@@ -236,7 +262,7 @@ impl<L: FreeList> Default for SmallocGlobal<L> {
 unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(mut heap) = self.heap.try_lock() else { return self.alloc_locking(layout) };
+        let Some(mut heap) = self.heap.try_lock() else { return self.alloc_again(layout) };
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => heap.region().pointer(at).as_ptr(),
             Err(look) => self.alloc_searching(heap, layout, look),
@@ -258,9 +284,12 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         let mut heap = self.heap.lock();
         let dirty_end = heap.dirty_end();
         let Some(at) = heap.place(layout.size(), layout.align()).start else {
-            drop(heap);
-            // A region that is mapped only now is all zeros.
-            return self.alloc_late(layout);
+            return if self.maps_late(heap) {
+                // SAFETY: the layout is the caller's. There is a region now, so this is done once.
+                unsafe { self.alloc_zeroed(layout) }
+            } else {
+                ptr::null_mut()
+            };
         };
         let payload = heap.region().pointer(at);
         drop(heap);
@@ -272,15 +301,15 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let mut heap = self.heap.lock();
         let (at, n) = heap.segment_of(payload, layout);
-        if heap.resize(at, n, layout.size(), new_size) {
+        if heap.resize(at, n, new_size) {
             return payload;
         }
-        let Some(to) = heap.place_for_move(new_size, layout.align()) else { return ptr::null_mut() };
+        let Some(to) = heap.place(new_size, layout.align()).start else { return ptr::null_mut() };
         let moved = heap.region().pointer(to).as_ptr();
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        self.heap.lock().give_back(at, n);
+        self.heap.lock().give_back_moved(at, n);
         moved
     }
 }

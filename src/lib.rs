@@ -59,9 +59,9 @@
     )
 )]
 
-#[cfg(not(all(unix, target_pointer_width = "64", target_endian = "little")))]
+#[cfg(not(all(target_os = "linux", target_pointer_width = "64", target_endian = "little")))]
 compile_error!(
-    "smalloc runs on 64-bit little-endian Unix: it maps its region with mmap and has its bitmaps in 64-bit words"
+    "smalloc runs on 64-bit little-endian Linux: its bitmaps are 64-bit words, and it asks the loader where statics lie"
 );
 
 #[cfg(test)]

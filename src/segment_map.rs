@@ -14,10 +14,11 @@
 //!
 //! What is large is not gone through word by word; its bounds stand in the words inside it instead:
 //!
-//! - a segment in use of [`HUGE`] granules or more has real bits in its first and its last chunk only; the word of its
-//!   second chunk in `used` holds its end;
+//! - a segment in use of [`HUGE`] granules or more has real bits in its first two chunks and in its last one only; the word of
+//!   its third chunk in `used` holds its end;
 //! - a free segment that covers [`TAGGED_CHUNKS`] whole chunks or more has zeros everywhere in `used`, as always; in
-//!   `heads`, its first whole chunk holds its end, and its last whole chunk the number of the chunk it starts in.
+//!   `heads`, its first whole chunk holds its end, and its last whole chunk the number of the chunk it starts in, or of the one before
+//!   if it starts right behind that.
 //!
 //! A word holds bounds ("is a tag") when [`TAG`] is set in `heads` and not in `used`: a head on a granule that is not
 //! in use, which no real bits can say. So any segment is found, measured, taken and freed in a bounded number of
@@ -41,7 +42,7 @@ const TAG: u64 = 1 << 63;
 pub(crate) const SHORT: usize = WINDOW - 1;
 
 const_assert!(SHORT < CHUNK);
-// A huge segment in use has a second chunk that is wholly its own; a tagged free one has two whole chunks.
+// A huge segment in use has a third chunk that is wholly its own; a tagged free one has two whole chunks.
 const_assert!(HUGE >= 4 * CHUNK && TAGGED_CHUNKS >= 2);
 
 /// A word with its lowest `n` bits set, `n` below 64.
@@ -140,7 +141,7 @@ impl SegmentMap {
         }
     }
 
-    /// Where the free segment that begins at `start` ends; `limit` at most, where it is top.
+    /// Where the free segment that begins at `start` ends. Where it does not end below `limit`, which is top: `limit`.
     pub(crate) fn hole_end(&self, start: Granule, limit: Granule) -> Granule {
         let mut chunk = first_whole(start);
         if chunk_start(chunk) != start {
@@ -192,6 +193,17 @@ impl SegmentMap {
         Granule(0)
     }
 
+    /// Where the free segment begins that `place` lies in, if that is in the same chunk or the one below.
+    pub(crate) fn near_hole_start(&self, place: Granule) -> Granule {
+        let chunk = place.chunk();
+        let taken = self.used.get(chunk) & ones(place.bit());
+        if taken != 0 {
+            return chunk_start(chunk).up(CHUNK - taken.leading_zeros() as usize);
+        }
+        let free_below = if chunk == 0 { 0 } else { self.used.get(chunk - 1).leading_zeros() as usize };
+        chunk_start(chunk).down(free_below)
+    }
+
     /// Whether the short way may free what makes `start..end` free, where what is freed ends at `to`: there are no tags,
     /// or they stay as they are, because no chunk becomes whole and the segment starts in the same chunk as before.
     #[inline(always)]
@@ -207,16 +219,17 @@ impl SegmentMap {
         first == first_whole(start.up(n)) || !self.is_tag(first)
     }
 
-    /// The lowest place in the chunk, at or above bit `from`, where a free segment, or a part of one, has `n`
-    /// granules, at most 64. The run may end in the next chunk; the place may be the next chunk's first granule.
+    /// The lowest place in the chunk, at or above bit `from` and among the bits of `grid`, where a free segment, or a
+    /// part of one, has `n` granules, at most 64. The run may end in the next chunk; the place may be the next chunk's
+    /// first granule, which every grid has.
     ///
     /// Six shifts, always: how many a size needs would be one more branch to mispredict. The shifts are arithmetic,
     /// which takes the chunk's last run for as long as needed; the next word tells whether it is.
     #[inline(always)]
-    pub(crate) fn run_in_chunk(&self, chunk: usize, from: usize, n: usize) -> Option<Granule> {
+    pub(crate) fn run_in_chunk(&self, chunk: usize, from: usize, n: usize, grid: u64) -> Option<Granule> {
         let free = !self.used.get(chunk) & (u64::MAX << (from % CHUNK));
         let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
-        let start = runs(free, n).trailing_zeros() as usize;
+        let start = (runs(free, n) & grid).trailing_zeros() as usize;
         (start.wrapping_add(n) <= behind.wrapping_add(CHUNK)).then(|| chunk_start(chunk).up(start))
     }
 
@@ -253,14 +266,14 @@ impl SegmentMap {
 
     // ---- changing --------------------------------------------------------------------------------------------
 
-    /// Puts a segment of `n` granules, at most [`SHORT`], in use at `at`, in a free segment that is not huge.
+    /// Puts a segment of `n` granules, at most [`SHORT`], in use at `at`, in a free segment that [keeps its tags](Self::keeps_tags).
     #[inline(always)]
     pub(crate) fn take_short(&mut self, at: Granule, n: usize) {
         self.used.set_window(at, ones(n));
         self.heads.set_bit(at);
     }
 
-    /// Frees the segment of `n` granules, at most [`SHORT`], at `at`, which makes no huge free segment.
+    /// Frees the segment of `n` granules, at most [`SHORT`], at `at`, where [that needs no tags](Self::gives_short).
     #[inline(always)]
     pub(crate) fn give_short(&mut self, at: Granule, n: usize) {
         self.used.clear_window(at, ones(n));
@@ -326,11 +339,11 @@ impl SegmentMap {
             self.write_run(from, to, u64::MAX);
             return;
         }
-        let second = from.chunk().wrapping_add(1);
-        self.write_run(from, chunk_start(second), u64::MAX);
+        let third = third_chunk(from);
+        self.write_run(from, chunk_start(third), u64::MAX);
         // Odd, so that the word's first granule counts as in use like any other of the segment.
-        self.used.set(second, (to.0 as u64) << 1 | 1);
-        self.heads.set(second, TAG);
+        self.used.set(third, (to.0 as u64) << 1 | 1);
+        self.heads.set(third, TAG);
         self.write_run(chunk_start(to.down(1).chunk()), to, u64::MAX);
     }
 
@@ -345,10 +358,10 @@ impl SegmentMap {
             self.write_run(from, to, 0);
             return;
         }
-        let second = from.chunk().wrapping_add(1);
-        self.write_run(from, chunk_start(second), 0);
-        self.used.set(second, 0);
-        self.heads.set(second, 0);
+        let third = third_chunk(from);
+        self.write_run(from, chunk_start(third), 0);
+        self.used.set(third, 0);
+        self.heads.set(third, 0);
         self.write_run(chunk_start(to.down(1).chunk()), to, 0);
     }
 
@@ -399,6 +412,11 @@ const fn is_tagged(start: Granule, end: Granule) -> bool {
 #[inline(always)]
 pub(crate) const fn chunk_start(chunk: usize) -> Granule {
     Granule(chunk.wrapping_mul(CHUNK))
+}
+
+/// The chunk that holds the tag of a huge segment in use: no window from a granule of the first one reaches it.
+const fn third_chunk(head: Granule) -> usize {
+    head.chunk() + 2
 }
 
 /// The first chunk that begins at or above `start`.

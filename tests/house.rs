@@ -9,8 +9,8 @@ const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
 const LAYERS: [(&str, &[&str]); 10] = [
-    ("global", &["fork", "lock", "heap", "inspect", "free_list", "region"]),
-    ("fork", &["region"]),
+    ("global", &["fork", "lock", "heap", "inspect", "free_list", "region", "errno"]),
+    ("fork", &["lock"]),
     ("lock", &["fatal", "errno"]),
     ("heap", &["inspect", "free_list", "segment_map", "region", "fatal", "errno"]),
     ("inspect", &["region"]),

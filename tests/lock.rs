@@ -6,6 +6,7 @@
 #[allow(dead_code, reason = "the lock needs less of it than the heap")]
 #[path = "../src/errno.rs"]
 mod errno;
+#[allow(dead_code, reason = "the lock needs less of it than the heap")]
 #[path = "../src/fatal.rs"]
 mod fatal;
 #[path = "../src/lock.rs"]

@@ -66,7 +66,8 @@ pub(super) fn class(code: u8) -> usize {
 
 /// The lowest class whose segments all have `n` granules; [`CLASSES`] if there is none.
 pub(super) fn class_from(n: usize) -> usize {
-    let first = n <= EXACT || (n <= LARGEST_FIRST && n.trailing_zeros() + 1 >= n.ilog2());
+    let first =
+        n <= EXACT || (n <= LARGEST_FIRST && n.trailing_zeros() + n.leading_zeros() + 2 >= usize::BITS);
     let class = class(super::indexed::code(n));
     if first { class } else { class + 1 }
 }
@@ -101,7 +102,7 @@ impl Hints {
         let step = 1_u64 << (class % CLASSES);
         let mut below = self.steps & (step | (step - 1));
         while below != 0 {
-            let highest = below.ilog2();
+            let highest = 63 - below.leading_zeros();
             if self.chunk_at(highest) <= chunk {
                 break;
             }

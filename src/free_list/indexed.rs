@@ -19,8 +19,8 @@
 
 use super::group::{at_least, highest};
 use super::hints::{self, Hints, NONE, class, class_from};
-use super::{Broken, Fit, FreeList, Look, Rest, Search, View};
-use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table};
+use super::{Broken, Fit, FreeList, Look, Rest, Search, View, search_candidates};
+use crate::region::{CHUNK, GRANULE, Granule, Reservation, SPARE_CHUNKS, Table};
 use core::ops::Range;
 use static_assertions::const_assert;
 
@@ -41,16 +41,15 @@ pub(super) fn code(n: usize) -> u8 {
         return n as u8;
     }
     // The four highest bits of n are 8 to 15, and there are eight codes to a doubling.
-    let doubling = n.ilog2() as usize;
+    let doubling = (usize::BITS - 1 - n.leading_zeros()) as usize;
     let code = (n >> (doubling - 3)) + 8 * (doubling + 1);
     if code > u8::MAX as usize { u8::MAX } else { code as u8 }
 }
 
 /// A free list in address order whose search takes a few probes. The default.
 ///
-/// The hops that it reports are what it really looked at beyond the first: free segments that were tried and stepped
-/// over (one for each chunk whose word was searched in vain, and each large segment measured in vain), and nodes of
-/// the index. Both numbers are in [`MallocStatus`](crate::MallocStatus) separately.
+/// The hops that it reports are what it really looked at beyond the first: one step for every chunk that was searched
+/// in vain, all its free segments at once, and one probe for every node of the index. Both numbers are in [`MallocStatus`](crate::MallocStatus) separately.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -196,9 +195,10 @@ impl Indexed {
 
     /// Raises `largest` to the largest free segment below a node, passing over what its bounds exclude.
     fn largest_below(&self, view: View<'_>, level: usize, node: usize, largest: &mut usize) {
-        for (child, &bound) in self.level(level).node(node).iter().enumerate() {
+        for (child, &bound) in self.level(level).node(node).0.iter().enumerate() {
             let index = node * FAN_OUT + child;
-            if bound == 0 || bound < code(*largest) || index << (6 * level) > view.top.chunk() {
+            let too_low = bound < code(*largest) || (bound < EXACT as u8 && usize::from(bound) <= *largest);
+            if bound == 0 || too_low || index << (6 * level) > view.top.chunk() {
                 continue;
             }
             match level.checked_sub(1) {
@@ -209,61 +209,77 @@ impl Indexed {
     }
 
     /// The lowest fit in the chunk, if there is one; or in the next, right at its start.
-    fn fit_in_chunk(view: View<'_>, chunk: usize, from: Granule, n: usize) -> Option<Granule> {
+    fn fit_in_chunk(view: View<'_>, chunk: usize, request: &Request) -> Option<Granule> {
+        let &Request { n, from, grid } = request;
         if n <= EXACT {
             let bit = if chunk == from.chunk() { from.bit() } else { 0 };
-            return view.map.run_in_chunk(chunk, bit, n);
+            return view.map.run_in_chunk(chunk, bit, n, grid);
         }
         // Only the last free segment that starts in a chunk can be longer than a chunk.
         let start = view.map.last_hole_in_chunk(chunk).filter(|&start| start >= from)?;
         (start >= view.top || view.map.hole_end(start, view.top).above(start) >= n).then_some(start)
     }
 
-    /// Looks at chunk after chunk, as far as their bounds promise a fit.
-    fn search_chunks(&mut self, view: View<'_>, mut search: Progress, from: Granule, n: usize) -> Fit {
-        let code = code(n);
+    /// Looks at chunk after chunk, as far as their bounds promise a fit. `looked` says that the first is known to hold
+    /// none.
+    fn search_chunks(&mut self, view: View<'_>, first: usize, mut looked: bool, request: &Request) -> Fit {
+        let mut fit = Fit { start: None, stepped: 0, probes: 0 };
+        let mut chunk = first;
+        let code = code(request.n);
         loop {
-            if !search.looked
-                && let Some(start) = Self::fit_in_chunk(view, search.chunk, from, n)
-            {
+            if !looked && let Some(start) = Self::fit_in_chunk(view, chunk, request) {
                 if start < view.top {
-                    search.fit.start = Some(start);
+                    fit.start = Some(start);
                 } else {
-                    self.pass(view, &mut search);
+                    self.pass(view, chunk);
                 }
                 break;
             }
-            search.looked = false;
-            self.pass(view, &mut search);
-            let next = self.next_chunk(search.chunk, view.top.chunk(), code, &mut search.fit.probes);
-            let Some(next) = next else { break };
-            search.chunk = next;
+            looked = false;
+            fit.stepped = fit.stepped.wrapping_add(1);
+            self.pass(view, chunk);
+            let Some(next) = self.next_chunk(chunk, view.top.chunk(), code, &mut fit.probes) else { break };
+            chunk = next;
         }
-        if from == Granule(0) {
+        if request.from == Granule(0) && request.grid == ANYWHERE {
             // The hints of what is surely no smaller than n rise to where the search ended.
-            let found = if search.fit.start.is_some() { search.chunk } else { NONE };
-            self.hints.raise(class_from(n), found);
+            self.hints.raise(class_from(request.n), if fit.start.is_some() { chunk } else { NONE });
         }
-        search.fit
+        fit
     }
 
     /// A chunk was searched in vain: puts its bound right.
-    fn pass(&mut self, view: View<'_>, search: &mut Progress) {
-        search.fit.stepped = search.fit.stepped.wrapping_add(1);
-        let longest = longest_from(view, search.chunk);
-        let bound = code(longest);
-        if bound < self.levels[0].get(search.chunk) {
-            self.levels[0].set(search.chunk, bound);
+    fn pass(&mut self, view: View<'_>, chunk: usize) {
+        let bound = code(longest_from(view, chunk));
+        if bound < self.levels[0].get(chunk) {
+            self.levels[0].set(chunk, bound);
+        }
+    }
+
+    /// Begins a search at the hint for its size, or above.
+    fn search_request(&mut self, view: View<'_>, looked: bool, request: &Request) -> Fit {
+        match self.hints.get(class(code(request.n))) {
+            NONE => Fit { start: None, stepped: 0, probes: 0 },
+            hint => self.search_chunks(view, hint.max(request.from.chunk()), looked, request),
         }
     }
 }
 
-/// Where a search is, and what it has seen.
-struct Progress {
-    fit: Fit,
-    chunk: usize,
-    /// Whether the chunk is known to hold no fit.
-    looked: bool,
+/// What is searched for.
+struct Request {
+    n: usize,
+    /// Where the search begins: 0, or the end of a free segment.
+    from: Granule,
+    /// The bits of a chunk where the fit may begin, for at most [`EXACT`] granules.
+    grid: u64,
+}
+
+/// The grid of a request without an alignment of its own.
+const ANYWHERE: u64 = u64::MAX;
+
+/// The multiples of `step`, a power of two up to 64, among the bits of a word.
+const fn multiples(step: usize) -> u64 {
+    if step >= u64::BITS as usize { 1 } else { u64::MAX / ((1 << step) - 1) }
 }
 
 /// The length of the longest free segment that starts in the chunk.
@@ -313,7 +329,7 @@ impl Search for Indexed {
         let mut start = view.map.first_hole_in_chunk(hint);
         let mut seen = view.map.free_from(start);
         if seen < n {
-            let Some(place) = view.map.run_in_chunk(hint, 0, n) else { return Look::Search };
+            let Some(place) = view.map.run_in_chunk(hint, 0, n, ANYWHERE) else { return Look::Search };
             start = place;
             seen = view.map.free_from(start);
         }
@@ -321,26 +337,24 @@ impl Search for Indexed {
     }
 
     fn search(&mut self, view: View<'_>, n: usize) -> Fit {
-        let fit = Fit { start: None, stepped: 0, probes: 0 };
-        match self.hints.get(class(code(n))) {
-            NONE => fit,
-            chunk => {
-                // The first look went through the chunk of the hint, if it looked at all.
-                let progress = Progress { fit, chunk, looked: n <= hints::EXACT };
-                self.search_chunks(view, progress, Granule(0), n)
-            }
-        }
+        // The first look went through the chunk of the hint, if it looked at all.
+        let looked = n <= hints::EXACT;
+        self.search_request(view, looked, &Request { n, from: Granule(0), grid: ANYWHERE })
     }
 
     fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
-        let fit = Fit { start: None, stepped: 0, probes: 0 };
-        match self.hints.get(class(code(n))) {
-            NONE => fit,
-            hint => {
-                let progress = Progress { fit, chunk: hint.max(from.chunk()), looked: false };
-                self.search_chunks(view, progress, from, n)
-            }
+        self.search_request(view, false, &Request { n, from, grid: ANYWHERE })
+    }
+
+    /// Alignments up to a chunk are a grid on the chunk's word, so that each chunk is looked at once.
+    fn search_aligned(&mut self, view: View<'_>, n: usize, align: usize) -> (Fit, Granule) {
+        let step = align / GRANULE;
+        if n > EXACT || step > CHUNK {
+            return search_candidates(self, view, n, align);
         }
+        let fit = self.search_request(view, false, &Request { n, from: Granule(0), grid: multiples(step) });
+        let place = fit.start.unwrap_or(Granule(0));
+        (Fit { start: fit.start.map(|place| view.map.near_hole_start(place)), ..fit }, place)
     }
 
     /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk.
@@ -381,6 +395,10 @@ impl Search for Indexed {
 
     fn largest(&self, view: View<'_>) -> usize {
         let mut largest = 0;
+        if view.top == Granule(0) {
+            // There may be no region yet, and there is no hole.
+            return 0;
+        }
         self.largest_below(view, LEVELS - 1, 0, &mut largest);
         largest
     }

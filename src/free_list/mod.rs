@@ -25,9 +25,9 @@ pub trait FreeList: Search {}
 
 /// What a first, short look at the list says.
 pub enum Look {
-    /// The lowest fitting free segment begins there, no hop was needed, and one window shows so many granules of it.
+    /// The lowest fitting free segment begins there, and one window shows so many granules of it. No hop is counted.
     Fits(Granule, usize),
-    /// No free segment below top fits, and no hop was needed to know.
+    /// No free segment below top fits. No hop is counted.
     Wilderness,
     /// It takes a search.
     Search,
@@ -90,6 +90,12 @@ pub trait Search: Send + Sized + 'static {
     /// a free segment.
     fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit;
 
+    /// The lowest place below top with `n` free granules from a multiple of `align` bytes on, and the free segment that
+    /// it lies in.
+    fn search_aligned(&mut self, view: View<'_>, n: usize, align: usize) -> (Fit, Granule) {
+        search_candidates(self, view, n, align)
+    }
+
     /// After a request took `from..to` of the free segment at `start`. What is left in front of it and behind it are
     /// free segments of their own.
     fn took(&mut self, view: View<'_>, start: Granule, from: Granule, to: Granule, rest: Rest);
@@ -120,4 +126,24 @@ pub struct Broken {
     pub(crate) invariant: &'static str,
     pub(crate) at: Granule,
     pub(crate) what: &'static str,
+}
+
+/// The lowest aligned place, candidate after candidate in address order: a free segment that is large enough may lack
+/// an aligned place that is. One of `n + align / 16 - 1` granules never does, so the search ends there at the latest.
+fn search_candidates<L: Search>(list: &mut L, view: View<'_>, n: usize, align: usize) -> (Fit, Granule) {
+    let mut all = Fit { start: None, stepped: 0, probes: 0 };
+    let mut from = Granule(0);
+    loop {
+        let fit = list.search_from(view, from, n);
+        all.stepped = all.stepped.wrapping_add(fit.stepped);
+        all.probes = all.probes.wrapping_add(fit.probes);
+        let Some(start) = fit.start else { return (all, from) };
+        let end = view.map.hole_end(start, view.top);
+        let place = view.region.align_up(start, align);
+        if let Some(place) = place.filter(|&place| place < end && n <= end.above(place)) {
+            return (Fit { start: Some(start), ..all }, place);
+        }
+        all.stepped = all.stepped.wrapping_add(1);
+        from = end;
+    }
 }

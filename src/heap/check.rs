@@ -79,7 +79,7 @@ impl<L: FreeList> Heap<L> {
         if used != counters.allocated.wrapping_sub(counters.returned) {
             return broken("the bytes in use are not what was counted");
         }
-        if live != counters.hops.count().wrapping_sub(counters.freed) {
+        if live != counters.placed_total().wrapping_sub(counters.freed) {
             return broken("the segments in use are not as many as were counted");
         }
         if holes != counters.holes() {

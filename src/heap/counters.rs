@@ -78,6 +78,16 @@ impl Counters {
         self.peak_used = self.peak_used.max(self.allocated.wrapping_sub(self.returned));
     }
 
+    /// `n` granules fewer are in use.
+    pub(super) fn shrank(&mut self, n: usize) {
+        self.returned = self.returned.wrapping_add(n as u64);
+    }
+
+    /// A `realloc` kept its place.
+    pub(super) fn resized(&mut self) {
+        self.reallocs_in_place = self.reallocs_in_place.wrapping_add(1);
+    }
+
     /// A request of `size` bytes found no place.
     #[cold]
     pub(super) fn failed(&mut self, size: usize, hops: usize) {

@@ -1,12 +1,11 @@
 //! Mapping the region, and opening more of it as the heap grows.
 
 use super::Heap;
-use super::counters::Counters;
 use crate::errno;
 use crate::fatal::refuse;
 use crate::free_list::FreeList;
 use crate::region::{
-    BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, page_size,
+    BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, whole_pages,
 };
 use crate::segment_map::SegmentMap;
 
@@ -25,12 +24,12 @@ impl<L: FreeList> Heap<L> {
         }
         let wanted =
             if self.wanted == 0 { region_from_environment().unwrap_or(DEFAULT_REGION) } else { self.wanted };
-        let mut size = wanted.clamp(MIN_REGION, MAX_REGION).next_multiple_of(page_size());
+        let mut size = whole_pages(wanted.clamp(MIN_REGION, MAX_REGION));
         loop {
             match self.map_region(size) {
                 Ok(()) => return Ok(()),
                 Err(errno) if size <= MIN_REGION => return Err(InitError { region_size: wanted, errno }),
-                Err(_) => size = (size / 2).max(MIN_REGION).next_multiple_of(page_size()),
+                Err(_) => size = whole_pages((size / 2).max(MIN_REGION)),
             }
         }
     }
@@ -44,14 +43,15 @@ impl<L: FreeList> Heap<L> {
         self.list.attach(&reservation, list_at, chunks);
         // The tables' first pages are opened now: looking at an empty heap reads them.
         if !(self.map.commit(0) && self.list.commit(0)) {
+            let errno = errno::get();
             // SAFETY: no segment exists yet, and the tables in it are not used again.
             unsafe { reservation.release() };
-            return Err(libc::ENOMEM);
+            self.map = SegmentMap::NONE;
+            self.list = L::EMPTY;
+            return Err(errno);
         }
         self.region = Region::new(&reservation, size);
         self.reservation = reservation;
-        // Requests that came before there was a region did not fail.
-        self.counters = Counters::ZERO;
         Ok(())
     }
 
@@ -68,7 +68,7 @@ impl<L: FreeList> Heap<L> {
         }
         let needed = from.up(n);
         let step = (self.ready.bytes() / 4).clamp(FIRST_STEP, LARGEST_STEP) / GRANULE;
-        let ahead = Granule(self.ready.0.wrapping_add(step).clamp(needed.0, end.0));
+        let ahead = self.ready.up(step).max(needed).min(end);
         errno::unchanged(|| self.open(ahead) || (ahead > needed && self.open(needed)))
     }
 

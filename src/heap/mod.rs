@@ -189,6 +189,10 @@ impl<L: FreeList> Heap<L> {
     /// A request that nothing fits has stepped over the wilderness too, if there is any.
     #[cold]
     fn fail(&mut self, size: usize, mut placement: Placement) -> Placement {
+        // A request that comes before there is a region has not failed yet: it comes again.
+        if self.region.base().is_null() {
+            return placement;
+        }
         let wilderness = self.top.bytes() < self.region.size();
         placement.stepped = placement.stepped.wrapping_add(usize::from(wilderness));
         self.counters.failed(size, placement.hops());

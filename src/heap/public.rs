@@ -1,9 +1,11 @@
 //! What a program calls on a [`Heap`] of its own.
 
 use super::{Heap, Placement};
+use crate::errno;
 use crate::free_list::FreeList;
 use crate::inspect::{Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::region::{GRANULE, Granule, InitError};
+use crate::segment_map::SHORT;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 
@@ -24,7 +26,10 @@ pub struct MallocStatus {
     pub success: bool,
     /// Where the payload begins, in bytes from the region's base.
     pub payload_offset: Option<usize>,
-    /// What the search looked at beyond the first: `stepped + probes`. 0 when the head of the list fits.
+    /// What the search looked at beyond the first: `stepped + probes`.
+    ///
+    /// With [`Linked`](crate::Linked) these are exactly the free segments in front of the one that was taken, 0 when the
+    /// head fits. With [`Indexed`](crate::Indexed) they are what was really looked at.
     pub hops: usize,
     /// Free segments that were stepped over.
     pub stepped: usize,
@@ -54,7 +59,7 @@ impl<L: FreeList> Heap<L> {
     /// The system refused even the smallest region.
     pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
         let mut heap = Self::unmapped(bytes.max(1));
-        heap.init()?;
+        errno::unchanged(|| heap.init())?;
         Ok(heap)
     }
 
@@ -106,7 +111,9 @@ impl<L: FreeList> Heap<L> {
     #[inline]
     pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
         let (at, n) = self.segment_of(payload, layout);
-        self.give_back(at, n);
+        if n > SHORT || !self.give_back_at_once(at, n) {
+            self.give_back(at, n);
+        }
     }
 
     /// Makes a payload `new_size` bytes large, in place if what is behind it allows, else by copying; null, and
@@ -117,14 +124,14 @@ impl<L: FreeList> Heap<L> {
     /// `isize::MAX`.
     pub unsafe fn realloc(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let (at, n) = self.segment_of(payload, layout);
-        if self.resize(at, n, layout.size(), new_size) {
+        if self.resize(at, n, new_size) {
             return payload;
         }
-        let Some(to) = self.place_for_move(new_size, layout.align()) else { return ptr::null_mut() };
+        let Some(to) = self.place(new_size, layout.align()).start else { return ptr::null_mut() };
         let moved = self.region().pointer(to).as_ptr();
         // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        self.give_back(at, n);
+        self.give_back_moved(at, n);
         moved
     }
 
@@ -144,20 +151,20 @@ impl<L: FreeList> Heap<L> {
     #[must_use]
     pub fn stats(&self) -> Stats {
         let counters = &self.counters;
-        let placed = counters.hops.count();
-        let used = counters.allocated.wrapping_sub(counters.returned) as usize * GRANULE;
+        let placed = counters.placed_total();
+        let used = Granule(counters.allocated.wrapping_sub(counters.returned) as usize).bytes();
         let region_size = self.region.size();
         Stats {
             region_size,
             used_bytes: used,
             free_bytes: region_size.saturating_sub(used),
             top: self.top.bytes(),
-            peak_used_bytes: counters.peak_used as usize * GRANULE,
-            peak_top: counters.peak_top.max(self.top.0) * GRANULE,
+            peak_used_bytes: Granule(counters.peak_used as usize).bytes(),
+            peak_top: Granule(counters.peak_top.max(self.top.0)).bytes(),
             live_segments: placed.wrapping_sub(counters.freed) as usize,
-            free_segments: counters.holes() + usize::from(self.top.bytes() < region_size),
+            free_segments: counters.holes().wrapping_add(usize::from(self.top.bytes() < region_size)),
             hole_bytes: self.top.bytes().saturating_sub(used),
-            largest_hole: self.list.largest(self.view()) * GRANULE,
+            largest_hole: Granule(self.list.largest(self.view())).bytes(),
             allocs: placed.wrapping_sub(counters.reallocs_moved),
             frees: counters.freed.wrapping_sub(counters.reallocs_moved),
             reallocs: counters.reallocs,
@@ -166,7 +173,7 @@ impl<L: FreeList> Heap<L> {
             failures: counters.failures,
             last_failed_size: counters.last_failed_size,
             requested_total: counters.requested,
-            allocated_total: counters.allocated * GRANULE as u64,
+            allocated_total: counters.allocated.wrapping_mul(GRANULE as u64),
             splits: counters.splits(),
             coalesces: counters.coalesces,
             contended: 0,
@@ -194,7 +201,7 @@ impl<L: FreeList> Heap<L> {
     /// How many segments there are, the wilderness included.
     pub(crate) fn segment_count(&self) -> usize {
         let counters = &self.counters;
-        let live = counters.hops.count().wrapping_sub(counters.freed) as usize;
+        let live = counters.placed_total().wrapping_sub(counters.freed) as usize;
         live.saturating_add(counters.holes()).saturating_add(1)
     }
 
@@ -227,21 +234,20 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Counts a `realloc` and does it in place, if it can be.
-    pub(crate) fn resize(&mut self, at: Granule, n: usize, old_size: usize, new_size: usize) -> bool {
+    pub(crate) fn resize(&mut self, at: Granule, n: usize, new_size: usize) -> bool {
         self.counters.reallocs = self.counters.reallocs.wrapping_add(1);
-        self.resize_in_place(at, n, super::granules(new_size), new_size.saturating_sub(old_size))
+        self.resize_in_place(at, n, new_size)
     }
 
-    /// The place that a `realloc` moves to.
-    pub(crate) fn place_for_move(&mut self, new_size: usize, align: usize) -> Option<Granule> {
-        let start = self.place(new_size, align).start;
-        self.counters.reallocs_moved = self.counters.reallocs_moved.wrapping_add(u64::from(start.is_some()));
-        start
+    /// Frees the segment that a `realloc` has moved from.
+    pub(crate) fn give_back_moved(&mut self, at: Granule, n: usize) {
+        self.counters.reallocs_moved = self.counters.reallocs_moved.wrapping_add(1);
+        self.give_back(at, n);
     }
 }
 
 /// How many of `size` bytes from `at` on have been used before and are not known to be zero.
 #[inline]
 pub(crate) fn dirty_bytes(at: Granule, dirty_end: Granule, size: usize) -> usize {
-    if at >= dirty_end { 0 } else { size.min(dirty_end.above(at) * GRANULE) }
+    if at >= dirty_end { 0 } else { size.min(Granule(dirty_end.above(at)).bytes()) }
 }

@@ -1,34 +1,32 @@
 //! Resizing in place: a segment keeps its head, and its end moves.
 
-use super::Heap;
+use super::{Heap, granules};
 use crate::free_list::{FreeList, Rest, View};
-use crate::region::Granule;
+use crate::region::{CHUNK, Granule};
+use crate::segment_map::HUGE;
 
 impl<L: FreeList> Heap<L> {
-    /// Makes the segment `at..at + old` one of `new` granules without moving it. False, and nothing has changed, when
-    /// neither a free segment right behind it nor the wilderness has enough.
-    ///
-    /// `more` is what the request grew by in bytes, for the counters.
-    pub(crate) fn resize_in_place(&mut self, at: Granule, old: usize, new: usize, more: usize) -> bool {
+    /// Makes the segment `at..at + old` one that holds `new_size` bytes, without moving it. False, and nothing has
+    /// changed, when neither a free segment right behind it nor the wilderness has enough.
+    pub(super) fn resize_in_place(&mut self, at: Granule, old: usize, new_size: usize) -> bool {
+        let new = granules(new_size);
         let (end, to) = (at.up(old), at.up(new));
-        if new <= old {
-            if new < old {
-                self.shrink(at, end, to);
-            }
-            self.counters.returned = self.counters.returned.wrapping_add(old.wrapping_sub(new) as u64);
-            self.counters.requested = self.counters.requested.wrapping_add(more as u64);
-        } else if end == self.top {
-            if !self.grow_into_wilderness(at, end, to) {
+        if new < old {
+            self.shrink(at, end, to);
+            self.counters.shrank(old.wrapping_sub(new));
+        } else if new > old {
+            let grown = if end == self.top {
+                self.grow_into_wilderness(at, end, to)
+            } else {
+                self.grow_into_hole(at, end, to)
+            };
+            if !grown {
                 return false;
             }
-            self.counters.grew(more, new.wrapping_sub(old));
-        } else {
-            if !self.grow_into_hole(at, end, to) {
-                return false;
-            }
-            self.counters.grew(more, new.wrapping_sub(old));
+            // What was asked for before filled the segment, as far as anyone remembers.
+            self.counters.grew(new_size.saturating_sub(Granule(old).bytes()), new.wrapping_sub(old));
         }
-        self.counters.reallocs_in_place = self.counters.reallocs_in_place.wrapping_add(1);
+        self.counters.resized();
         true
     }
 
@@ -56,7 +54,7 @@ impl<L: FreeList> Heap<L> {
         }
         self.map.move_end_at_top(at, end, to);
         self.top = to;
-        self.cover(at, to);
+        self.cover_more(at, end, to);
         true
     }
 
@@ -71,8 +69,17 @@ impl<L: FreeList> Heap<L> {
         self.counters.took(to < hole_end);
         let view = View { map: &self.map, region: &self.region, top: self.top };
         self.list.took(view, end, end, to, Rest::Exact(hole_end.above(to)));
-        self.cover(at, to);
+        self.cover_more(at, end, to);
         true
+    }
+
+    /// Tells the list of what a segment has grown by, if the map does not keep the words inside it.
+    fn cover_more(&mut self, at: Granule, end: Granule, to: Granule) {
+        if to.above(at) >= HUGE {
+            // The last chunk of what was huge before has been kept until now.
+            let from = if end.above(at) >= HUGE { end.down(CHUNK + 1) } else { at };
+            self.list.covered(from, to);
+        }
     }
 
     /// Where the free segment that begins at `end` ends; `end` itself where a segment in use begins.

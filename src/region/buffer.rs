@@ -1,8 +1,8 @@
 //! Memory of its own for what must not come from the heap.
 
-use super::{map, page_size, unmap};
+use super::{map, unmap, whole_pages};
 use crate::errno;
-use core::ptr::NonNull;
+use core::ptr::{self, NonNull};
 
 /// A list of fixed capacity in memory of its own, all of it faulted in when it is made: what a snapshot is written
 /// to while the heap's lock is held.
@@ -22,12 +22,10 @@ impl<T: Copy> Buffer<T> {
     /// Room for at least `capacity` entries, or the system's `errno`.
     pub(crate) fn populated(capacity: usize) -> Result<Self, i32> {
         let bytes = capacity.max(1).checked_mul(size_of::<T>()).ok_or(libc::ENOMEM)?;
-        let bytes = bytes.checked_next_multiple_of(page_size()).ok_or(libc::ENOMEM)?;
-        #[cfg(target_os = "macos")]
-        let populate = 0;
-        #[cfg(not(target_os = "macos"))]
-        let populate = libc::MAP_POPULATE;
-        let start = errno::unchanged(|| map(bytes, libc::PROT_READ | libc::PROT_WRITE, populate))?;
+        let bytes = whole_pages(bytes);
+        let start = errno::unchanged(|| {
+            map(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_POPULATE)
+        })?;
         // SAFETY: a successful mapping is not null.
         let start = unsafe { NonNull::new_unchecked(start) };
         Ok(Self { start: start.cast(), len: 0, capacity: bytes / size_of::<T>().max(1) })
@@ -65,7 +63,7 @@ impl<T: Copy> Buffer<T> {
 
 impl<T> Drop for Buffer<T> {
     fn drop(&mut self) {
-        let bytes = self.capacity.wrapping_mul(size_of::<T>()).next_multiple_of(page_size());
+        let bytes = whole_pages(self.capacity.wrapping_mul(size_of::<T>()));
         // SAFETY: the buffer owns the mapping, and borrows of it have ended.
         errno::unchanged(|| unsafe { unmap(self.start.as_ptr().cast(), bytes) });
     }

@@ -21,7 +21,7 @@ mod buffer;
 mod table;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use table::{Table, WINDOW, WINDOW_BELOW};
+pub(crate) use table::{Node, Table, WINDOW, WINDOW_BELOW};
 
 use crate::errno;
 use crate::fatal::fatal;
@@ -121,15 +121,10 @@ pub(crate) fn page_size() -> usize {
     usize::try_from(answer).unwrap_or(4096)
 }
 
-/// The value that a field belongs to, which is `offset` bytes into it.
-///
-/// # Safety
-/// The field is at that offset of a `T` that lives as long, and nothing refers to that `T` mutably.
-pub(crate) unsafe fn owner_of_field<F, T>(field: &F, offset: usize) -> &T {
-    // SAFETY: the caller's promise.
-    let owner = unsafe { ptr::from_ref(field).byte_sub(offset) };
-    // SAFETY: as above.
-    unsafe { &*owner.cast() }
+/// `bytes` rounded up to whole pages. Page sizes are powers of two.
+pub(crate) fn whole_pages(bytes: usize) -> usize {
+    let mask = page_size().wrapping_sub(1);
+    bytes.saturating_add(mask) & !mask
 }
 
 /// Nanoseconds on a clock that only goes forward.
@@ -140,12 +135,12 @@ pub(crate) fn now_ns() -> u64 {
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 
-/// Anonymous memory of `bytes` bytes with the given protection; its start, or the system's reason.
-fn map(bytes: usize, protection: i32, flags: i32) -> Result<*mut u8, i32> {
-    // SAFETY: a new anonymous mapping at an address of the kernel's choice touches nothing that exists.
-    let start = unsafe {
-        libc::mmap(ptr::null_mut(), bytes, protection, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags, -1, 0)
-    };
+/// Anonymous memory of `bytes` bytes with the given protection, at `wish` if that is free; its start, or the system's
+/// reason.
+fn map(wish: *mut u8, bytes: usize, protection: i32, flags: i32) -> Result<*mut u8, i32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
+    // SAFETY: a new anonymous mapping that replaces none touches nothing that exists.
+    let start = unsafe { libc::mmap(wish.cast(), bytes, protection, flags, -1, 0) };
     if start == libc::MAP_FAILED { Err(errno::get()) } else { Ok(start.cast()) }
 }
 
@@ -176,10 +171,15 @@ impl Reservation {
 
     /// Reserves `bytes` bytes of address space.
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
-        let bytes = bytes.next_multiple_of(page_size());
+        let bytes = whole_pages(bytes);
+        Self::padded(bytes).or_else(|_| Self::exact(bytes))
+    }
+
+    /// Maps more than is needed, and gives back what lies around the aligned part.
+    fn padded(bytes: usize) -> Result<Self, i32> {
         let padded = bytes.saturating_add(BASE_ALIGN);
-        let raw = map(padded, libc::PROT_NONE, libc::MAP_NORESERVE)?;
-        let front = raw.addr().next_multiple_of(BASE_ALIGN).wrapping_sub(raw.addr());
+        let raw = map(ptr::null_mut(), padded, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        let front = raw.addr().wrapping_neg() & (BASE_ALIGN - 1);
         // SAFETY: front is less than BASE_ALIGN, so the start lies inside the padded mapping.
         let start = unsafe { raw.add(front) };
         // SAFETY: front bytes before the start and the rest behind the end belong to the new mapping alone.
@@ -191,7 +191,23 @@ impl Reservation {
         Ok(Self { start, bytes })
     }
 
-    /// Cuts `bytes` bytes off the front of what is left, for one part of the heap.
+    /// Maps no more than is needed, where the limit leaves no room for padding: wherever there is room first, then at
+    /// the aligned address below, where there mostly is room too.
+    fn exact(bytes: usize) -> Result<Self, i32> {
+        let first = map(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        // SAFETY: nothing refers to the new mapping.
+        unsafe { unmap(first, bytes) };
+        let wish = first.map_addr(|address| address & !(BASE_ALIGN - 1));
+        let start = map(wish, bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        if start != wish {
+            // SAFETY: nothing refers to the new mapping.
+            unsafe { unmap(start, bytes) };
+            return Err(libc::ENOMEM);
+        }
+        Ok(Self { start, bytes })
+    }
+
+    /// The `bytes` bytes from `offset` on, for one part of the heap.
     pub(crate) fn part(&self, offset: usize, bytes: usize) -> Span {
         if offset.saturating_add(bytes) > self.bytes {
             fatal(format_args!("heap broken: R1: a part ends behind the reservation"));
@@ -229,7 +245,7 @@ impl Span {
         if bytes <= self.committed {
             return true;
         }
-        let end = bytes.next_multiple_of(page_size());
+        let end = whole_pages(bytes);
         if end > self.reserved {
             return false;
         }
@@ -306,6 +322,15 @@ impl Region {
     #[inline(always)]
     pub(crate) fn granule(&self, payload: *const u8) -> Granule {
         Granule(payload.addr().wrapping_sub(self.base.addr()).rotate_right(GRANULE.trailing_zeros()))
+    }
+
+    /// The lowest granule at or above `from` whose address is a multiple of `align`, a power of two of at least 16; none
+    /// beyond the address space.
+    pub(crate) fn align_up(&self, from: Granule, align: usize) -> Option<Granule> {
+        let mask = (align / GRANULE).wrapping_sub(1);
+        let base = self.base.addr() / GRANULE;
+        let address = base.checked_add(from.0)?.checked_add(mask)? & !mask;
+        Some(Granule(address.wrapping_sub(base)))
     }
 
     /// Reads the two links that [`Linked`](crate::Linked) keeps in a free segment.

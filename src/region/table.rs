@@ -1,6 +1,6 @@
 //! Arrays beside the region, one entry per chunk or per so many chunks, and the bitmaps among them.
 
-use super::{Granule, Reservation, Span, page_size};
+use super::{Granule, Reservation, Span, whole_pages};
 #[cfg(debug_assertions)]
 use crate::fatal::fatal;
 use core::marker::PhantomData;
@@ -22,7 +22,7 @@ impl<T: Copy> Table<T> {
 
     /// Bytes that a table of `entries` entries reserves: one cache line before the first, then the entries.
     pub(crate) fn bytes(entries: usize) -> usize {
-        entries.saturating_mul(size_of::<T>()).saturating_add(LINE).next_multiple_of(page_size())
+        whole_pages(entries.saturating_mul(size_of::<T>()).saturating_add(LINE))
     }
 
     /// The table of `entries` entries at `offset` of the reservation.
@@ -73,12 +73,18 @@ pub(crate) const LINE: usize = 64;
 
 impl Table<u8> {
     /// The 64 entries from `64 * index` on, which share a cache line.
-    #[inline(always)]
-    pub(crate) fn node(&self, index: usize) -> &[u8; LINE] {
-        // SAFETY: nodes are committed whole, since R2 leaves SPARE_CHUNKS entries, and any bytes are an array of u8.
+    #[inline]
+    pub(crate) fn node(&self, index: usize) -> &Node {
+        // SAFETY: tables of nodes have whole nodes of entries, all committed or none (R2), and begin at a multiple of a
+        // line; any bytes are a node.
         unsafe { &*self.entry(index.wrapping_mul(LINE)).cast() }
     }
 }
+
+/// A cache line of entries.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub(crate) struct Node(pub(crate) [u8; LINE]);
 
 /// Bits that a [`Table<u64>::window`] is sure to hold, from its first on.
 pub(crate) const WINDOW: usize = 57;

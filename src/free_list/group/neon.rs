@@ -1,6 +1,6 @@
 //! Sixteen bytes at a time with NEON, which every aarch64 has.
 
-use super::Node;
+use crate::region::Node;
 use core::arch::aarch64::{
     uint8x16_t, vaddv_u8, vandq_u8, vcgeq_u8, vdupq_n_u8, vget_high_u8, vget_low_u8, vld1q_u8, vmaxq_u8,
     vmaxvq_u8,
@@ -10,7 +10,7 @@ use core::arch::aarch64::{
 #[inline]
 #[target_feature(enable = "neon")]
 fn quarters(node: &Node) -> [uint8x16_t; 4] {
-    let (quarters, _) = node.as_chunks::<16>();
+    let (quarters, _) = node.0.as_chunks::<16>();
     let mut vectors = [vdupq_n_u8(0); 4];
     for (vector, quarter) in vectors.iter_mut().zip(quarters) {
         // SAFETY: a quarter is 16 bytes, and the load needs no alignment.

@@ -1,13 +1,13 @@
 //! One byte after the other: for machines without vectors, and the measure for the others.
 
-use super::Node;
+use crate::region::Node;
 
 /// The bytes that are `code` or more, one bit each.
 pub(in super::super) fn at_least(node: &Node, code: u8) -> u64 {
-    node.iter().rev().fold(0, |mask, &byte| mask << 1 | u64::from(byte >= code))
+    node.0.iter().rev().fold(0, |mask, &byte| mask << 1 | u64::from(byte >= code))
 }
 
 /// The highest byte.
 pub(in super::super) fn highest(node: &Node) -> u8 {
-    node.iter().fold(0, |high, &byte| high.max(byte))
+    node.0.iter().fold(0, |high, &byte| high.max(byte))
 }

@@ -1,6 +1,6 @@
 //! Sixteen bytes at a time with SSE2, which every x86-64 has.
 
-use super::Node;
+use crate::region::Node;
 use core::arch::x86_64::{
     __m128i, _mm_cmpeq_epi8, _mm_cvtsi128_si32, _mm_load_si128, _mm_max_epu8, _mm_movemask_epi8,
     _mm_set1_epi8, _mm_srli_si128,
@@ -10,10 +10,10 @@ use core::arch::x86_64::{
 #[inline]
 #[target_feature(enable = "sse2")]
 fn quarters(node: &Node) -> [__m128i; 4] {
-    let (quarters, _) = node.as_chunks::<16>();
+    let (quarters, _) = node.0.as_chunks::<16>();
     let mut vectors = [_mm_set1_epi8(0); 4];
     for (vector, quarter) in vectors.iter_mut().zip(quarters) {
-        // SAFETY: nodes are cache lines, so each quarter is 16 bytes at a multiple of 16.
+        // SAFETY: a node is aligned to 64 bytes, so each quarter is 16 bytes at a multiple of 16.
         *vector = unsafe { _mm_load_si128(quarter.as_ptr().cast()) };
     }
     vectors
