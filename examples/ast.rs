@@ -11,9 +11,9 @@ use std::process::ExitCode;
 use std::thread;
 use std::time::Instant;
 
-use common::{Bytes, Count, Outcome, Progress};
+use common::{Bytes, Count, MapFile, Outcome, Progress};
 use lexopt::prelude::*;
-use smalloc::{SmallocGlobal, Stats};
+use smalloc::{SmallocGlobal, SnapshotError, Stats};
 use syn::visit::{self, Visit};
 
 #[global_allocator]
@@ -32,6 +32,7 @@ usage: ast [OPTIONS] [PATH...]
   PATH             files or directories to read; default: the sources that
                    cargo has on this machine, or else those of this crate
   --limit N        parse no more than N files, or `all` [default: 2500]
+  --map FILE       draw the heap in FILE, as SVG: before the trees are dropped
   --region SIZE    the size of the heap, such as 512M or 2G
   -h, --help       print this
 
@@ -41,16 +42,18 @@ The heap's numbers at the end count from the program's first allocation.
 struct Options {
     paths: Vec<PathBuf>,
     limit: usize,
+    map: Option<PathBuf>,
     region: Option<usize>,
 }
 
 fn options() -> Result<Options, lexopt::Error> {
-    let mut options = Options { paths: Vec::new(), limit: 2_500, region: None };
+    let mut options = Options { paths: Vec::new(), limit: 2_500, map: None, region: None };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => common::help(HELP),
             Long("limit") => options.limit = parser.value()?.parse_with(common::parse_limit)?,
+            Long("map") => options.map = Some(parser.value()?.into()),
             Long("region") => options.region = Some(parser.value()?.parse_with(common::parse_size)?),
             Value(path) => options.paths.push(path.into()),
             _ => return Err(argument.unexpected()),
@@ -65,15 +68,17 @@ fn main() -> ExitCode {
         common::use_region(options.region, HEAP.stats().region_size)?;
         let files =
             common::find_files(&options.paths, options.limit, |path| common::has_extension(path, &["rs"]))?;
+        let map = options.map.map(MapFile::create).transpose()?;
         // The trees stay on the thread that made them; only the outcome's text leaves it.
         let thread = thread::Builder::new().stack_size(STACK_SIZE);
-        let outcome = thread.spawn(move || parse_twice(&files).map_err(|error| error.to_string()))?.join();
+        let outcome =
+            thread.spawn(move || parse_twice(&files, map).map_err(|error| error.to_string()))?.join();
         Ok(outcome.map_err(|_| "the parser panicked")??)
     })
 }
 
-/// The whole job: parse, walk, drop half, parse that half again, walk, drop all.
-fn parse_twice(files: &[PathBuf]) -> Outcome {
+/// The whole job: parse, walk, drop half, parse that half again, walk, draw, drop all.
+fn parse_twice(files: &[PathBuf], map: Option<MapFile>) -> Outcome {
     let mut trees: Vec<Option<syn::File>> = Vec::new();
     trees.resize_with(files.len(), || None);
     let mut phases = Phases::new();
@@ -92,6 +97,7 @@ fn parse_twice(files: &[PathBuf]) -> Outcome {
     let second = walk(&trees);
     phases.end("walk", &trees);
     let full = HEAP.stats();
+    let map = map.map(|file| Ok::<_, SnapshotError>((file, HEAP.snapshot()?))).transpose()?;
     trees.clear();
     phases.end("drop all", &trees);
 
@@ -102,7 +108,7 @@ fn parse_twice(files: &[PathBuf]) -> Outcome {
     HEAP.check()?;
     println!("The second walk met exactly the same. Before the trees were dropped, the heap was:");
     common::print_heap(&full);
-    Ok(())
+    map.map_or(Ok(()), |(file, snapshot)| file.draw(&snapshot))
 }
 
 /// What was read, and how much of it gave no tree.

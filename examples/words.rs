@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use common::{Bytes, Count, Outcome, Progress};
+use common::{Bytes, Count, MapFile, Outcome, Progress};
 use lexopt::prelude::*;
 use smalloc::SmallocGlobal;
 
@@ -34,6 +34,7 @@ usage: words [OPTIONS] [PATH...]
                    cargo has on this machine, or else those of this crate
   --top N          print the N most frequent words [default: 10]
   --limit N        read no more than N files, or `all` [default: 5000]
+  --map FILE       draw the heap with both maps in FILE, as SVG
   --region SIZE    the size of the heap, such as 512M or 2G
   -h, --help       print this
 
@@ -47,17 +48,19 @@ struct Options {
     paths: Vec<PathBuf>,
     top: usize,
     limit: usize,
+    map: Option<PathBuf>,
     region: Option<usize>,
 }
 
 fn options() -> Result<Options, lexopt::Error> {
-    let mut options = Options { paths: Vec::new(), top: 10, limit: 5_000, region: None };
+    let mut options = Options { paths: Vec::new(), top: 10, limit: 5_000, map: None, region: None };
     let mut parser = lexopt::Parser::from_env();
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => common::help(HELP),
             Long("top") => options.top = parser.value()?.parse_with(common::parse_count)?,
             Long("limit") => options.limit = parser.value()?.parse_with(common::parse_limit)?,
+            Long("map") => options.map = Some(parser.value()?.into()),
             Long("region") => options.region = Some(parser.value()?.parse_with(common::parse_size)?),
             Value(path) => options.paths.push(path.into()),
             _ => return Err(argument.unexpected()),
@@ -71,11 +74,13 @@ fn main() -> ExitCode {
         let options = options()?;
         common::use_region(options.region, HEAP.stats().region_size)?;
         let files = common::find_files(&options.paths, options.limit, is_text)?;
+        let map = options.map.map(MapFile::create).transpose()?;
         let counts = Counts::of(&files)?;
         let words = counts.agreed()?;
         counts.report(words);
         print_top(&counts.tree, options.top, words);
         common::print_heap(&HEAP.stats());
+        map.map_or(Ok(()), |file| file.draw(&HEAP.snapshot()?))?;
         Ok(HEAP.check()?)
     })
 }

@@ -6,7 +6,7 @@
 use std::env;
 use std::error::Error;
 use std::fmt;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ use std::process::{self, Command, ExitCode};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use smalloc::{HopHistogram, Stats};
+use smalloc::{HopHistogram, MapOptions, Snapshot, Stats};
 use walkdir::{DirEntry, WalkDir};
 
 /// What an example's `main` and its parts return; the error is shown to the user as it is.
@@ -209,6 +209,34 @@ fn is_source(entry: &DirEntry) -> bool {
 /// Whether a path's name ends in one of these.
 pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|extension| extensions.iter().any(|&one| extension == one))
+}
+
+/// A file for a picture of the heap. It is made before the work begins, so that a path that cannot be written is told
+/// at once.
+pub(crate) struct MapFile {
+    path: PathBuf,
+    file: File,
+}
+
+impl MapFile {
+    /// Makes the file, or empties it if it is there.
+    pub(crate) fn create(path: PathBuf) -> Outcome<Self> {
+        let file = File::create(&path).map_err(|error| unwritable(&path, &error))?;
+        Ok(Self { path, file })
+    }
+
+    /// Draws the heap as it was when `snapshot` was taken.
+    pub(crate) fn draw(mut self, snapshot: &Snapshot) -> Outcome {
+        let mut picture = String::new();
+        snapshot.write_map_svg(&mut picture, MapOptions::svg())?;
+        self.file.write_all(picture.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
+        println!("\nThe map of this heap is in {}.", self.path.display());
+        Ok(())
+    }
+}
+
+fn unwritable(path: &Path, error: &io::Error) -> String {
+    format!("--map: cannot write {}: {error}", path.display())
 }
 
 // ----------------------------------------------------------------------------------------------- progress bar

@@ -23,7 +23,9 @@ impl fmt::Display for Stats {
         writeln!(f, "{} of {} in use", Percent(share(used, size)), Bytes(size))?;
         for group in &GROUPS {
             write!(f, "  {:<TITLE$}", group.title)?;
-            for (i, metric) in group.metrics.iter().enumerate() {
+            // The size of the last failure says something only once there was one.
+            let shown = if group.title == "failures" && self.failures == 0 { 1 } else { group.metrics.len() };
+            for (i, metric) in group.metrics.iter().take(shown).enumerate() {
                 let comma = if i == 0 { "" } else { ", " };
                 let space = if metric.label.is_empty() { "" } else { " " };
                 write!(f, "{comma}{}{space}", metric.label)?;
@@ -119,7 +121,7 @@ mod tests {
             "used 768 KiB",
             "in use 1,234, free 11",
             "holes 10, bytes 132 KiB, largest 33 KiB, fragmentation 75.0 % (51.6 % with the wilderness)",
-            "  failures    0, the last of 0 B\n",
+            "  failures    0\n",
             "lost 9.8 KiB (1.0 %)",
             "mean 8.00, p50 1, p90 40, p99 40, max 40, searches 6",
         ] {
@@ -127,6 +129,12 @@ mod tests {
         }
         assert!(!text.contains("failed hops"));
         assert!(text.lines().all(|line| line.chars().count() <= 110), "{text}");
+    }
+
+    #[test]
+    fn the_last_failed_size_is_told_with_the_failures() {
+        let text = Stats { failures: 2, last_failed_size: 3 << 10, ..example() }.to_string();
+        assert!(text.contains("  failures    2, the last of 3 KiB\n"), "{text}");
     }
 
     #[test]
