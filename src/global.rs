@@ -10,6 +10,7 @@ use crate::heap::{Corruption, Heap, MallocStatus, dirty_bytes};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::lock::{Guard, Lock};
 use crate::region::{Granule, InitError, now_ns};
+use crate::shadow;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -182,7 +183,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     #[inline(never)]
     fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, look: Look) -> *mut u8 {
         match heap.place_after_look(layout.size(), layout.align(), look).start {
-            Some(at) => heap.region().pointer(at).as_ptr(),
+            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
             None if self.maps_late(heap) => self.alloc_again(layout),
             None => ptr::null_mut(),
         }
@@ -242,6 +243,7 @@ fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
 #[inline(never)]
 fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of(payload, layout);
+    shadow::back(payload, layout.size());
     heap.give_back(at, n);
 }
 
@@ -264,7 +266,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(mut heap) = self.heap.try_lock() else { return self.alloc_again(layout) };
         match heap.place_at_once(layout.size(), layout.align()) {
-            Ok(at) => heap.region().pointer(at).as_ptr(),
+            Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
             Err(look) => self.alloc_searching(heap, layout, look),
         }
     }
@@ -272,10 +274,12 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
         let Some(mut heap) = self.heap.try_lock() else { return self.dealloc_locking(payload, layout) };
-        match heap.segment_at_once(payload, layout) {
-            Some((at, n)) if heap.give_back_at_once(at, n) => {}
-            Some((at, n)) => give_back(heap, at, n),
-            None => give_back_any(heap, payload, layout),
+        let Some((at, n)) = heap.segment_at_once(payload, layout) else {
+            return give_back_any(heap, payload, layout);
+        };
+        shadow::back(payload, layout.size());
+        if !heap.give_back_at_once(at, n) {
+            give_back(heap, at, n);
         }
     }
 
@@ -293,6 +297,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         };
         let payload = heap.region().pointer(at);
         drop(heap);
+        shadow::given_zeroed(payload, layout.size());
         // SAFETY: the payload was just allocated, with layout.size() bytes.
         unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
         payload.as_ptr()
@@ -302,14 +307,17 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         let mut heap = self.heap.lock();
         let (at, n) = heap.segment_of(payload, layout);
         if heap.resize(at, n, new_size) {
+            shadow::resized(payload, layout.size(), new_size);
             return payload;
         }
         let Some(to) = heap.place(new_size, layout.align()).start else { return ptr::null_mut() };
-        let moved = heap.region().pointer(to).as_ptr();
+        let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        self.heap.lock().give_back_moved(at, n);
+        let mut heap = self.heap.lock();
+        shadow::back(payload, layout.size());
+        heap.give_back_moved(at, n);
         moved
     }
 }

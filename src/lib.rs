@@ -36,6 +36,7 @@
 //! free_list     which free segment a request gets: Linked, Indexed
 //! segment_map   where segments begin and end, two bits a granule
 //! region        the mapping; the only home of pointer arithmetic
+//! shadow        what memory checkers are told, if there are any
 //! errno, fatal  errno kept; one line, then abort
 //! ```
 
@@ -77,6 +78,7 @@ mod inspect;
 mod lock;
 mod region;
 mod segment_map;
+mod shadow;
 
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::SmallocGlobal;

@@ -8,15 +8,16 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 10] = [
-    ("global", &["fork", "lock", "heap", "inspect", "free_list", "region", "errno"]),
+const LAYERS: [(&str, &[&str]); 11] = [
+    ("global", &["fork", "lock", "heap", "inspect", "free_list", "region", "shadow", "errno"]),
     ("fork", &["lock"]),
     ("lock", &["fatal", "errno"]),
-    ("heap", &["inspect", "free_list", "segment_map", "region", "fatal", "errno"]),
+    ("heap", &["inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
     ("inspect", &["region"]),
     ("free_list", &["segment_map", "region", "fatal"]),
     ("segment_map", &["region", "fatal"]),
-    ("region", &["fatal", "errno"]),
+    ("region", &["shadow", "fatal", "errno"]),
+    ("shadow", &[]),
     ("fatal", &["errno"]),
     ("errno", &[]),
 ];

@@ -8,6 +8,7 @@ use crate::region::{
     BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, whole_pages,
 };
 use crate::segment_map::SegmentMap;
+use crate::shadow;
 
 /// The region of a heap that was not told a size.
 const DEFAULT_REGION: usize = 32 << 30;
@@ -74,8 +75,11 @@ impl<L: FreeList> Heap<L> {
 
     fn open(&mut self, end: Granule) -> bool {
         let chunks = end.0.div_ceil(CHUNK);
+        let before = self.region.committed();
         let done = self.map.commit(chunks) && self.list.commit(chunks) && self.region.commit(end);
         if done {
+            let opened = self.region.committed().saturating_sub(before);
+            shadow::opened(self.region.pointer(Granule(before / GRANULE)), opened);
             let open = self.region.committed() / GRANULE;
             self.ready = Granule(open.min(chunks.wrapping_mul(CHUNK)).max(self.ready.0));
         }

@@ -30,6 +30,7 @@ use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList, Indexed, Look, Rest, View};
 use crate::region::{GRANULE, Granule, Region, Reservation, WINDOW, WINDOW_BELOW};
 use crate::segment_map::{HUGE, SHORT, SegmentMap};
+use crate::shadow::{self, WATCHED};
 use core::alloc::Layout;
 use counters::Counters;
 
@@ -328,8 +329,21 @@ impl<L: FreeList> Heap<L> {
     }
 }
 
+impl<L: FreeList> Heap<L> {
+    /// Lets nobody believe that payloads in use outlive the region.
+    fn take_back_all(&self) {
+        for run in self.runs().flatten().filter(|run| run.in_use) {
+            let bytes = Granule(run.end.above(run.start)).bytes();
+            shadow::back(self.region.pointer(run.start).as_ptr(), bytes);
+        }
+    }
+}
+
 impl<L: FreeList> Drop for Heap<L> {
     fn drop(&mut self) {
+        if WATCHED {
+            self.take_back_all();
+        }
         // SAFETY: the heap is the only one that refers to its reservation, and it is going.
         unsafe { self.reservation.release() };
     }

@@ -6,6 +6,7 @@ use crate::free_list::FreeList;
 use crate::inspect::{Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::region::{GRANULE, Granule, InitError};
 use crate::segment_map::SHORT;
+use crate::shadow;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 
@@ -68,7 +69,11 @@ impl<L: FreeList> Heap<L> {
     /// The payload is aligned as the layout asks, and to 16 bytes at least; a request of 0 bytes gets 16.
     pub fn smalloc(&mut self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
         let placement = self.place(layout.size(), layout.align());
-        (placement.start.map(|at| self.region().pointer(at)), placement.into())
+        let payload = placement.start.map(|at| self.region().pointer(at));
+        if let Some(payload) = payload {
+            shadow::given(payload, layout.size());
+        }
+        (payload, placement.into())
     }
 
     /// Frees a segment and joins it with its free neighbours.
@@ -79,6 +84,7 @@ impl<L: FreeList> Heap<L> {
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&mut self, payload: NonNull<u8>) {
         let (at, n) = self.segment_at(payload.as_ptr(), None);
+        shadow::back(payload.as_ptr(), Granule(n).bytes());
         self.give_back(at, n);
     }
 
@@ -86,7 +92,7 @@ impl<L: FreeList> Heap<L> {
     #[inline]
     pub fn alloc(&mut self, layout: Layout) -> *mut u8 {
         match self.place(layout.size(), layout.align()).start {
-            Some(at) => self.region().pointer(at).as_ptr(),
+            Some(at) => shadow::given(self.region().pointer(at), layout.size()),
             None => ptr::null_mut(),
         }
     }
@@ -96,6 +102,7 @@ impl<L: FreeList> Heap<L> {
         let dirty_end = self.dirty_end();
         let Some(at) = self.place(layout.size(), layout.align()).start else { return ptr::null_mut() };
         let payload = self.region().pointer(at);
+        shadow::given_zeroed(payload, layout.size());
         // SAFETY: the payload was just allocated, with layout.size() bytes.
         unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
         payload.as_ptr()
@@ -111,6 +118,7 @@ impl<L: FreeList> Heap<L> {
     #[inline]
     pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
         let (at, n) = self.segment_of(payload, layout);
+        shadow::back(payload, layout.size());
         if n > SHORT || !self.give_back_at_once(at, n) {
             self.give_back(at, n);
         }
@@ -125,12 +133,14 @@ impl<L: FreeList> Heap<L> {
     pub unsafe fn realloc(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let (at, n) = self.segment_of(payload, layout);
         if self.resize(at, n, new_size) {
+            shadow::resized(payload, layout.size(), new_size);
             return payload;
         }
         let Some(to) = self.place(new_size, layout.align()).start else { return ptr::null_mut() };
-        let moved = self.region().pointer(to).as_ptr();
+        let moved = shadow::given(self.region().pointer(to), new_size);
         // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
+        shadow::back(payload, layout.size());
         self.give_back_moved(at, n);
         moved
     }

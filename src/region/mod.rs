@@ -25,6 +25,7 @@ pub(crate) use table::{Node, Table, WINDOW, WINDOW_BELOW};
 
 use crate::errno;
 use crate::fatal::fatal;
+use crate::shadow::unwatched;
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -34,10 +35,14 @@ pub(crate) const GRANULE: usize = 16;
 pub(crate) const CHUNK: usize = 64;
 /// Chunks that every table has beyond the end of the committed region, so that a look past `top` reads zeros.
 pub(crate) const SPARE_CHUNKS: usize = 64;
+/// Bytes of the links that [`Linked`](crate::Linked) keeps at the start of a free segment.
+pub(crate) const LINK_BYTES: usize = size_of::<[u32; 2]>();
 /// Alignment of the region's base: the size of a huge page on x86-64 and (with 4 KiB pages) on aarch64.
 pub(crate) const BASE_ALIGN: usize = 2 << 20;
 /// The largest region: granule numbers fit in 32 bits, with a chunk to spare.
 pub(crate) const MAX_REGION: usize = (1 << 36) - BASE_ALIGN;
+/// Aligned addresses that are tried where there is no room for padding.
+const ATTEMPTS: usize = 256;
 /// The smallest region: one page on the systems with the largest pages.
 pub(crate) const MIN_REGION: usize = 1 << 16;
 
@@ -191,20 +196,23 @@ impl Reservation {
         Ok(Self { start, bytes })
     }
 
-    /// Maps no more than is needed, where the limit leaves no room for padding: wherever there is room first, then at
-    /// the aligned address below, where there mostly is room too.
+    /// Maps no more than is needed, where the limit leaves no room for padding: at the next aligned address below a
+    /// place where there is room, or below that.
     fn exact(bytes: usize) -> Result<Self, i32> {
-        let first = map(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        let anywhere = map(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
         // SAFETY: nothing refers to the new mapping.
-        unsafe { unmap(first, bytes) };
-        let wish = first.map_addr(|address| address & !(BASE_ALIGN - 1));
-        let start = map(wish, bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
-        if start != wish {
+        unsafe { unmap(anywhere, bytes) };
+        let highest = anywhere.map_addr(|address| address & !(BASE_ALIGN - 1));
+        for step in 0..ATTEMPTS {
+            let wish = highest.map_addr(|address| address.saturating_sub(step.wrapping_mul(BASE_ALIGN)));
+            let start = map(wish, bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+            if start == wish {
+                return Ok(Self { start, bytes });
+            }
             // SAFETY: nothing refers to the new mapping.
             unsafe { unmap(start, bytes) };
-            return Err(libc::ENOMEM);
         }
-        Ok(Self { start, bytes })
+        Err(libc::ENOMEM)
     }
 
     /// The `bytes` bytes from `offset` on, for one part of the heap.
@@ -336,15 +344,17 @@ impl Region {
     /// Reads the two links that [`Linked`](crate::Linked) keeps in a free segment.
     #[inline(always)]
     pub(crate) fn links(&self, at: Granule) -> [u32; 2] {
+        let place = self.pointer(at);
         // SAFETY: a free segment lies in the committed region, is 16-aligned and at least 16 bytes long.
-        unsafe { self.pointer(at).cast::<[u32; 2]>().read() }
+        unwatched(place, LINK_BYTES, || unsafe { place.cast::<[u32; 2]>().read() })
     }
 
     /// Writes the two links into a free segment.
     #[inline(always)]
     pub(crate) fn set_links(&self, at: Granule, links: [u32; 2]) {
+        let place = self.pointer(at);
         // SAFETY: a free segment lies in the committed region, is 16-aligned, at least 16 bytes long, and nobody's.
-        unsafe { self.pointer(at).cast::<[u32; 2]>().write(links) };
+        unwatched(place, LINK_BYTES, || unsafe { place.cast::<[u32; 2]>().write(links) });
     }
 }
 

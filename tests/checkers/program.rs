@@ -1,0 +1,202 @@
+//! What the checkers are shown: `clean` does everything right, every other argument names what is done wrong.
+
+use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::collections::HashMap;
+use std::hint::black_box;
+use std::ptr::NonNull;
+use std::sync::Barrier;
+use std::thread;
+
+#[global_allocator]
+static HEAP: SmallocGlobal = SmallocGlobal::new();
+static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 24);
+
+fn main() {
+    let name = std::env::args().nth(1).expect("an argument");
+    match name.as_str() {
+        "clean" => clean(),
+        "read_after_free" => read_after_free(&HEAP, 240),
+        // Where the list has its links.
+        "read_after_free_linked" => read_after_free(&LINKED, 0),
+        "write_after_free" => write_after_free(),
+        "read_after_move" => read_after_move(),
+        "read_after_shrink" => read_after_shrink(),
+        "past_the_end" => past_the_end(),
+        "in_the_wilderness" => in_the_wilderness(),
+        "leak" => drop(black_box(Box::leak(Box::new([7_u8; 321])).as_ptr().addr())),
+        "race" => race(),
+        _ => panic!("no such thing to do: {name}"),
+    }
+    println!("done");
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("a layout")
+}
+
+fn block(heap: &impl GlobalAlloc, size: usize) -> *mut u8 {
+    // SAFETY: nobody asks for nothing.
+    let block = black_box(unsafe { heap.alloc(layout(size)) });
+    // SAFETY: the block has so many bytes.
+    unsafe { block.write_bytes(1, size) };
+    block
+}
+
+fn read(place: *const u8) {
+    // SAFETY: none; this is what is to be found.
+    black_box(unsafe { place.read_volatile() });
+}
+
+fn read_after_free(heap: &impl GlobalAlloc, offset: usize) {
+    let [freed, _above] = [block(heap, 480), block(heap, 480)];
+    // SAFETY: the block is in use.
+    unsafe { heap.dealloc(freed, layout(480)) };
+    read(freed.wrapping_add(offset));
+}
+
+fn write_after_free() {
+    let mut numbers = black_box(vec![1_u64; 100]);
+    let place = &raw mut numbers[50];
+    drop(numbers);
+    // SAFETY: none, as above.
+    unsafe { place.write_volatile(2) };
+}
+
+fn read_after_move() {
+    let [old, _above] = [block(&HEAP, 480), block(&HEAP, 480)];
+    // SAFETY: the block is in use.
+    let new = black_box(unsafe { HEAP.realloc(old, layout(480), 4800) });
+    assert_ne!(old, new);
+    read(old.wrapping_add(240));
+}
+
+fn read_after_shrink() {
+    let block = block(&HEAP, 480);
+    // SAFETY: the block is in use.
+    assert_eq!(unsafe { HEAP.realloc(block, layout(480), 48) }, block);
+    read(block.wrapping_add(47));
+    read(block.wrapping_add(48));
+}
+
+/// One byte, which lies in the same granule as the block's last.
+fn past_the_end() {
+    read(block(&HEAP, 41).wrapping_add(41));
+}
+
+fn in_the_wilderness() {
+    read(block(&HEAP, 48).wrapping_add(10_000));
+}
+
+/// Two threads write a number that nothing protects.
+fn race() {
+    static mut NUMBER: u64 = 0;
+    // What two threads allocate one after the other is in order; these write at the same time.
+    let start = &Barrier::new(2);
+    let count = || {
+        start.wait();
+        for _ in 0..100_000 {
+            let number = &raw mut NUMBER;
+            // SAFETY: none, as above.
+            unsafe { number.write_volatile(number.read_volatile() + 1) };
+        }
+    };
+    thread::scope(|scope| [scope.spawn(count), scope.spawn(count)].map(|thread| thread.join().is_ok()));
+}
+
+// ---- nothing wrong ---------------------------------------------------------------------------------------------------
+
+fn clean() {
+    let threads: Vec<_> = (0..4_u64).map(|seed| thread::spawn(move || live(seed))).collect();
+    let total: usize = threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum();
+    println!("{total}");
+    every_call(&HEAP);
+    every_call(&LINKED);
+    own_heap::<Indexed>();
+    own_heap::<Linked>();
+    HEAP.check().expect("the heap is whole");
+    LINKED.check().expect("the heap is whole");
+}
+
+/// Collections that grow, move and shrink, and strings that other threads free.
+fn live(seed: u64) -> usize {
+    let mut words: HashMap<u64, String> = HashMap::new();
+    for step in 0..2000_u64 {
+        let key = (step * 2_654_435_761 + seed) % 301;
+        let word = words.entry(key).or_default();
+        word.push_str(&format!("{step:x}"));
+        if step % 5 == 0 {
+            word.shrink_to_fit();
+        }
+        if step % 3 == 0 {
+            let old = words.remove(&(key / 2));
+            thread::Builder::new().spawn(move || drop(old)).expect("a thread").join().expect("no panic");
+        }
+    }
+    words.values().map(String::len).sum()
+}
+
+fn every_call<L: FreeList>(heap: &SmallocGlobal<L>) {
+    let mut blocks: Vec<(*mut u8, usize)> = Vec::new();
+    for step in 1..=3000_usize {
+        let size = 1 + step * 7919 % 700;
+        let at = step * 31 % (blocks.len() + 1);
+        match step % 5 {
+            0 | 1 => blocks.push((block(heap, size), size)),
+            2 => {
+                // SAFETY: the layout is not empty.
+                let zeroed = unsafe { heap.alloc_zeroed(layout(size)) };
+                // SAFETY: the block has so many bytes.
+                let bytes = unsafe { std::slice::from_raw_parts(zeroed, size) };
+                assert!(bytes.iter().all(|&byte| byte == 0));
+                blocks.push((zeroed, size));
+            }
+            3 if at < blocks.len() => {
+                let (old, old_size) = blocks[at];
+                // SAFETY: the block is in use and has this layout.
+                let new = unsafe { heap.realloc(old, layout(old_size), size) };
+                // SAFETY: the block has so many bytes.
+                unsafe { new.write_bytes(3, size) };
+                blocks[at] = (new, size);
+            }
+            _ if at < blocks.len() => {
+                let (block, size) = blocks.swap_remove(at);
+                if step % 2 == 0 {
+                    // SAFETY: the block is in use and has this layout.
+                    unsafe { heap.dealloc(block, layout(size)) };
+                } else {
+                    // SAFETY: as above.
+                    unsafe { heap.sfree(NonNull::new(block).expect("a block")) };
+                }
+            }
+            _ => {}
+        }
+    }
+    for (block, size) in blocks {
+        // SAFETY: as above.
+        unsafe { heap.dealloc(block, layout(size)) };
+    }
+}
+
+/// The second region comes to lie where the first was, and neither heap frees what it holds.
+fn own_heap<L: FreeList>() {
+    for _ in 0..2 {
+        let mut heap = Heap::<L>::with_region_size(1 << 20).expect("there is room");
+        let aligned = heap.alloc(Layout::from_size_align(100, 256).expect("a layout"));
+        // SAFETY: the block has so many bytes.
+        unsafe { aligned.write_bytes(1, 100) };
+        let zeroed = heap.alloc_zeroed(layout(100));
+        // SAFETY: as above.
+        assert_eq!(unsafe { zeroed.read() }, 0);
+        // SAFETY: the block is in use and has this layout.
+        let larger = unsafe { heap.realloc(zeroed, layout(100), 1000) };
+        // SAFETY: as above.
+        unsafe { larger.write_bytes(2, 1000) };
+        let (block, _) = heap.smalloc(layout(30));
+        // SAFETY: as above.
+        unsafe { heap.sfree(block.expect("there is room")) };
+        // SAFETY: as above.
+        unsafe { heap.dealloc(aligned, Layout::from_size_align(100, 256).expect("a layout")) };
+        heap.check().expect("the heap is whole");
+    }
+}
