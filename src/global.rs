@@ -6,7 +6,7 @@
 use crate::errno;
 use crate::fork;
 use crate::free_list::{FreeList, Indexed, Look};
-use crate::heap::{Corruption, Heap, MallocStatus, dirty_bytes};
+use crate::heap::{Corruption, MallocStatus, dirty_bytes};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::lock::{Guard, Lock};
 use crate::region::{Granule, InitError, now_ns};
@@ -14,6 +14,12 @@ use crate::shadow;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
+
+// The one place where the feature is chosen: the two have the same calls.
+#[cfg(feature = "hardened")]
+use crate::hardened::Hardened as Heap;
+#[cfg(not(feature = "hardened"))]
+use crate::heap::Heap;
 
 /// A first-fit heap that any thread may use: the global allocator.
 ///
@@ -91,11 +97,13 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// ```
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
         let mut heap = self.heap.lock();
-        let (payload, status) = heap.smalloc(layout);
-        if payload.is_none() && self.maps_late(heap) {
-            return self.heap.lock().smalloc(layout);
-        }
-        (payload, status)
+        let placement = heap.place(layout.size(), layout.align());
+        let Some(at) = placement.start else {
+            return if self.maps_late(heap) { self.smalloc(layout) } else { (None, placement.into()) };
+        };
+        let payload = heap.region().pointer(at);
+        shadow::given(payload, layout.size());
+        (Some(payload), placement.into())
     }
 
     /// Frees a payload, whose size need not be told, and joins it with its free neighbours.
@@ -105,8 +113,10 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Safety
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&self, payload: NonNull<u8>) {
-        // SAFETY: the caller's promise.
-        unsafe { self.heap.lock().sfree(payload) };
+        let mut heap = self.heap.lock();
+        let (at, n) = heap.segment_at(payload.as_ptr(), None);
+        shadow::back(payload.as_ptr(), Granule(n).bytes());
+        heap.give_back(at, n);
     }
 
     /// All numbers of this instant. Allocates nothing.
@@ -172,11 +182,11 @@ impl<L: FreeList> SmallocGlobal<L> {
     #[inline(never)]
     fn alloc_again(&self, layout: Layout) -> *mut u8 {
         let mut heap = self.heap.lock();
-        let payload = heap.alloc(layout);
-        if !payload.is_null() || !self.maps_late(heap) {
-            return payload;
+        match heap.place(layout.size(), layout.align()).start {
+            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
+            None if self.maps_late(heap) => self.alloc_again(layout),
+            None => ptr::null_mut(),
         }
-        self.heap.lock().alloc(layout)
     }
 
     /// Allocates where the first look did not settle it.

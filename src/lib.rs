@@ -31,6 +31,7 @@
 //! ```text
 //! global        layout in, pointer or null out; the lock
 //! fork, lock    every heap locked around a fork; who waits, and how
+//! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
 //! inspect       numbers, snapshots, pictures: reads, never writes
 //! free_list     which free segment a request gets: Linked, Indexed
@@ -73,6 +74,8 @@ mod fatal;
 mod fork;
 mod free_list;
 mod global;
+#[cfg(feature = "hardened")]
+mod hardened;
 mod heap;
 mod inspect;
 mod lock;

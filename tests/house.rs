@@ -8,10 +8,11 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 11] = [
-    ("global", &["fork", "lock", "heap", "inspect", "free_list", "region", "shadow", "errno"]),
+const LAYERS: [(&str, &[&str]); 12] = [
+    ("global", &["fork", "lock", "hardened", "heap", "inspect", "free_list", "region", "shadow", "errno"]),
     ("fork", &["lock"]),
     ("lock", &["fatal", "errno"]),
+    ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),
     ("heap", &["inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
     ("inspect", &["region"]),
     ("free_list", &["segment_map", "region", "fatal"]),

@@ -23,7 +23,7 @@ edition = "2024"
 planted = []
 
 [dependencies]
-smalloc-global = { path = "LIBRARY" }
+smalloc-global = { path = "LIBRARY", features = [FEATURES] }
 
 [profile.release]
 panic = "abort"
@@ -92,7 +92,8 @@ fn package() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-free");
     fs::create_dir_all(folder.join("src")).expect("the folder can be made");
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("the file can be written");
-    write("Cargo.toml", &MANIFEST.replace("LIBRARY", library));
+    let features = if cfg!(feature = "hardened") { "\"hardened\"" } else { "" };
+    write("Cargo.toml", &MANIFEST.replace("LIBRARY", library).replace("FEATURES", features));
     write("src/main.rs", PROGRAM);
     let locked = fs::read_to_string(Path::new(library).join("Cargo.lock"));
     // The versions that this test was built with; what the program does not need is dropped from it.

@@ -4,7 +4,7 @@
 //! and steps over every free segment that does not fit, which are thousands in a heap of some size.
 
 use super::{Broken, Fit, FreeList, Look, Rest, Search, View};
-use crate::region::{Granule, Reservation, WINDOW};
+use crate::region::{Granule, LINK_BYTES, Reservation, WINDOW};
 
 /// The end of the list, in either direction. No segment starts there: regions end before.
 const NIL: u32 = u32::MAX;
@@ -109,6 +109,7 @@ fn fits(view: View<'_>, at: u32, n: usize) -> bool {
 
 impl Search for Linked {
     const NAME: &'static str = "linked";
+    const LINK_BYTES: usize = LINK_BYTES;
     const EMPTY: Self = Self { head: NIL };
 
     fn bytes(_chunks: usize) -> usize {

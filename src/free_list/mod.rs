@@ -65,6 +65,8 @@ pub struct View<'a> {
 pub trait Search: Send + Sized + 'static {
     /// The list's name, for people.
     const NAME: &'static str;
+    /// Bytes at the start of a free segment that the list writes to.
+    const LINK_BYTES: usize = 0;
     /// The list of a heap that is not mapped yet.
     const EMPTY: Self;
 

@@ -70,7 +70,13 @@ impl<L: FreeList> Heap<L> {
                 Err(bad) => broken(bad.invariant, bad.what, bad.at),
             }
         }
-        fatal(format_args!("double free: {payload:p} is in a free segment{of}"))
+        self.double_free(payload, layout)
+    }
+
+    /// What the pointer and its layout name has been freed before.
+    #[cold]
+    pub(crate) fn double_free(&self, payload: *const u8, layout: Option<Layout>) -> ! {
+        fatal(format_args!("double free: {payload:p} is in a free segment{}", Of(layout)))
     }
 }
 

@@ -322,6 +322,15 @@ impl Region {
         unsafe { NonNull::new_unchecked(payload) }
     }
 
+    /// The `bytes` bytes from an offset on, in bytes from the base, inside the committed region.
+    #[cfg(feature = "hardened")]
+    pub(crate) fn bytes(&self, from: usize, bytes: usize) -> NonNull<[u8]> {
+        // SAFETY: the caller's offset lies inside the mapping, or at its end.
+        let start = unsafe { self.base.add(from) };
+        // SAFETY: no address inside a mapping is null.
+        NonNull::slice_from_raw_parts(unsafe { NonNull::new_unchecked(start) }, bytes)
+    }
+
     /// The granule that a pointer names; where the pointer is unaligned or lies below the region, a number beyond
     /// every granule there is.
     ///
