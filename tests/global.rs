@@ -92,11 +92,13 @@ fn vectors_grow_and_shrink() {
     assert_sound();
 }
 
-/// Blocks made by one thread are freed by another, while all of them allocate.
+/// Blocks made by one thread are checked and freed by another, while all of them allocate. `SMALLOC_TEST_SCALE=10`
+/// passes ten times as many on.
 #[test]
 fn threads_hand_blocks_over() {
     const THREADS: u64 = 4;
-    const BLOCKS: u64 = 3_000;
+    let scale = std::env::var("SMALLOC_TEST_SCALE").ok().and_then(|scale| scale.parse::<u64>().ok());
+    let blocks = 20_000 * scale.unwrap_or(1);
     let (senders, receivers): (Vec<_>, Vec<_>) = (0..THREADS).map(|_| mpsc::channel::<Vec<u64>>()).unzip();
     let workers: Vec<_> = receivers
         .into_iter()
@@ -105,10 +107,12 @@ fn threads_hand_blocks_over() {
             let next = senders[(number as usize + 1) % senders.len()].clone();
             thread::spawn(move || {
                 let mut sum = 0;
-                for round in 0..BLOCKS {
+                for round in 0..blocks {
                     let len = 1 + (round * 31 + number) % 200;
                     next.send(vec![round; len as usize]).expect("the next thread still listens");
-                    sum += receiver.recv().expect("the one before still sends").iter().sum::<u64>();
+                    let block = receiver.recv().expect("the one before still sends");
+                    assert!(block.iter().all(|&number| number == round), "the block is as it was sent");
+                    sum += block.iter().sum::<u64>();
                 }
                 // Kept until all is sent, so that no sender finds its receiver gone.
                 (sum, receiver)
@@ -119,7 +123,7 @@ fn threads_hand_blocks_over() {
     let results: Vec<_> =
         workers.into_iter().map(|worker| worker.join().expect("no thread panics")).collect();
     let expected: u64 = (0..THREADS)
-        .flat_map(|number| (0..BLOCKS).map(move |round| round * (1 + (round * 31 + number) % 200)))
+        .flat_map(|number| (0..blocks).map(move |round| round * (1 + (round * 31 + number) % 200)))
         .sum();
     assert_eq!(results.iter().map(|(sum, _)| sum).sum::<u64>(), expected);
     assert_sound();

@@ -3,6 +3,7 @@
 use crate::case::tell;
 use crate::{Heap, Misuse, give, layout, take, take_walled};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 fn tell_double(payload: *mut u8, size: usize) {
     tell(&format!("smalloc: double free: {payload:p} is in a free segment (layout of {size} bytes)"));
@@ -66,12 +67,24 @@ fn double_at_top(heap: Heap, size: usize) {
     free_twice(heap, payload, size);
 }
 
+/// Nothing may allocate between the two frees, or the block would be in use again: the thread is started first.
 fn double_in_other_thread(heap: Heap) {
+    static STARTED: AtomicBool = AtomicBool::new(false);
+    static ADDRESS: AtomicUsize = AtomicUsize::new(0);
+    let thread = std::thread::spawn(move || {
+        STARTED.store(true, Ordering::Release);
+        while ADDRESS.load(Ordering::Acquire) == 0 {
+            std::hint::spin_loop();
+        }
+        give(heap, ptr::with_exposed_provenance_mut(ADDRESS.load(Ordering::Relaxed)), 48);
+    });
+    while !STARTED.load(Ordering::Acquire) {
+        std::hint::spin_loop();
+    }
     let payload = take_walled(heap, 48);
     tell_double(payload, 48);
     give(heap, payload, 48);
-    let address = payload.expose_provenance();
-    let thread = std::thread::spawn(move || give(heap, ptr::with_exposed_provenance_mut(address), 48));
+    ADDRESS.store(payload.expose_provenance(), Ordering::Release);
     let _ = thread.join();
 }
 
