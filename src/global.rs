@@ -272,8 +272,7 @@ impl<L: FreeList> Default for SmallocGlobal<L> {
 // SAFETY: a placed segment is of the size and alignment asked for, lies in memory that is mapped until the heap is
 // dropped (R1), and overlaps no other segment in use (M1). No method unwinds: nothing here panics.
 unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
-    // Never inlined: the compiler (LLVM 22) crashes on some large programs with thin LTO where it is.
-    #[inline(never)]
+    #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some(mut heap) = self.heap.try_lock() else { return self.alloc_again(layout) };
         match heap.place_at_once(layout.size(), layout.align()) {
