@@ -1,15 +1,7 @@
 //! The calling thread's `errno`, which no success and no free may change.
 
 use core::ffi::c_int;
-
-#[cfg(any(target_os = "solaris", target_os = "illumos"))]
-use libc::___errno as location;
-#[cfg(any(target_os = "android", target_os = "netbsd", target_os = "openbsd"))]
-use libc::__errno as location;
-#[cfg(any(target_os = "linux", target_os = "dragonfly"))]
 use libc::__errno_location as location;
-#[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
-use libc::__error as location;
 
 /// The number of the last call of the system that failed on this thread.
 pub(crate) fn get() -> c_int {

@@ -21,8 +21,8 @@
     reason = "indexes are taken modulo the length, so none can be out of bounds"
 )]
 
-/// Classes up to this one are numbers of granules.
-pub(super) const EXACT: usize = 47;
+/// Sizes up to this one, in granules, have a class of their own, with the same number.
+pub(super) const OWN_CLASS: usize = 47;
 /// The hint of a class of which nothing is free below top.
 pub(super) const NONE: usize = usize::MAX;
 /// Classes, numbered from 1; 0 is unused.
@@ -37,19 +37,19 @@ pub(super) struct Hints {
     chunks: [u32; CLASSES],
 }
 
-/// The class of every size code: the code up to [`EXACT`], then two classes to a doubling of the size. The last class
+/// The class of every size code: the code up to [`OWN_CLASS`], then two classes to a doubling of the size. The last class
 /// has all that is larger.
 const CLASS_OF_CODE: [u8; 256] = {
     let mut classes = [0; 256];
     let mut code = 0;
     while code < 256 {
-        classes[code] = if code <= EXACT {
+        classes[code] = if code <= OWN_CLASS {
             code as u8
         } else if code < 64 {
-            EXACT as u8 + 1
+            OWN_CLASS as u8 + 1
         } else if code < 120 {
             // Four codes, a half of a doubling, to a class.
-            EXACT as u8 + 2 + (code as u8 - 64) / 4
+            OWN_CLASS as u8 + 2 + (code as u8 - 64) / 4
         } else {
             CLASSES as u8 - 1
         };
@@ -67,7 +67,7 @@ pub(super) fn class(code: u8) -> usize {
 /// The lowest class whose segments all have `n` granules; [`CLASSES`] if there is none.
 pub(super) fn class_from(n: usize) -> usize {
     let first =
-        n <= EXACT || (n <= LARGEST_FIRST && n.trailing_zeros() + n.leading_zeros() + 2 >= usize::BITS);
+        n <= OWN_CLASS || (n <= LARGEST_FIRST && n.trailing_zeros() + n.leading_zeros() + 2 >= usize::BITS);
     let class = class(super::indexed::code(n));
     if first { class } else { class + 1 }
 }

@@ -319,7 +319,7 @@ impl Search for Indexed {
     /// Looks at the chunk that the hint names: at its first free segment, which fits most of the time, then at all.
     #[inline(always)]
     fn look(&self, view: View<'_>, n: usize) -> Look {
-        if n > hints::EXACT {
+        if n > hints::OWN_CLASS {
             return Look::Search;
         }
         let hint = self.hints.get(n);
@@ -338,7 +338,7 @@ impl Search for Indexed {
 
     fn search(&mut self, view: View<'_>, n: usize) -> Fit {
         // The first look went through the chunk of the hint, if it looked at all.
-        let looked = n <= hints::EXACT;
+        let looked = n <= hints::OWN_CLASS;
         self.search_request(view, looked, &Request { n, from: Granule(0), grid: ANYWHERE })
     }
 

@@ -10,8 +10,9 @@
 //! segment; a free segment that touches it becomes part of it by lowering `top`.
 //!
 //! What happens most happens in a few instructions, inline: requests of up to 56 granules whose free segment, and
-//! whose neighbours when they are freed, are seen whole in one 64-bit window of the map. The `*_long` functions do the
-//! same for any size. They are one algorithm, and the tests hold them against the same oracle.
+//! whose neighbours when they are freed, are seen whole in one 64-bit window of the map: the `*_at_once` functions.
+//! [`Heap::place_after_look`] and [`Heap::give_back`] do the same for any size. They are one algorithm, and the tests
+//! hold them against the same oracle.
 
 mod aligned;
 mod check;
