@@ -274,7 +274,7 @@ impl<L: FreeList> Default for SmallocGlobal<L> {
 unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(mut heap) = self.heap.try_lock() else { return self.alloc_again(layout) };
+        let Some(mut heap) = self.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
             Err(look) => self.alloc_searching(heap, layout, look),
@@ -283,7 +283,9 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
 
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
-        let Some(mut heap) = self.heap.try_lock() else { return self.dealloc_locking(payload, layout) };
+        let Some(mut heap) = self.heap.try_lock_unwatched() else {
+            return self.dealloc_locking(payload, layout);
+        };
         let Some((at, n)) = heap.segment_at_once(payload, layout) else {
             return give_back_any(heap, payload, layout);
         };

@@ -19,6 +19,9 @@
 //!          drop: store of `rest`
 //! ```
 //!
+//! At rest the word may also be watched: `WATCHED` instead of 0, and beside `FORKING`. Then only
+//! [`Lock::try_lock_unwatched`] fails, so that what happens most need not ask who watches.
+//!
 //! Taking the lock and naming its owner are one atomic step, and so are the reverse. Were they two, a signal handler that
 //! runs between them would find the lock held by nobody, and wait for the very thread that it interrupts.
 //!
@@ -37,8 +40,10 @@ use crate::fatal::fatal;
 
 /// The word of a lock that nobody holds. No thread has this token.
 const FREE: usize = 0;
-/// The bit that marks the word during a `fork`. Tokens are addresses of thread control blocks, which are even.
+/// The bit that marks the word during a `fork`. Tokens are addresses of thread control blocks, multiples of 4.
 const FORKING: usize = 1;
+/// The bit that marks the word at rest when every use of the value must come by the long way.
+const WATCHED: usize = 2;
 
 /// Pauses before the first look at the word; they double with every look.
 const FIRST_PAUSES: u32 = 4;
@@ -52,9 +57,10 @@ const LONGEST_SLEEP_NS: u32 = 1_000_000;
 
 /// A value that one thread at a time may use.
 pub(crate) struct Lock<T> {
-    /// `FREE`, or the token of the thread that holds the lock, or that token with `FORKING`.
+    /// What the word is at rest, or the token of the thread that holds the lock.
     word: AtomicUsize,
-    /// What `word` becomes when a guard is dropped. Written only by the thread that holds the lock.
+    /// What `word` becomes when a guard is dropped: `FREE` or `WATCHED`, or the token of a thread that forks with
+    /// `FORKING`, and with `WATCHED` or without. Written only by the thread that holds the lock.
     rest: AtomicUsize,
     contended: AtomicU64,
     value: UnsafeCell<T>,
@@ -97,7 +103,14 @@ impl<T> Lock<T> {
     #[inline]
     pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
         let me = thread_token();
-        (self.take(FREE, me) || self.take(me | FORKING, me)).then(|| self.guard())
+        let word = self.word.load(Ordering::Relaxed);
+        (at_rest(word, me) && self.take(word, me)).then(|| self.guard())
+    }
+
+    /// Takes the lock if it is free and not watched, in one step, without waiting.
+    #[inline(always)]
+    pub(crate) fn try_lock_unwatched(&self) -> Option<Guard<'_, T>> {
+        self.take(FREE, thread_token()).then(|| self.guard())
     }
 
     /// How many times a thread had to wait for the lock.
@@ -113,12 +126,14 @@ impl<T> Lock<T> {
     /// The same thread calls `unlock_after_fork`, in the parent and in the child.
     pub(crate) unsafe fn lock_for_fork(&self) {
         let me = thread_token();
-        if !self.take(FREE, me) {
+        let word = self.word.load(Ordering::Relaxed);
+        if !(word & !WATCHED == FREE && self.take(word, me)) {
             self.wait_to_hold(me);
         }
         // A signal handler in between finds the lock held by its thread, which is the truth.
-        self.rest.store(me | FORKING, Ordering::Relaxed);
-        self.word.store(me | FORKING, Ordering::Release);
+        let rest = me | FORKING | self.rest.load(Ordering::Relaxed);
+        self.rest.store(rest, Ordering::Relaxed);
+        self.word.store(rest, Ordering::Release);
     }
 
     /// Releases the lock that `lock_for_fork` took. The child's only thread has the token of the thread that forked.
@@ -129,8 +144,9 @@ impl<T> Lock<T> {
         // From here on a signal handler may no longer lock: it would unlock, and the word would be another thread's.
         self.word.store(thread_token(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        self.rest.store(FREE, Ordering::Relaxed);
-        self.word.store(FREE, Ordering::Release);
+        let rest = self.rest.load(Ordering::Relaxed) & WATCHED;
+        self.rest.store(rest, Ordering::Relaxed);
+        self.word.store(rest, Ordering::Release);
     }
 
     /// Turns the word from `from` to `to`. The only step that gives a thread the value.
@@ -148,7 +164,8 @@ impl<T> Lock<T> {
     #[cold]
     #[inline(never)]
     fn lock_slow(&self, me: usize) -> Guard<'_, T> {
-        if !self.take(me | FORKING, me) {
+        let word = self.word.load(Ordering::Relaxed);
+        if !(at_rest(word, me) && self.take(word, me)) {
             self.wait_to_hold(me);
         }
         self.guard()
@@ -158,14 +175,33 @@ impl<T> Lock<T> {
     #[cold]
     #[inline(never)]
     fn wait_to_hold(&self, me: usize) {
-        if self.word.load(Ordering::Relaxed) & !FORKING == me {
+        if self.word.load(Ordering::Relaxed) & !(FORKING | WATCHED) == me {
             fatal(format_args!("recursive call: the thread already holds the heap's lock"));
         }
         self.contended.fetch_add(1, Ordering::Relaxed);
         let mut wait = Wait::new();
-        while !(self.word.load(Ordering::Relaxed) == FREE && self.take(FREE, me)) {
+        loop {
+            let word = self.word.load(Ordering::Relaxed);
+            if word & !WATCHED == FREE && self.take(word, me) {
+                return;
+            }
             wait.a_while();
         }
+    }
+}
+
+/// Whether a lock with that word can be taken by the thread whose token is `me`.
+#[inline(always)]
+fn at_rest(word: usize, me: usize) -> bool {
+    let holder = word & !WATCHED;
+    holder == FREE || holder == me | FORKING
+}
+
+impl<T> Guard<'_, T> {
+    /// From now on, lets [`Lock::try_lock_unwatched`] fail, or lets it succeed again.
+    pub(crate) fn watch(&mut self, watched: bool) {
+        let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;
+        self.lock.rest.store(if watched { rest | WATCHED } else { rest }, Ordering::Relaxed);
     }
 }
 
@@ -227,7 +263,7 @@ fn sleep(nanoseconds: u32) {
     errno::unchanged(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
 }
 
-/// A number of the calling thread that no other living thread has: not 0, even, and the same after a `fork`.
+/// A number of the calling thread that no other living thread has: not 0, a multiple of 4, and the same after a `fork`.
 ///
 /// It is the address of the thread's control block, which both ABIs keep in a register.
 #[inline(always)]
@@ -241,7 +277,7 @@ fn thread_token() -> usize {
     token
 }
 
-/// A number of the calling thread that no other living thread has: not 0, even, and the same after a `fork`.
+/// A number of the calling thread that no other living thread has: not 0, a multiple of 4, and the same after a `fork`.
 #[inline(always)]
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64", not(miri)))]
 fn thread_token() -> usize {
@@ -253,7 +289,7 @@ fn thread_token() -> usize {
     token
 }
 
-/// A number of the calling thread that no other living thread has: not 0, even, and the same after a `fork`.
+/// A number of the calling thread that no other living thread has: not 0, a multiple of 4, and the same after a `fork`.
 #[inline]
 #[cfg(not(all(
     any(target_os = "linux", target_os = "android"),

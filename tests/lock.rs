@@ -205,6 +205,26 @@ fn try_lock_never_waits() {
 }
 
 #[test]
+fn a_watched_lock_is_taken_by_the_long_way_only() {
+    let lock = Lock::new(0);
+    assert!(lock.try_lock_unwatched().is_some());
+    lock.lock().watch(true);
+    for _ in 0..2 {
+        assert!(lock.try_lock_unwatched().is_none());
+        assert!(lock.try_lock().is_some());
+        *lock.lock() += 1;
+    }
+    // SAFETY: released in the next line.
+    unsafe { lock.lock_for_fork() };
+    // SAFETY: locked in the line before, and no guard is held.
+    unsafe { lock.unlock_after_fork() };
+    assert!(lock.try_lock_unwatched().is_none(), "a fork has ended the watch");
+    lock.lock().watch(false);
+    assert!(lock.try_lock_unwatched().is_some());
+    assert_eq!(lock.contended(), 0, "nobody waited");
+}
+
+#[test]
 fn a_wait_is_counted_once_and_keeps_errno() {
     static LOCK: Lock<u64> = Lock::new(0);
     on_signal(libc::SIGUSR1, handler(ignore));

@@ -19,6 +19,7 @@ mod model {
 
     const FREE: usize = 0;
     const FORKING: usize = 1;
+    const WATCHED: usize = 2;
     /// How often a thread may be interrupted where it need not wait. Known faults of locks need two.
     const PREEMPTIONS: usize = 3;
 
@@ -47,7 +48,15 @@ mod model {
 
         fn lock(&self) -> Guard<'_> {
             let me = thread_token();
-            if !self.take(FREE, me) && !self.take(me | FORKING, me) {
+            if self.take(FREE, me) {
+                return Guard { lock: self };
+            }
+            self.lock_slow(me)
+        }
+
+        fn lock_slow(&self, me: usize) -> Guard<'_> {
+            let word = self.word.load(Ordering::Relaxed);
+            if !(at_rest(word, me) && self.take(word, me)) {
                 self.wait_to_hold(me);
             }
             Guard { lock: self }
@@ -55,17 +64,30 @@ mod model {
 
         fn lock_for_fork(&self) {
             let me = thread_token();
-            if !self.take(FREE, me) {
+            let word = self.word.load(Ordering::Relaxed);
+            if !(word & !WATCHED == FREE && self.take(word, me)) {
                 self.wait_to_hold(me);
             }
-            self.rest.store(me | FORKING, Ordering::Relaxed);
-            self.word.store(me | FORKING, Ordering::Release);
+            let rest = me | FORKING | self.rest.load(Ordering::Relaxed);
+            self.rest.store(rest, Ordering::Relaxed);
+            self.word.store(rest, Ordering::Release);
+        }
+
+        fn try_lock(&self) -> Option<Guard<'_>> {
+            let me = thread_token();
+            let word = self.word.load(Ordering::Relaxed);
+            (at_rest(word, me) && self.take(word, me)).then(|| Guard { lock: self })
+        }
+
+        fn try_lock_unwatched(&self) -> Option<Guard<'_>> {
+            self.take(FREE, thread_token()).then(|| Guard { lock: self })
         }
 
         fn unlock_after_fork(&self) {
             self.word.store(thread_token(), Ordering::Relaxed);
-            self.rest.store(FREE, Ordering::Relaxed);
-            self.word.store(FREE, Ordering::Release);
+            let rest = self.rest.load(Ordering::Relaxed) & WATCHED;
+            self.rest.store(rest, Ordering::Relaxed);
+            self.word.store(rest, Ordering::Release);
         }
 
         fn take(&self, from: usize, to: usize) -> bool {
@@ -73,16 +95,30 @@ mod model {
         }
 
         fn wait_to_hold(&self, me: usize) {
-            if self.word.load(Ordering::Relaxed) & !FORKING == me {
+            if self.word.load(Ordering::Relaxed) & !(FORKING | WATCHED) == me {
                 panic!("recursive call");
             }
-            while !(self.word.load(Ordering::Relaxed) == FREE && self.take(FREE, me)) {
+            loop {
+                let word = self.word.load(Ordering::Relaxed);
+                if word & !WATCHED == FREE && self.take(word, me) {
+                    return;
+                }
                 thread::yield_now();
             }
         }
     }
 
+    fn at_rest(word: usize, me: usize) -> bool {
+        let holder = word & !WATCHED;
+        holder == FREE || holder == me | FORKING
+    }
+
     impl Guard<'_> {
+        fn watch(&mut self, watched: bool) {
+            let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;
+            self.lock.rest.store(if watched { rest | WATCHED } else { rest }, Ordering::Relaxed);
+        }
+
         /// Loom reports two threads that are in here at the same time, and a read that need not see the last write.
         fn add_one(&mut self) {
             self.lock.value.with_mut(|value| unsafe { *value += 1 });
@@ -106,7 +142,7 @@ mod model {
                 .map(|(number, body)| {
                     let lock = Arc::clone(&lock);
                     thread::spawn(move || {
-                        TOKEN.with(|token| token.set(number * 2));
+                        TOKEN.with(|token| token.set(number * 4));
                         body(&lock);
                     })
                 })
@@ -115,7 +151,7 @@ mod model {
                 thread.join().unwrap();
             }
             assert_eq!(lock.value.with(|value| unsafe { *value }), sum);
-            assert!(lock.take(FREE, 2), "the lock is not released");
+            assert!(lock.take(FREE, 4), "the lock is not released");
         });
     }
 
@@ -144,6 +180,44 @@ mod model {
     #[test]
     fn fork_beside_a_thread() {
         check(&[fork, twice], 5);
+    }
+
+    /// Watches for the time of two operations. Nobody comes in by the short way in between.
+    fn watch(lock: &Lock) {
+        lock.lock().watch(true);
+        assert!(lock.try_lock_unwatched().is_none());
+        let mut guard = lock.lock();
+        guard.add_one();
+        guard.watch(false);
+    }
+
+    /// Two operations, the short way if there is one.
+    fn short(lock: &Lock) {
+        for _ in 0..2 {
+            lock.try_lock_unwatched().unwrap_or_else(|| lock.lock()).add_one();
+        }
+    }
+
+    /// Two operations, without waiting if that can be.
+    fn hasty(lock: &Lock) {
+        for _ in 0..2 {
+            lock.try_lock().unwrap_or_else(|| lock.lock()).add_one();
+        }
+    }
+
+    #[test]
+    fn watcher_beside_the_short_way() {
+        check(&[watch, short], 3);
+    }
+
+    #[test]
+    fn watcher_beside_a_fork() {
+        check(&[watch, fork], 4);
+    }
+
+    #[test]
+    fn hasty_beside_a_fork() {
+        check(&[hasty, fork], 5);
     }
 
     #[test]
@@ -176,5 +250,5 @@ fn operations(text: &str) -> Vec<(String, String)> {
 fn the_model_is_the_lock() {
     let lock = operations(include_str!("../src/lock.rs"));
     assert_eq!(lock, operations(include_str!("lock_loom.rs").split("/// The operations").next().unwrap()));
-    assert_eq!(lock.len(), 10, "{lock:#?}");
+    assert_eq!(lock.len(), 17, "{lock:#?}");
 }
