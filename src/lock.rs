@@ -152,7 +152,22 @@ impl<T> Lock<T> {
     /// Turns the word from `from` to `to`. The only step that gives a thread the value.
     #[inline(always)]
     fn take(&self, from: usize, to: usize) -> bool {
+        if single_threaded() {
+            return self.take_alone(from, to);
+        }
         self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
+    }
+
+    /// The same without an atomic step, for the only thread of the process. A signal handler that runs between the two
+    /// leaves the word as it found it.
+    #[inline(always)]
+    fn take_alone(&self, from: usize, to: usize) -> bool {
+        let free = self.word.load(Ordering::Relaxed) == from;
+        if free {
+            self.word.store(to, Ordering::Relaxed);
+            compiler_fence(Ordering::Acquire);
+        }
+        free
     }
 
     /// The guard of a thread that has just taken the lock.
@@ -261,6 +276,32 @@ fn sleep(nanoseconds: u32) {
     let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds.into() };
     // SAFETY: the time is valid and is only read; the null pointer says that the rest of the time is not wanted.
     errno::unchanged(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
+}
+
+/// Whether the process is known to have one thread only. The C library knows, if it is glibc 2.32 or newer: the flag is
+/// lowered before a thread is started, and is read without a call. Its name is weak, so that it may be missing.
+#[inline(always)]
+#[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri)))]
+fn single_threaded() -> bool {
+    let flag: *const u8;
+    // SAFETY: reads the address of a variable, or null where there is none, from where the linker has put it.
+    unsafe {
+        core::arch::asm!(
+            ".weak __libc_single_threaded",
+            "mov {}, qword ptr [rip + __libc_single_threaded@GOTPCREL]",
+            out(reg) flag,
+            options(pure, readonly, nostack, preserves_flags)
+        );
+    }
+    // SAFETY: what is not null is the C library's variable, which lives as long as the process.
+    !flag.is_null() && unsafe { flag.read_volatile() } != 0
+}
+
+/// Whether the process is known to have one thread only.
+#[inline(always)]
+#[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri))))]
+fn single_threaded() -> bool {
+    false
 }
 
 /// A number of the calling thread that no other living thread has: not 0, a multiple of 4, and the same after a `fork`.
