@@ -5,8 +5,8 @@
 
 use crate::errno;
 use crate::fork;
-use crate::free_list::{FreeList, Indexed, Look};
-use crate::heap::{Corruption, MallocStatus, dirty_bytes};
+use crate::free_list::{FreeList, Indexed};
+use crate::heap::{Corruption, MallocStatus, Missed, dirty_bytes};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::lock::{Guard, Lock};
 use crate::region::{Granule, InitError, now_ns};
@@ -98,7 +98,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
         let mut heap = self.heap.lock();
         let placement = heap.place(layout.size(), layout.align());
-        let Some(at) = placement.start else {
+        let Some(at) = placement.start() else {
             return if self.maps_late(heap) { self.smalloc(layout) } else { (None, placement.into()) };
         };
         let payload = heap.region().pointer(at);
@@ -182,7 +182,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     #[inline(never)]
     fn alloc_again(&self, layout: Layout) -> *mut u8 {
         let mut heap = self.heap.lock();
-        match heap.place(layout.size(), layout.align()).start {
+        match heap.place(layout.size(), layout.align()).start() {
             Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
             None if self.maps_late(heap) => self.alloc_again(layout),
             None => ptr::null_mut(),
@@ -191,8 +191,8 @@ impl<L: FreeList> SmallocGlobal<L> {
 
     /// Allocates where the first look did not settle it.
     #[inline(never)]
-    fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, look: Look) -> *mut u8 {
-        match heap.place_after_look(layout.size(), layout.align(), look).start {
+    fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, missed: Missed) -> *mut u8 {
+        match heap.place_searching(layout.size(), layout.align(), missed).start() {
             Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
             None if self.maps_late(heap) => self.alloc_again(layout),
             None => ptr::null_mut(),
@@ -277,7 +277,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         let Some(mut heap) = self.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            Err(look) => self.alloc_searching(heap, layout, look),
+            Err(missed) => self.alloc_searching(heap, layout, missed),
         }
     }
 
@@ -286,12 +286,12 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         let Some(mut heap) = self.heap.try_lock_unwatched() else {
             return self.dealloc_locking(payload, layout);
         };
-        let Some((at, n)) = heap.segment_at_once(payload, layout) else {
+        let Some(short) = heap.segment_at_once(payload, layout) else {
             return give_back_any(heap, payload, layout);
         };
         shadow::back(payload, layout.size());
-        if !heap.give_back_at_once(at, n) {
-            give_back(heap, at, n);
+        if !heap.give_back_at_once(short) {
+            give_back(heap, short.at, short.n);
         }
     }
 
@@ -299,7 +299,11 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let mut heap = self.heap.lock();
         let dirty_end = heap.dirty_end();
-        let Some(at) = heap.place(layout.size(), layout.align()).start else {
+        let place = match heap.place_at_once(layout.size(), layout.align()) {
+            Ok(at) => Some(at),
+            Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
+        };
+        let Some(at) = place else {
             return if self.maps_late(heap) {
                 // SAFETY: the layout is the caller's. There is a region now, so this is done once.
                 unsafe { self.alloc_zeroed(layout) }
@@ -322,7 +326,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
             shadow::resized(payload, layout.size(), new_size);
             return payload;
         }
-        let Some(to) = heap.place(new_size, layout.align()).start else { return ptr::null_mut() };
+        let Some(to) = heap.place(new_size, layout.align()).start() else { return ptr::null_mut() };
         let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.

@@ -20,8 +20,8 @@
 //! twice in that moment. Everything else is as in [`Heap`], whose placement only sees that blocks come back later.
 
 use crate::fatal::fatal;
-use crate::free_list::{FreeList, Look};
-use crate::heap::{Heap, Placement, granules};
+use crate::free_list::{Fit, FreeList};
+use crate::heap::{Heap, Missed, Short, granules};
 use crate::region::{GRANULE, Granule, InitError};
 use crate::shadow::unwatched;
 use core::alloc::Layout;
@@ -65,13 +65,13 @@ impl<L: FreeList> Hardened<L> {
     // ---- allocation ------------------------------------------------------------------------------------------
 
     /// As in [`Heap`]; what rests is given up before a request is refused.
-    pub(crate) fn place(&mut self, size: usize, align: usize) -> Placement {
+    pub(crate) fn place(&mut self, size: usize, align: usize) -> Fit {
         let untouched = self.heap.dirty_end();
         let mut placement = self.heap.place(size, align);
-        if placement.start.is_none() && self.release_all() {
+        if placement.start().is_none() && self.release_all() {
             placement = self.heap.place(size, align);
         }
-        if let Some(at) = placement.start {
+        if let Some(at) = placement.start() {
             let to = at.up(granules(size));
             // What is left in front for alignment may never have been in use. The linked list has written to it.
             self.fill(untouched, at, L::LINK_BYTES);
@@ -82,18 +82,18 @@ impl<L: FreeList> Hardened<L> {
     }
 
     /// There is no short way.
-    pub(crate) fn place_at_once(&mut self, _size: usize, _align: usize) -> Result<Granule, Look> {
-        Err(Look::Search)
+    pub(crate) fn place_at_once(&mut self, _size: usize, _align: usize) -> Result<Granule, Missed> {
+        Err(Missed::Other)
     }
 
-    pub(crate) fn place_after_look(&mut self, size: usize, align: usize, _look: Look) -> Placement {
+    pub(crate) fn place_searching(&mut self, size: usize, align: usize, _missed: Missed) -> Fit {
         self.place(size, align)
     }
 
     // ---- freeing ---------------------------------------------------------------------------------------------
 
     /// There is no short way.
-    pub(crate) fn segment_at_once(&self, _payload: *const u8, _layout: Layout) -> Option<(Granule, usize)> {
+    pub(crate) fn segment_at_once(&self, _payload: *const u8, _layout: Layout) -> Option<Short> {
         None
     }
 
@@ -118,7 +118,7 @@ impl<L: FreeList> Hardened<L> {
     }
 
     /// There is no short way.
-    pub(crate) fn give_back_at_once(&mut self, _at: Granule, _n: usize) -> bool {
+    pub(crate) fn give_back_at_once(&mut self, _short: Short) -> bool {
         false
     }
 

@@ -29,7 +29,10 @@
 //! - **M1** segments tile the region below top; **M2** no two neighbours are both free (a run of zeros is one
 //!   segment, so this holds by construction); **M3** nothing free touches top.
 
+mod runs;
+
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table, WINDOW};
+use runs::{longest_run, runs};
 use static_assertions::const_assert;
 
 /// Granules from which on a segment in use keeps its end in a tag: 64 KiB. Below, so many words are gone through.
@@ -40,6 +43,8 @@ const TAGGED_CHUNKS: usize = 3;
 const TAG: u64 = 1 << 63;
 /// The largest segment that the short ways handle: all of it, and the granule behind it, is in one window.
 pub(crate) const SHORT: usize = WINDOW - 1;
+/// The length of a free run of which a window shows no end.
+pub(crate) const MORE: usize = u64::BITS as usize;
 
 const_assert!(SHORT < CHUNK);
 // A huge segment in use has a third chunk that is wholly its own; a tagged free one has two whole chunks.
@@ -49,6 +54,17 @@ const_assert!(HUGE >= 4 * CHUNK && TAGGED_CHUNKS >= 2);
 #[inline(always)]
 const fn ones(n: usize) -> u64 {
     !(u64::MAX << (n % CHUNK))
+}
+
+/// A segment in use of at most [`SHORT`] granules, and what windows show on its two sides.
+#[derive(Clone, Copy)]
+pub(crate) struct Short {
+    pub(crate) at: Granule,
+    pub(crate) n: usize,
+    /// The granules below `at`, the nearest one highest, ones in use.
+    pub(crate) below: u64,
+    /// Granules from `at` to the next one in use behind the segment; [`MORE`] if the window shows none.
+    pub(crate) next: usize,
 }
 
 /// The two bitmaps.
@@ -91,13 +107,13 @@ impl SegmentMap {
 
     // ---- looking ---------------------------------------------------------------------------------------------
 
-    /// Granules that are free from `at` on, as far as one window shows: exact below [`WINDOW`].
+    /// Granules that are free from `at` on; [`MORE`] if one window does not show all of them.
     #[inline(always)]
     pub(crate) fn free_from(&self, at: Granule) -> usize {
         self.used.window(at).trailing_zeros() as usize
     }
 
-    /// Granules that are free right below `at`, as far as one window shows: exact below [`WINDOW_BELOW`].
+    /// Granules that are free right below `at`; [`MORE`] if one window does not show all of them.
     #[inline(always)]
     pub(crate) fn free_below(&self, at: Granule) -> usize {
         self.used.window_below(at).leading_zeros() as usize
@@ -115,14 +131,19 @@ impl SegmentMap {
         self.used.bit(at) && self.heads.bit(at)
     }
 
-    /// Whether a segment of exactly `n` granules, at most [`SHORT`], is in use at `at`.
+    /// The segment of exactly `n` granules, at most [`SHORT`], that is in use at `at`; none where no such segment is.
     ///
     /// Taking 1 away turns the head bit off if it is on, and makes ones below the next head if it is off; so the
     /// lowest bit left, or the first free granule, is where the segment ends, and it is 0 where none begins.
     #[inline(always)]
-    pub(crate) fn holds_short(&self, at: Granule, n: usize) -> bool {
-        let boundaries = self.heads.window(at).wrapping_sub(1) | !self.used.window(at);
-        boundaries.trailing_zeros() as usize == n
+    pub(crate) fn short_at(&self, at: Granule, n: usize) -> Option<Short> {
+        let used = self.used.window(at);
+        let boundaries = self.heads.window(at).wrapping_sub(1) | !used;
+        if boundaries.trailing_zeros() as usize != n {
+            return None;
+        }
+        let next = (used & u64::MAX << n).trailing_zeros() as usize;
+        Some(Short { at, n, below: self.used.window_below(at), next })
     }
 
     /// Where the segment in use that begins at `head` ends.
@@ -223,8 +244,8 @@ impl SegmentMap {
     /// part of one, has `n` granules, at most 64. The run may end in the next chunk; the place may be the next chunk's
     /// first granule, which every grid has.
     ///
-    /// Six shifts, always: how many a size needs would be one more branch to mispredict. The shifts are arithmetic,
-    /// which takes the chunk's last run for as long as needed; the next word tells whether it is.
+    /// Three shifts for most sizes, and else six: just as many as a size needs would be one more branch to mispredict. The
+    /// shifts are arithmetic, which takes the chunk's last run for as long as needed; the next word tells whether it is.
     #[inline(always)]
     pub(crate) fn run_in_chunk(&self, chunk: usize, from: usize, n: usize, grid: u64) -> Option<Granule> {
         let free = !self.used.get(chunk) & (u64::MAX << (from % CHUNK));
@@ -248,10 +269,27 @@ impl SegmentMap {
         (inside > 0 && (inside < CHUNK || self.free_below(start) == 0)).then_some(start)
     }
 
-    /// The length of the longest run of free granules inside the chunk and below `top`.
-    pub(crate) fn longest_run_in_chunk(&self, chunk: usize, top: Granule) -> usize {
-        let below_top = if chunk == top.chunk() { ones(top.bit()) } else { u64::MAX };
-        longest_run(!self.used.get(chunk) & below_top)
+    /// The length of the longest free segment below `top` that starts in the chunk; no less than what of a lower one
+    /// lies in it.
+    pub(crate) fn longest_hole_in_chunk(&self, chunk: usize, top: Granule) -> usize {
+        let used = self.used.get(chunk);
+        if chunk == top.chunk() {
+            // What is free from top on is wilderness, and nothing free touches it.
+            return longest_run(!used & ones(top.bit()));
+        }
+        let inside = longest_run(!used);
+        let last = used.leading_zeros() as usize;
+        if last == 0 {
+            return inside;
+        }
+        let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
+        let last_and_behind = if behind < CHUNK {
+            last.wrapping_add(behind)
+        } else {
+            let start = chunk_start(chunk.wrapping_add(1)).down(last);
+            self.hole_end(start, top).above(start)
+        };
+        inside.max(last_and_behind)
     }
 
     #[inline(always)]
@@ -427,64 +465,4 @@ const fn first_whole(start: Granule) -> usize {
 /// The last chunk that ends at or below `end`.
 const fn last_whole(end: Granule) -> usize {
     end.chunk().wrapping_sub(1)
-}
-
-/// The shifts that make runs of `n` from single bits, for `n` up to 64: one byte each, six of them.
-#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
-const SHIFTS: [u64; CHUNK + 1] = {
-    let mut table = [0; CHUNK + 1];
-    let mut n = 1;
-    while n <= CHUNK {
-        let mut rest = n;
-        let mut step = 0;
-        while step < 6 {
-            table[n] |= ((rest / 2) as u64) << (8 * step);
-            rest -= rest / 2;
-            step += 1;
-        }
-        n += 1;
-    }
-    table
-};
-
-/// The places where `n` ones in a row begin, `n` from 1 to 64; ones are taken to follow a word that ends in one.
-#[inline(always)]
-#[expect(clippy::indexing_slicing, reason = "the index has just been compared")]
-const fn runs(word: u64, n: usize) -> u64 {
-    // SHIFTS has an entry for every n there is; the mask only tells the compiler so.
-    let mut shifts = if n <= CHUNK { SHIFTS[n] } else { 0 };
-    let mut word = word as i64;
-    let mut step = 0;
-    while step < 6 {
-        word &= word >> (shifts & 63);
-        shifts >>= 8;
-        step += 1;
-    }
-    word as u64
-}
-
-/// The length of the longest run of ones in a word.
-#[expect(clippy::indexing_slicing, reason = "loops over an array of six, unrolled")]
-const fn longest_run(word: u64) -> usize {
-    if word == u64::MAX {
-        return CHUNK;
-    }
-    // starts[k]: where runs of 2^k ones begin.
-    let mut starts = [word; 6];
-    let mut k = 1;
-    while k < 6 {
-        starts[k] = starts[k - 1] & (starts[k - 1] >> (1 << (k - 1)));
-        k += 1;
-    }
-    let mut length = 0;
-    let mut longest = u64::MAX;
-    while k > 0 {
-        k -= 1;
-        let longer = longest & (starts[k] >> length);
-        if longer != 0 {
-            longest = longer;
-            length += 1 << k;
-        }
-    }
-    length
 }

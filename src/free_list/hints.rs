@@ -115,30 +115,31 @@ impl Hints {
 
     /// A search has shown that nothing of the class or above starts below the chunk; nowhere, if that is [`NONE`].
     pub(super) fn raise(&mut self, class: usize, chunk: usize) {
-        if class >= CLASSES || self.get(class) >= chunk {
+        if class >= CLASSES {
+            return;
+        }
+        let mut above = self.steps >> class << class;
+        let mut last = above.trailing_zeros();
+        if above == 0 || self.chunk_at(last) >= chunk {
             return;
         }
         // The classes below keep their hint: the step that they share with this one ends in front of it.
         let kept = class - 1;
-        let shared = self.steps >> kept & 1 == 0;
-        if shared {
-            self.chunks[kept % CLASSES] = self.get(class) as u32;
+        if kept > 0 && self.steps >> kept & 1 == 0 {
+            self.steps |= 1 << kept;
+            self.chunks[kept % CLASSES] = self.chunks[last as usize % CLASSES];
         }
-        let mut above = self.steps & (u64::MAX << class);
-        let mut last = None;
-        while above != 0 {
-            let lowest = above.trailing_zeros();
-            if self.chunk_at(lowest) >= chunk {
+        // Of the steps that are lower than the chunk, the last one is as high as it now.
+        loop {
+            self.steps ^= above & above.wrapping_neg();
+            above &= above.wrapping_sub(1);
+            let next = above.trailing_zeros();
+            if above == 0 || self.chunk_at(next) >= chunk {
                 break;
             }
-            above ^= 1 << lowest;
-            self.steps ^= 1 << lowest;
-            last = Some(lowest);
+            last = next;
         }
-        if shared && kept > 0 {
-            self.steps |= 1 << kept;
-        }
-        if let Some(last) = last.filter(|_| chunk != NONE) {
+        if chunk != NONE {
             self.steps |= 1 << last;
             self.chunks[last as usize % CLASSES] = chunk as u32;
         }

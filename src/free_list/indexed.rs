@@ -19,7 +19,7 @@
 
 use super::group::{at_least, highest};
 use super::hints::{self, Hints, NONE, class, class_from};
-use super::{Broken, Fit, FreeList, Look, Rest, Search, View, search_candidates};
+use super::{Broken, Fit, FreeList, Ground, Look, Rest, Search, search_candidates};
 use crate::region::{CHUNK, GRANULE, Granule, Reservation, SPARE_CHUNKS, Table};
 use core::ops::Range;
 use static_assertions::const_assert;
@@ -30,6 +30,9 @@ const FAN_OUT: usize = 64;
 const LEVELS: usize = 5;
 /// Codes up to this one are numbers of granules; those above are eight to a doubling.
 const EXACT: usize = 64;
+
+/// Requests up to this many granules whose search leaves a bound that may be too high: by less than this.
+const SMALL: usize = 4;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / CHUNK <= FAN_OUT.pow(LEVELS as u32));
 
@@ -144,25 +147,34 @@ impl Indexed {
     }
 
     /// The lowest chunk above `after` whose bound is `code` or more, none if it lies above `last`. Counts the nodes.
-    fn next_chunk(&mut self, after: usize, last: usize, code: u8, probes: &mut usize) -> Option<usize> {
-        let mut level = 0;
+    #[inline(always)]
+    fn next_chunk(&mut self, after: usize, last: usize, code: u8, fit: &mut Fit) -> Option<usize> {
+        fit.probe();
+        match next_in_node(&self.levels[0], after, code) {
+            Some(chunk) => (chunk <= last).then_some(chunk),
+            None => self.next_chunk_far(after, last, code, fit),
+        }
+    }
+
+    /// The same, where it is not in the same node.
+    #[inline(never)]
+    fn next_chunk_far(&mut self, after: usize, last: usize, code: u8, fit: &mut Fit) -> Option<usize> {
+        let mut level = 0_usize;
         let mut index = after;
         loop {
-            *probes = probes.wrapping_add(1);
-            let node = index / FAN_OUT;
-            let above = u64::MAX << (index % FAN_OUT) << 1;
-            let fits = at_least(self.level(level).node(node), code) & above;
-            if fits != 0 {
-                index = node * FAN_OUT + fits.trailing_zeros() as usize;
-                match self.descend(level, index, code, probes) {
+            if (last >> (6 * level)) / FAN_OUT <= index / FAN_OUT {
+                return None;
+            }
+            level = level.wrapping_add(1);
+            index /= FAN_OUT;
+            // An entry that promised too much is put right, and the search goes on behind it.
+            fit.probe();
+            while let Some(next) = next_in_node(self.level(level), index, code) {
+                match self.descend(level, next, code, fit) {
                     Ok(chunk) => return (chunk <= last).then_some(chunk),
                     Err(stale) => (level, index) = stale,
                 }
-            } else if (last >> (6 * level)) / FAN_OUT <= node {
-                return None;
-            } else {
-                level = level.wrapping_add(1);
-                index = node;
+                fit.probe();
             }
         }
     }
@@ -174,12 +186,12 @@ impl Indexed {
         from: usize,
         entry: usize,
         code: u8,
-        probes: &mut usize,
+        fit: &mut Fit,
     ) -> Result<usize, (usize, usize)> {
         let mut level = from;
         let mut index = entry;
         while level > 0 {
-            *probes = probes.wrapping_add(1);
+            fit.probe();
             let children = self.level(level.wrapping_sub(1)).node(index);
             let fits = at_least(children, code);
             if fits == 0 {
@@ -194,75 +206,97 @@ impl Indexed {
     }
 
     /// Raises `largest` to the largest free segment below a node, passing over what its bounds exclude.
-    fn largest_below(&self, view: View<'_>, level: usize, node: usize, largest: &mut usize) {
+    fn largest_below(&self, ground: &Ground, level: usize, node: usize, largest: &mut usize) {
         for (child, &bound) in self.level(level).node(node).0.iter().enumerate() {
             let index = node * FAN_OUT + child;
             let too_low = bound < code(*largest) || (bound < EXACT as u8 && usize::from(bound) <= *largest);
-            if bound == 0 || too_low || index << (6 * level) > view.top.chunk() {
+            if bound == 0 || too_low || index << (6 * level) > ground.top.chunk() {
                 continue;
             }
             match level.checked_sub(1) {
-                Some(below) => self.largest_below(view, below, index, largest),
-                None => *largest = (*largest).max(longest_from(view, index)),
+                Some(below) => self.largest_below(ground, below, index, largest),
+                None => *largest = (*largest).max(ground.map.longest_hole_in_chunk(index, ground.top)),
             }
         }
     }
 
     /// The lowest fit in the chunk, if there is one; or in the next, right at its start.
-    fn fit_in_chunk(view: View<'_>, chunk: usize, request: &Request) -> Option<Granule> {
+    #[inline(always)]
+    fn fit_in_chunk(ground: &Ground, chunk: usize, request: &Request) -> Option<Granule> {
         let &Request { n, from, grid } = request;
         if n <= EXACT {
             let bit = if chunk == from.chunk() { from.bit() } else { 0 };
-            return view.map.run_in_chunk(chunk, bit, n, grid);
+            return ground.map.run_in_chunk(chunk, bit, n, grid);
         }
         // Only the last free segment that starts in a chunk can be longer than a chunk.
-        let start = view.map.last_hole_in_chunk(chunk).filter(|&start| start >= from)?;
-        (start >= view.top || view.map.hole_end(start, view.top).above(start) >= n).then_some(start)
+        let start = ground.map.last_hole_in_chunk(chunk).filter(|&start| start >= from)?;
+        (start >= ground.top || ground.map.hole_end(start, ground.top).above(start) >= n).then_some(start)
     }
 
-    /// Looks at chunk after chunk, as far as their bounds promise a fit. `looked` says that the first is known to hold
-    /// none.
-    fn search_chunks(&mut self, view: View<'_>, first: usize, mut looked: bool, request: &Request) -> Fit {
-        let mut fit = Fit { start: None, stepped: 0, probes: 0 };
-        let mut chunk = first;
+    /// Begins at the hint for the size, or above, and looks at chunk after chunk, as far as their bounds promise a fit.
+    /// If `looked`, the hint's chunk has none.
+    #[inline(always)]
+    fn search_request(&mut self, ground: &Ground, request: Request, looked: bool) -> Fit {
         let code = code(request.n);
-        loop {
-            if !looked && let Some(start) = Self::fit_in_chunk(view, chunk, request) {
-                if start < view.top {
-                    fit.start = Some(start);
-                } else {
-                    self.pass(view, chunk);
-                }
-                break;
-            }
-            looked = false;
-            fit.stepped = fit.stepped.wrapping_add(1);
-            self.pass(view, chunk);
-            let Some(next) = self.next_chunk(chunk, view.top.chunk(), code, &mut fit.probes) else { break };
-            chunk = next;
+        let class = class(code);
+        let hint = self.hints.get(class);
+        if hint == NONE {
+            return Fit::NONE;
         }
-        if request.from == Granule(0) && request.grid == ANYWHERE {
+        let first = hint.max(request.from.chunk());
+        let mut fit = Fit::NONE;
+        let mut chunk = first;
+        let mut looked = looked;
+        let found = loop {
+            let place = if looked { None } else { Self::fit_in_chunk(ground, chunk, &request) };
+            looked = false;
+            if let Some(start) = place.filter(|&start| start < ground.top) {
+                fit = fit.at(start);
+                break chunk;
+            }
+            self.pass(ground, chunk, &request);
+            if place.is_some() {
+                break NONE;
+            }
+            fit.step();
+            match self.next_chunk(chunk, ground.top.chunk(), code, &mut fit) {
+                Some(next) => chunk = next,
+                None => break NONE,
+            }
+        };
+        if found != first && request.is_plain() {
             // The hints of what is surely no smaller than n rise to where the search ended.
-            self.hints.raise(class_from(request.n), if fit.start.is_some() { chunk } else { NONE });
+            self.hints.raise(class_from(request.n), found);
         }
         fit
     }
 
-    /// A chunk was searched in vain: puts its bound right.
-    fn pass(&mut self, view: View<'_>, chunk: usize) {
-        let bound = code(longest_from(view, chunk));
+    #[inline(never)]
+    fn search_any(&mut self, ground: &Ground, request: Request) -> Fit {
+        self.search_request(ground, request, false)
+    }
+
+    /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off.
+    #[inline(always)]
+    fn pass(&mut self, ground: &Ground, chunk: usize, request: &Request) {
+        let bound = if request.n <= SMALL && request.is_plain() {
+            request.n as u8 - 1
+        } else {
+            code(ground.map.longest_hole_in_chunk(chunk, ground.top))
+        };
         if bound < self.levels[0].get(chunk) {
             self.levels[0].set(chunk, bound);
         }
     }
+}
 
-    /// Begins a search at the hint for its size, or above.
-    fn search_request(&mut self, view: View<'_>, looked: bool, request: &Request) -> Fit {
-        match self.hints.get(class(code(request.n))) {
-            NONE => Fit { start: None, stepped: 0, probes: 0 },
-            hint => self.search_chunks(view, hint.max(request.from.chunk()), looked, request),
-        }
-    }
+/// The next entry of the same node behind `index` that is `code` or more.
+#[inline(always)]
+fn next_in_node(level: &Table<u8>, index: usize, code: u8) -> Option<usize> {
+    let node = index / FAN_OUT;
+    let above = u64::MAX << (index % FAN_OUT) << 1;
+    let fits = at_least(level.node(node), code) & above;
+    (fits != 0).then(|| node * FAN_OUT + fits.trailing_zeros() as usize)
 }
 
 /// What is searched for.
@@ -274,21 +308,20 @@ struct Request {
     grid: u64,
 }
 
+impl Request {
+    /// Whether any place will do: a search in vain proves that there is none.
+    #[inline(always)]
+    fn is_plain(&self) -> bool {
+        self.from == Granule(0) && self.grid == ANYWHERE
+    }
+}
+
 /// The grid of a request without an alignment of its own.
 const ANYWHERE: u64 = u64::MAX;
 
 /// The multiples of `step`, a power of two up to 64, among the bits of a word.
 const fn multiples(step: usize) -> u64 {
     if step >= u64::BITS as usize { 1 } else { u64::MAX / ((1 << step) - 1) }
-}
-
-/// The length of the longest free segment that starts in the chunk.
-fn longest_from(view: View<'_>, chunk: usize) -> usize {
-    let inside = view.map.longest_run_in_chunk(chunk, view.top);
-    let Some(last) = view.map.last_hole_in_chunk(chunk).filter(|&last| last < view.top) else {
-        return inside;
-    };
-    inside.max(view.map.hole_end(last, view.top).above(last))
 }
 
 impl Search for Indexed {
@@ -318,49 +351,52 @@ impl Search for Indexed {
 
     /// Looks at the chunk that the hint names: at its first free segment, which fits most of the time, then at all.
     #[inline(always)]
-    fn look(&self, view: View<'_>, n: usize) -> Look {
-        if n > hints::OWN_CLASS {
-            return Look::Search;
-        }
+    fn look(&self, ground: &Ground, n: usize) -> Look {
         let hint = self.hints.get(n);
         if hint == NONE {
             return Look::Wilderness;
         }
-        let mut start = view.map.first_hole_in_chunk(hint);
-        let mut seen = view.map.free_from(start);
+        let mut start = ground.map.first_hole_in_chunk(hint);
+        let mut seen = ground.map.free_from(start);
         if seen < n {
-            let Some(place) = view.map.run_in_chunk(hint, 0, n, ANYWHERE) else { return Look::Search };
+            let Some(place) = ground.map.run_in_chunk(hint, 0, n, ANYWHERE) else { return Look::Search };
             start = place;
-            seen = view.map.free_from(start);
+            seen = ground.map.free_from(start);
         }
-        if start < view.top { Look::Fits(start, seen) } else { Look::Wilderness }
+        if start < ground.top { Look::Fits(start, seen) } else { Look::Wilderness }
     }
 
-    fn search(&mut self, view: View<'_>, n: usize) -> Fit {
-        // The first look went through the chunk of the hint, if it looked at all.
-        let looked = n <= hints::OWN_CLASS;
-        self.search_request(view, looked, &Request { n, from: Granule(0), grid: ANYWHERE })
+    fn search(&mut self, ground: &Ground, n: usize, looked: bool) -> Fit {
+        let request = Request { n, from: Granule(0), grid: ANYWHERE };
+        // Two copies of one function: in the one for most searches, half of it falls away.
+        if looked && n <= hints::OWN_CLASS {
+            self.search_request(ground, request, true)
+        } else {
+            self.search_any(ground, request)
+        }
     }
 
-    fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
-        self.search_request(view, false, &Request { n, from, grid: ANYWHERE })
+    fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
+        self.search_any(ground, Request { n, from, grid: ANYWHERE })
     }
 
     /// Alignments up to a chunk are a grid on the chunk's word, so that each chunk is looked at once.
-    fn search_aligned(&mut self, view: View<'_>, n: usize, align: usize) -> (Fit, Granule) {
+    fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
         let step = align / GRANULE;
         if n > EXACT || step > CHUNK {
-            return search_candidates(self, view, n, align);
+            return search_candidates(self, ground, n, align);
         }
-        let fit = self.search_request(view, false, &Request { n, from: Granule(0), grid: multiples(step) });
-        let place = fit.start.unwrap_or(Granule(0));
-        (Fit { start: fit.start.map(|place| view.map.near_hole_start(place)), ..fit }, place)
+        let fit = self.search_any(ground, Request { n, from: Granule(0), grid: multiples(step) });
+        match fit.start() {
+            Some(place) => (fit.at(ground.map.near_hole_start(place)), place),
+            None => (fit, Granule(0)),
+        }
     }
 
     /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk.
     #[inline(always)]
-    fn took(&mut self, _view: View<'_>, start: Granule, _from: Granule, to: Granule, rest: Rest) {
-        if to.chunk() == start.chunk() {
+    fn took(&mut self, _ground: &Ground, start: Granule, _from: Granule, to: Granule, rest: Rest) {
+        if to.0 ^ start.0 < CHUNK {
             return;
         }
         let bound = match rest {
@@ -373,13 +409,13 @@ impl Search for Indexed {
     }
 
     #[inline(always)]
-    fn gave(&mut self, _view: View<'_>, hole: (Granule, Granule), _from: Granule, _to: Granule) {
+    fn gave(&mut self, _ground: &Ground, hole: (Granule, Granule), _from: Granule, _to: Granule) {
         self.appeared(hole.0.chunk(), hole.1.above(hole.0));
     }
 
     /// No free segment starts in what is wilderness now, and no bound may say that one does (I4).
     #[inline(always)]
-    fn top_fell(&mut self, _view: View<'_>, from: Granule, to: Granule, _joined: bool) {
+    fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, _joined: bool) {
         let chunks = to.0.div_ceil(CHUNK)..from.chunk() + 1;
         if !chunks.is_empty() {
             self.clear_bounds(chunks);
@@ -393,19 +429,19 @@ impl Search for Indexed {
         self.hints.skip(inside);
     }
 
-    fn largest(&self, view: View<'_>) -> usize {
+    fn largest(&self, ground: &Ground) -> usize {
         let mut largest = 0;
-        if view.top == Granule(0) {
+        if ground.top == Granule(0) {
             // There may be no region yet, and there is no hole.
             return 0;
         }
-        self.largest_below(view, LEVELS - 1, 0, &mut largest);
+        self.largest_below(ground, LEVELS - 1, 0, &mut largest);
         largest
     }
 
     fn check(
         &self,
-        view: View<'_>,
+        ground: &Ground,
         holes: &mut dyn Iterator<Item = (Granule, Granule)>,
     ) -> Result<(), Broken> {
         for (start, end) in holes {
@@ -427,7 +463,7 @@ impl Search for Indexed {
                 index /= FAN_OUT;
             }
         }
-        for chunk in 0..=view.top.chunk() {
+        for chunk in 0..=ground.top.chunk() {
             let bound = self.levels[0].get(chunk);
             if bound != 0 && self.hints.get(class(bound)) > chunk {
                 let at = crate::segment_map::chunk_start(chunk);
@@ -441,7 +477,7 @@ impl Search for Indexed {
         if self.hints.ascend() {
             Ok(())
         } else {
-            Err(Broken { invariant: "I3", at: view.top, what: "the hints do not ascend" })
+            Err(Broken { invariant: "I3", at: ground.top, what: "the hints do not ascend" })
         }
     }
 }

@@ -3,8 +3,9 @@
 //! It exists to be read, to teach, and to be the measure for [`Indexed`](super::Indexed): a search walks from the head
 //! and steps over every free segment that does not fit, which are thousands in a heap of some size.
 
-use super::{Broken, Fit, FreeList, Look, Rest, Search, View};
-use crate::region::{Granule, LINK_BYTES, Reservation, WINDOW};
+use super::{Broken, Fit, FreeList, Ground, Look, Rest, Search};
+use crate::region::{Granule, LINK_BYTES, Reservation};
+use crate::segment_map::MORE;
 
 /// The end of the list, in either direction. No segment starts there: regions end before.
 const NIL: u32 = u32::MAX;
@@ -41,57 +42,57 @@ struct Links {
 }
 
 impl Linked {
-    fn links(view: View<'_>, at: u32) -> Links {
-        let [prev, next] = view.region.links(Granule(at as usize));
+    fn links(ground: &Ground, at: u32) -> Links {
+        let [prev, next] = ground.region.links(Granule(at as usize));
         Links { prev, next }
     }
 
-    fn set_links(view: View<'_>, at: u32, links: Links) {
-        view.region.set_links(Granule(at as usize), [links.prev, links.next]);
+    fn set_links(ground: &Ground, at: u32, links: Links) {
+        ground.region.set_links(Granule(at as usize), [links.prev, links.next]);
     }
 
     /// Makes `prev` point forward to `to`.
-    fn set_next(&mut self, view: View<'_>, prev: u32, to: u32) {
+    fn set_next(&mut self, ground: &Ground, prev: u32, to: u32) {
         if prev == NIL {
             self.head = to;
         } else {
-            Self::set_links(view, prev, Links { next: to, ..Self::links(view, prev) });
+            Self::set_links(ground, prev, Links { next: to, ..Self::links(ground, prev) });
         }
     }
 
     /// Makes `next` point back to `to`.
-    fn set_prev(view: View<'_>, next: u32, to: u32) {
+    fn set_prev(ground: &Ground, next: u32, to: u32) {
         if next != NIL {
-            Self::set_links(view, next, Links { prev: to, ..Self::links(view, next) });
+            Self::set_links(ground, next, Links { prev: to, ..Self::links(ground, next) });
         }
     }
 
     /// Puts `at` between two neighbours of the list.
-    fn link(&mut self, view: View<'_>, at: u32, links: Links) {
-        Self::set_links(view, at, links);
-        self.set_next(view, links.prev, at);
-        Self::set_prev(view, links.next, at);
+    fn link(&mut self, ground: &Ground, at: u32, links: Links) {
+        Self::set_links(ground, at, links);
+        self.set_next(ground, links.prev, at);
+        Self::set_prev(ground, links.next, at);
     }
 
     /// Walks to where `at` belongs and links it there.
-    fn add_to_free_list(&mut self, view: View<'_>, at: u32) {
+    fn add_to_free_list(&mut self, ground: &Ground, at: u32) {
         let mut links = Links { prev: NIL, next: self.head };
         while links.next != NIL && links.next < at {
-            links = Links { prev: links.next, next: Self::links(view, links.next).next };
+            links = Links { prev: links.next, next: Self::links(ground, links.next).next };
         }
-        self.link(view, at, links);
+        self.link(ground, at, links);
     }
 
-    fn remove_from_free_list(&mut self, view: View<'_>, at: u32) {
-        let links = Self::links(view, at);
-        self.set_next(view, links.prev, links.next);
-        Self::set_prev(view, links.next, links.prev);
+    fn remove_from_free_list(&mut self, ground: &Ground, at: u32) {
+        let links = Self::links(ground, at);
+        self.set_next(ground, links.prev, links.next);
+        Self::set_prev(ground, links.next, links.prev);
     }
 
     /// The free segment that began at `from` begins at `to` now, with the same neighbours in the list.
-    fn replace(&mut self, view: View<'_>, from: u32, to: u32) {
-        let links = Self::links(view, from);
-        self.link(view, to, links);
+    fn replace(&mut self, ground: &Ground, from: u32, to: u32) {
+        let links = Self::links(ground, from);
+        self.link(ground, to, links);
     }
 }
 
@@ -101,10 +102,10 @@ fn number(at: Granule) -> u32 {
 }
 
 /// Whether the free segment at `at` has `n` granules.
-fn fits(view: View<'_>, at: u32, n: usize) -> bool {
+fn fits(ground: &Ground, at: u32, n: usize) -> bool {
     let start = Granule(at as usize);
-    let seen = view.map.free_from(start);
-    if seen < WINDOW { seen >= n } else { view.map.hole_end(start, view.top).above(start) >= n }
+    let seen = ground.map.free_from(start);
+    if seen != MORE { seen >= n } else { ground.map.hole_end(start, ground.top).above(start) >= n }
 }
 
 impl Search for Linked {
@@ -129,79 +130,79 @@ impl Search for Linked {
     }
 
     #[inline(always)]
-    fn look(&self, view: View<'_>, n: usize) -> Look {
+    fn look(&self, ground: &Ground, n: usize) -> Look {
         if self.head == NIL {
             return Look::Wilderness;
         }
         let head = Granule(self.head as usize);
-        let seen = view.map.free_from(head);
+        let seen = ground.map.free_from(head);
         if seen < n { Look::Search } else { Look::Fits(head, seen) }
     }
 
-    fn search(&mut self, view: View<'_>, n: usize) -> Fit {
-        self.search_from(view, Granule(0), n)
+    fn search(&mut self, ground: &Ground, n: usize, _looked: bool) -> Fit {
+        self.search_from(ground, Granule(0), n)
     }
 
-    fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit {
-        let mut stepped = 0_usize;
+    fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
+        let mut fit = Fit::NONE;
         let mut at = self.head;
         while at != NIL {
             if at as usize >= from.0 {
-                if fits(view, at, n) {
-                    return Fit { start: Some(Granule(at as usize)), stepped, probes: 0 };
+                if fits(ground, at, n) {
+                    return fit.at(Granule(at as usize));
                 }
-                stepped = stepped.wrapping_add(1);
+                fit.step();
             }
-            at = Self::links(view, at).next;
+            at = Self::links(ground, at).next;
         }
-        Fit { start: None, stepped, probes: 0 }
+        fit
     }
 
-    fn took(&mut self, view: View<'_>, start: Granule, from: Granule, to: Granule, rest: Rest) {
+    fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest) {
         match (start < from, rest != Rest::Exact(0)) {
-            (false, false) => self.remove_from_free_list(view, number(start)),
-            (false, true) => self.replace(view, number(start), number(to)),
+            (false, false) => self.remove_from_free_list(ground, number(start)),
+            (false, true) => self.replace(ground, number(start), number(to)),
             (true, false) => {}
             (true, true) => {
-                let next = Self::links(view, number(start)).next;
-                self.link(view, number(to), Links { prev: number(start), next });
+                let next = Self::links(ground, number(start)).next;
+                self.link(ground, number(to), Links { prev: number(start), next });
             }
         }
     }
 
-    fn gave(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule) {
+    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule) {
         let (start, end) = hole;
         match (start < from, to < end) {
-            (false, false) => self.add_to_free_list(view, number(from)),
-            (false, true) => self.replace(view, number(to), number(from)),
+            (false, false) => self.add_to_free_list(ground, number(from)),
+            (false, true) => self.replace(ground, number(to), number(from)),
             (true, false) => {}
-            (true, true) => self.remove_from_free_list(view, number(to)),
+            (true, true) => self.remove_from_free_list(ground, number(to)),
         }
     }
 
     #[inline(always)]
-    fn top_fell(&mut self, view: View<'_>, _from: Granule, to: Granule, joined: bool) {
+    fn top_fell(&mut self, ground: &Ground, _from: Granule, to: Granule, joined: bool) {
         if joined {
-            self.remove_from_free_list(view, number(to));
+            self.remove_from_free_list(ground, number(to));
         }
     }
 
     fn covered(&mut self, _from: Granule, _to: Granule) {}
 
-    fn largest(&self, view: View<'_>) -> usize {
+    fn largest(&self, ground: &Ground) -> usize {
         let mut largest = 0;
         let mut at = self.head;
         while at != NIL {
             let start = Granule(at as usize);
-            largest = largest.max(view.map.hole_end(start, view.top).above(start));
-            at = Self::links(view, at).next;
+            largest = largest.max(ground.map.hole_end(start, ground.top).above(start));
+            at = Self::links(ground, at).next;
         }
         largest
     }
 
     fn check(
         &self,
-        view: View<'_>,
+        ground: &Ground,
         holes: &mut dyn Iterator<Item = (Granule, Granule)>,
     ) -> Result<(), Broken> {
         let mut prev = NIL;
@@ -219,7 +220,7 @@ impl Search for Linked {
                     broken("L2", "the list holds something that is not the next free segment")
                 };
             }
-            let links = Self::links(view, at);
+            let links = Self::links(ground, at);
             if links.prev != prev {
                 return broken("L3", "the next segment's prev is another");
             }

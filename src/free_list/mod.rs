@@ -19,9 +19,13 @@ pub use linked::Linked;
 
 use crate::region::{Granule, Region, Reservation};
 use crate::segment_map::SegmentMap;
+use static_assertions::const_assert;
 
 /// A free list: [`Linked`] or [`Indexed`]. Sealed; the two types are all there are.
 pub trait FreeList: Search {}
+
+/// The largest request, in granules, for which there is a first look.
+pub(crate) const LARGEST_LOOK: usize = hints::OWN_CLASS;
 
 /// What a first, short look at the list says.
 pub enum Look {
@@ -33,16 +37,75 @@ pub enum Look {
     Search,
 }
 
-/// The result of a search.
+/// The result of a search. Two words, so that it is returned in registers.
 #[derive(Clone, Copy)]
 pub struct Fit {
-    /// Where the lowest segment begins that fits; none where only the wilderness is left.
-    pub(crate) start: Option<Granule>,
-    /// Free segments that were stepped over.
-    pub(crate) stepped: usize,
-    /// Index nodes that were looked at.
-    pub(crate) probes: usize,
+    /// The granule where the lowest segment begins that fits, `NO_START` where only the wilderness is left.
+    start: u64,
+    /// Free segments that were stepped over, and from [`PROBE`](Self::PROBE) on index nodes that were looked at.
+    cost: u64,
 }
+
+impl Fit {
+    const NO_START: u64 = u64::MAX;
+    /// What a step adds to the cost.
+    const STEP: u64 = 1;
+    /// What a probe adds to the cost. There are fewer free segments than that.
+    const PROBE: u64 = 1 << 32;
+
+    /// Nothing fits, and nothing has been looked at yet.
+    pub(crate) const NONE: Self = Self { start: Self::NO_START, cost: 0 };
+
+    /// The same search, which has found a fit.
+    #[inline(always)]
+    pub(crate) fn at(self, start: Granule) -> Self {
+        Self { start: start.0 as u64, ..self }
+    }
+
+    /// Where the lowest segment begins that fits; none where only the wilderness is left.
+    #[inline(always)]
+    pub(crate) fn start(self) -> Option<Granule> {
+        (self.start != Self::NO_START).then_some(Granule(self.start as usize))
+    }
+
+    /// Free segments that were stepped over.
+    #[inline(always)]
+    pub(crate) fn stepped(self) -> usize {
+        (self.cost % Self::PROBE) as usize
+    }
+
+    /// Index nodes that were looked at.
+    #[inline(always)]
+    pub(crate) fn probes(self) -> usize {
+        (self.cost / Self::PROBE) as usize
+    }
+
+    /// What the search looked at beyond the first.
+    #[inline(always)]
+    pub(crate) fn hops(self) -> usize {
+        self.stepped().wrapping_add(self.probes())
+    }
+
+    /// One more free segment was stepped over.
+    #[inline(always)]
+    pub(crate) fn step(&mut self) {
+        self.cost = self.cost.wrapping_add(Self::STEP);
+    }
+
+    /// One more node was looked at.
+    #[inline(always)]
+    fn probe(&mut self) {
+        self.cost = self.cost.wrapping_add(Self::PROBE);
+    }
+
+    /// What another search looked at was looked at too.
+    fn join(&mut self, other: Self) {
+        self.cost = self.cost.wrapping_add(other.cost);
+    }
+}
+
+// A region has fewer free segments than a probe costs.
+const_assert!(((crate::region::MAX_REGION / crate::region::GRANULE) as u64) < Fit::PROBE);
 
 /// What is left of a free segment behind the part that was taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -53,11 +116,11 @@ pub enum Rest {
     Long,
 }
 
-/// Where to look, shared by all calls of a list: the map, the region, and where segments end.
-#[derive(Clone, Copy)]
-pub struct View<'a> {
-    pub(crate) map: &'a SegmentMap,
-    pub(crate) region: &'a Region,
+/// What a list stands on: the heap's segment map, its region, and where segments end and the wilderness begins.
+#[derive(Debug)]
+pub struct Ground {
+    pub(crate) map: SegmentMap,
+    pub(crate) region: Region,
     pub(crate) top: Granule,
 }
 
@@ -82,42 +145,42 @@ pub trait Search: Send + Sized + 'static {
     /// Bytes of its part that are open.
     fn committed(&self) -> usize;
 
-    /// The first look for `n` granules.
-    fn look(&self, view: View<'_>, n: usize) -> Look;
+    /// The first look for `n` granules, at most [`LARGEST_LOOK`].
+    fn look(&self, ground: &Ground, n: usize) -> Look;
 
-    /// The lowest free segment below top that has `n` granules, after the first look has said that it takes a search.
-    fn search(&mut self, view: View<'_>, n: usize) -> Fit;
+    /// The lowest free segment below top that has `n` granules. If `looked`, the first look was in vain.
+    fn search(&mut self, ground: &Ground, n: usize, looked: bool) -> Fit;
 
     /// The lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the end of
     /// a free segment.
-    fn search_from(&mut self, view: View<'_>, from: Granule, n: usize) -> Fit;
+    fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit;
 
     /// The lowest place below top with `n` free granules from a multiple of `align` bytes on, and the free segment that
     /// it lies in.
-    fn search_aligned(&mut self, view: View<'_>, n: usize, align: usize) -> (Fit, Granule) {
-        search_candidates(self, view, n, align)
+    fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
+        search_candidates(self, ground, n, align)
     }
 
     /// After a request took `from..to` of the free segment at `start`. What is left in front of it and behind it are
     /// free segments of their own.
-    fn took(&mut self, view: View<'_>, start: Granule, from: Granule, to: Granule, rest: Rest);
+    fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest);
 
     /// After `from..to` became free: with what was free around it, it is the free segment `hole.0..hole.1`.
-    fn gave(&mut self, view: View<'_>, hole: (Granule, Granule), from: Granule, to: Granule);
+    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule);
 
     /// After top came down from `from` to `to`. If `joined`, a free segment that began at `to` is wilderness now.
-    fn top_fell(&mut self, view: View<'_>, from: Granule, to: Granule, joined: bool);
+    fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, joined: bool);
 
     /// After a huge segment `from..to` came into use.
     fn covered(&mut self, from: Granule, to: Granule);
 
     /// Granules of the largest free segment below top; 0 when there is none.
-    fn largest(&self, view: View<'_>) -> usize;
+    fn largest(&self, ground: &Ground) -> usize;
 
     /// Checks the list's invariants; `holes` are all free segments below top, in ascending order.
     fn check(
         &self,
-        view: View<'_>,
+        ground: &Ground,
         holes: &mut dyn Iterator<Item = (Granule, Granule)>,
     ) -> Result<(), Broken>;
 }
@@ -132,20 +195,19 @@ pub struct Broken {
 
 /// The lowest aligned place, candidate after candidate in address order: a free segment that is large enough may lack
 /// an aligned place that is. One of `n + align / 16 - 1` granules never does, so the search ends there at the latest.
-fn search_candidates<L: Search>(list: &mut L, view: View<'_>, n: usize, align: usize) -> (Fit, Granule) {
-    let mut all = Fit { start: None, stepped: 0, probes: 0 };
+fn search_candidates<L: Search>(list: &mut L, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
+    let mut all = Fit::NONE;
     let mut from = Granule(0);
     loop {
-        let fit = list.search_from(view, from, n);
-        all.stepped = all.stepped.wrapping_add(fit.stepped);
-        all.probes = all.probes.wrapping_add(fit.probes);
-        let Some(start) = fit.start else { return (all, from) };
-        let end = view.map.hole_end(start, view.top);
-        let place = view.region.align_up(start, align);
+        let fit = list.search_from(ground, from, n);
+        all.join(fit);
+        let Some(start) = fit.start() else { return (all, from) };
+        let end = ground.map.hole_end(start, ground.top);
+        let place = ground.region.align_up(start, align);
         if let Some(place) = place.filter(|&place| place < end && n <= end.above(place)) {
-            return (Fit { start: Some(start), ..all }, place);
+            return (all.at(start), place);
         }
-        all.stepped = all.stepped.wrapping_add(1);
+        all.step();
         from = end;
     }
 }

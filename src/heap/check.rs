@@ -46,7 +46,7 @@ impl<L: FreeList> Heap<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub fn check(&self) -> Result<(), Corruption> {
-        if self.region.base().is_null() {
+        if self.ground.region.base().is_null() {
             return Ok(());
         }
         let (mut used, mut live, mut holes, mut after_hole) = (0_u64, 0_u64, 0_usize, false);
@@ -61,7 +61,7 @@ impl<L: FreeList> Heap<L> {
                 if after_hole {
                     return broken("M2", "two neighbours are both free");
                 }
-                if self.map.hole_start(run.end) != run.start {
+                if self.ground.map.hole_start(run.end) != run.start {
                     return broken("M1", "a free segment looks shorter or longer from its end");
                 }
             }
@@ -70,11 +70,11 @@ impl<L: FreeList> Heap<L> {
         self.check_counters(used, live, holes)?;
         let mut runs =
             self.runs().filter_map(Result::ok).filter(|run| !run.in_use).map(|run| (run.start, run.end));
-        Ok(self.list.check(self.view(), &mut runs)?)
+        Ok(self.list.check(&self.ground, &mut runs)?)
     }
 
     fn check_counters(&self, used: u64, live: u64, holes: usize) -> Result<(), Corruption> {
-        let broken = |what| Err(Corruption::from(Broken { invariant: "H1", at: self.top, what }));
+        let broken = |what| Err(Corruption::from(Broken { invariant: "H1", at: self.ground.top, what }));
         let counters = &self.counters;
         if used != counters.allocated.wrapping_sub(counters.returned) {
             return broken("the bytes in use are not what was counted");
@@ -85,10 +85,10 @@ impl<L: FreeList> Heap<L> {
         if holes != counters.holes() {
             return broken("the free segments are not as many as were counted");
         }
-        if self.top > self.ready || self.ready > Granule(self.region.size() / GRANULE) {
+        if self.ground.top > self.ready || self.ready > Granule(self.ground.region.size() / GRANULE) {
             return broken("top lies above what is open, or that above the region");
         }
-        if !self.map.is_clear_from(self.top) {
+        if !self.ground.map.is_clear_from(self.ground.top) {
             return broken("a granule of the wilderness is in use");
         }
         Ok(())

@@ -20,10 +20,10 @@ pub(super) struct Counters {
     pub(super) freed: u64,
     /// Segments cut short in place.
     cuts: u64,
-    /// Neighbours that a freed segment was joined with, the wilderness included.
-    pub(super) coalesces: u64,
-    /// Free segments of which nothing was left.
-    used_up: u64,
+    /// Sides on which freed segments were not joined with a free neighbour; the wilderness is one.
+    apart: u64,
+    /// Free segments of which a part was taken and a part was left.
+    pub(super) splits: u64,
     /// Requests that the wilderness served.
     extensions: u64,
     /// Segments that grew into the free segment behind them.
@@ -49,8 +49,8 @@ impl Counters {
         peak_top: 0,
         freed: 0,
         cuts: 0,
-        coalesces: 0,
-        used_up: 0,
+        apart: 0,
+        splits: 0,
         extensions: 0,
         growths: 0,
         paddings: 0,
@@ -75,7 +75,10 @@ impl Counters {
     pub(super) fn grew(&mut self, size: usize, n: usize) {
         self.requested = self.requested.wrapping_add(size as u64);
         self.allocated = self.allocated.wrapping_add(n as u64);
-        self.peak_used = self.peak_used.max(self.allocated.wrapping_sub(self.returned));
+        let used = self.allocated.wrapping_sub(self.returned);
+        if used > self.peak_used {
+            self.peak_used = used;
+        }
     }
 
     /// `n` granules fewer are in use.
@@ -99,7 +102,7 @@ impl Counters {
     /// A request took a part of a free segment, or all of it if nothing was `left` behind.
     #[inline(always)]
     pub(super) fn took(&mut self, left: bool) {
-        self.used_up = self.used_up.wrapping_add(u64::from(!left));
+        self.splits = self.splits.wrapping_add(u64::from(left));
     }
 
     /// A request was served by the wilderness.
@@ -128,8 +131,7 @@ impl Counters {
     /// What was freed was joined with what lies below, what lies behind, both or none.
     #[inline(always)]
     pub(super) fn gave(&mut self, below: bool, behind: bool) {
-        let joined = u64::from(below).wrapping_add(u64::from(behind));
-        self.coalesces = self.coalesces.wrapping_add(joined);
+        self.apart = self.apart.wrapping_add(u64::from(!below)).wrapping_add(u64::from(!behind));
     }
 
     /// Padding in front of an aligned segment became a free segment.
@@ -142,17 +144,19 @@ impl Counters {
         self.hops.count()
     }
 
+    /// Neighbours that freed segments were joined with, the wilderness included.
+    pub(super) fn coalesces(&self) -> u64 {
+        let sides = self.freed.wrapping_add(self.cuts).wrapping_mul(2);
+        sides.wrapping_sub(self.apart)
+    }
+
     /// Free segments below top. Whatever is freed or cut off, and padding, is one more; joining it with a neighbour,
     /// and using a free segment up, is one less.
     pub(super) fn holes(&self) -> usize {
         let appeared = self.freed.wrapping_add(self.cuts).wrapping_add(self.paddings);
-        appeared.wrapping_sub(self.coalesces).wrapping_sub(self.used_up) as usize
-    }
-
-    /// Free segments of which a part was taken and a part was left.
-    pub(super) fn splits(&self) -> u64 {
         let taken = self.placed_total().wrapping_sub(self.extensions).wrapping_add(self.growths);
-        taken.wrapping_sub(self.used_up)
+        let used_up = taken.wrapping_sub(self.splits);
+        appeared.wrapping_sub(self.coalesces()).wrapping_sub(used_up) as usize
     }
 
     /// Top is about to come down from `top`.

@@ -20,7 +20,7 @@ const LARGEST_STEP: usize = 32 << 20;
 impl<L: FreeList> Heap<L> {
     /// Maps the region, unless it is mapped. If the address space for it is refused, half of it is tried, and so on.
     pub(crate) fn init(&mut self) -> Result<(), InitError> {
-        if !self.region.base().is_null() {
+        if !self.ground.region.base().is_null() {
             return Ok(());
         }
         let wanted =
@@ -40,18 +40,18 @@ impl<L: FreeList> Heap<L> {
         let map_bytes = SegmentMap::bytes(chunks);
         let list_at = size.saturating_add(map_bytes);
         let mut reservation = Reservation::new(list_at.saturating_add(L::bytes(chunks)))?;
-        self.map = SegmentMap::new(&reservation, size, chunks);
+        self.ground.map = SegmentMap::new(&reservation, size, chunks);
         self.list.attach(&reservation, list_at, chunks);
         // The tables' first pages are opened now: looking at an empty heap reads them.
-        if !(self.map.commit(0) && self.list.commit(0)) {
+        if !(self.ground.map.commit(0) && self.list.commit(0)) {
             let errno = errno::get();
             // SAFETY: no segment exists yet, and the tables in it are not used again.
             unsafe { reservation.release() };
-            self.map = SegmentMap::NONE;
+            self.ground.map = SegmentMap::NONE;
             self.list = L::EMPTY;
             return Err(errno);
         }
-        self.region = Region::new(&reservation, size);
+        self.ground.region = Region::new(&reservation, size);
         self.reservation = reservation;
         Ok(())
     }
@@ -60,10 +60,10 @@ impl<L: FreeList> Heap<L> {
     /// region has not that many, or the system no memory.
     #[cold]
     pub(super) fn make_ready(&mut self, from: Granule, n: usize) -> bool {
-        if self.region.base().is_null() {
+        if self.ground.region.base().is_null() {
             return false;
         }
-        let end = Granule(self.region.size() / GRANULE);
+        let end = Granule(self.ground.region.size() / GRANULE);
         if n > end.above(from) {
             return false;
         }
@@ -75,12 +75,13 @@ impl<L: FreeList> Heap<L> {
 
     fn open(&mut self, end: Granule) -> bool {
         let chunks = end.0.div_ceil(CHUNK);
-        let before = self.region.committed();
-        let done = self.map.commit(chunks) && self.list.commit(chunks) && self.region.commit(end);
+        let before = self.ground.region.committed();
+        let done =
+            self.ground.map.commit(chunks) && self.list.commit(chunks) && self.ground.region.commit(end);
         if done {
-            let opened = self.region.committed().saturating_sub(before);
-            shadow::opened(self.region.pointer(Granule(before / GRANULE)), opened);
-            let open = self.region.committed() / GRANULE;
+            let opened = self.ground.region.committed().saturating_sub(before);
+            shadow::opened(self.ground.region.pointer(Granule(before / GRANULE)), opened);
+            let open = self.ground.region.committed() / GRANULE;
             self.ready = Granule(open.min(chunks.wrapping_mul(CHUNK)).max(self.ready.0));
         }
         done

@@ -11,7 +11,10 @@ impl<L: FreeList> Heap<L> {
     /// The segment that a pointer and its layout name: its start, and its granules. Ends the process if they name none.
     #[inline]
     pub(crate) fn segment_of(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
-        self.segment_at_once(payload, layout).unwrap_or_else(|| self.segment_of_long(payload, layout))
+        match self.segment_at_once(payload, layout) {
+            Some(short) => (short.at, short.n),
+            None => self.segment_of_long(payload, layout),
+        }
     }
 
     #[inline(never)]
@@ -34,9 +37,9 @@ impl<L: FreeList> Heap<L> {
 
     /// The segment in use that begins at a pointer: its start, and its granules. Ends the process if none does.
     pub(crate) fn segment_at(&self, payload: *const u8, layout: Option<Layout>) -> (Granule, usize) {
-        let at = self.region.granule(payload);
-        if at < self.top && self.map.is_head(at) {
-            return (at, self.map.used_end(at).above(at));
+        let at = self.ground.region.granule(payload);
+        if at < self.ground.top && self.ground.map.is_head(at) {
+            return (at, self.ground.map.used_end(at).above(at));
         }
         self.no_segment(payload, layout)
     }
@@ -44,9 +47,9 @@ impl<L: FreeList> Heap<L> {
     /// No segment in use begins at the pointer: says why.
     #[cold]
     fn no_segment(&self, payload: *const u8, layout: Option<Layout>) -> ! {
-        let base = self.region.base();
+        let base = self.ground.region.base();
         let offset = payload.addr().wrapping_sub(base.addr());
-        let known = self.touched.max(self.top).bytes();
+        let known = self.touched.max(self.ground.top).bytes();
         let of = Of(layout);
         if base.is_null() || offset >= known {
             fatal(format_args!(

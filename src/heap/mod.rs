@@ -9,10 +9,10 @@
 //! free, and freeing joins both neighbours at once ([`Heap::give_back`]). The wilderness above `top` is the last free
 //! segment; a free segment that touches it becomes part of it by lowering `top`.
 //!
-//! What happens most happens in a few instructions, inline: requests of up to 56 granules whose free segment, and
-//! whose neighbours when they are freed, are seen whole in one 64-bit window of the map: the `*_at_once` functions.
-//! [`Heap::place_after_look`] and [`Heap::give_back`] do the same for any size. They are one algorithm, and the tests
-//! hold them against the same oracle.
+//! What happens most happens in a few instructions, inline: requests of a few granules that fit where a first look
+//! points, and segments whose neighbours are seen whole in one 64-bit window of the map when they are freed: the
+//! `*_at_once` functions. [`Heap::place_searching`] and [`Heap::give_back`] do the same for any size. They are one
+//! algorithm, and the tests hold them against the same oracle.
 
 mod aligned;
 mod check;
@@ -23,14 +23,15 @@ mod public;
 mod resize;
 mod walk;
 
+pub(crate) use crate::segment_map::Short;
 pub use check::Corruption;
 pub use public::MallocStatus;
 pub(crate) use public::dirty_bytes;
 
 use crate::fatal::fatal;
-use crate::free_list::{Fit, FreeList, Indexed, Look, Rest, View};
-use crate::region::{GRANULE, Granule, Region, Reservation, WINDOW, WINDOW_BELOW};
-use crate::segment_map::{HUGE, SHORT, SegmentMap};
+use crate::free_list::{Fit, FreeList, Ground, Indexed, LARGEST_LOOK, Look, Rest};
+use crate::region::{GRANULE, Granule, Region, Reservation};
+use crate::segment_map::{HUGE, MORE, SHORT, SegmentMap};
 use crate::shadow::{self, WATCHED};
 use core::alloc::Layout;
 use counters::Counters;
@@ -54,14 +55,11 @@ use counters::Counters;
 /// ```
 #[derive(Debug)]
 pub struct Heap<L: FreeList = Indexed> {
-    map: SegmentMap,
+    ground: Ground,
     list: L,
-    /// Where segments end and the wilderness begins.
-    top: Granule,
     /// Region and tables are open for segments up to here.
     ready: Granule,
     counters: Counters,
-    region: Region,
     /// The highest that top has been before it last came down: above it and above top, memory is as the system gave it.
     touched: Granule,
     reservation: Reservation,
@@ -69,20 +67,13 @@ pub struct Heap<L: FreeList = Indexed> {
     wanted: usize,
 }
 
-/// Where a request was placed, and what the search for it cost.
-#[derive(Clone, Copy)]
-pub(crate) struct Placement {
-    /// None when nothing fits.
-    pub(crate) start: Option<Granule>,
-    pub(crate) stepped: usize,
-    pub(crate) probes: usize,
-}
-
-impl Placement {
-    #[inline(always)]
-    pub(crate) fn hops(self) -> usize {
-        self.stepped.wrapping_add(self.probes)
-    }
+/// Why a request was not placed at once.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Missed {
+    /// The first look was in vain: the search goes on from there.
+    Looked,
+    /// There was no first look, or what it found takes more than a few instructions.
+    Other,
 }
 
 /// Granules that a request of `size` bytes takes: at least one.
@@ -97,12 +88,10 @@ impl<L: FreeList> Heap<L> {
     /// A heap that maps its region of `wanted` bytes at first use.
     pub(crate) const fn unmapped(wanted: usize) -> Self {
         Self {
-            map: SegmentMap::NONE,
+            ground: Ground { map: SegmentMap::NONE, region: Region::NONE, top: Granule(0) },
             list: L::EMPTY,
-            top: Granule(0),
             ready: Granule(0),
             counters: Counters::ZERO,
-            region: Region::NONE,
             touched: Granule(0),
             reservation: Reservation::NONE,
             wanted,
@@ -110,78 +99,67 @@ impl<L: FreeList> Heap<L> {
     }
 
     #[inline(always)]
-    fn view(&self) -> View<'_> {
-        View { map: &self.map, region: &self.region, top: self.top }
-    }
-
-    #[inline(always)]
     pub(crate) fn region(&self) -> &Region {
-        &self.region
+        &self.ground.region
     }
 
     // ---- allocation ------------------------------------------------------------------------------------------
 
     /// Places a request: the lowest free segment that can hold it, else the wilderness, else nothing.
     #[inline]
-    pub(crate) fn place(&mut self, size: usize, align: usize) -> Placement {
+    pub(crate) fn place(&mut self, size: usize, align: usize) -> Fit {
         match self.place_at_once(size, align) {
-            Ok(start) => Placement { start: Some(start), stepped: 0, probes: 0 },
-            Err(look) => self.place_after_look(size, align, look),
+            Ok(start) => Fit::NONE.at(start),
+            Err(missed) => self.place_searching(size, align, missed),
         }
     }
 
-    /// Places a request where the first look settles it and one window shows it. Else nothing has changed, and the
-    /// result is what the look said.
+    /// Places a request where the first look settles it and one window shows it. Else nothing has changed.
     #[inline(always)]
-    pub(crate) fn place_at_once(&mut self, size: usize, align: usize) -> Result<Granule, Look> {
+    pub(crate) fn place_at_once(&mut self, size: usize, align: usize) -> Result<Granule, Missed> {
         let n = granules(size);
-        if align > GRANULE || n > SHORT {
-            return Err(Look::Search);
+        if align > GRANULE || n > LARGEST_LOOK {
+            return Err(Missed::Other);
         }
-        let start = match self.list.look(self.view(), n) {
-            Look::Fits(start, seen) if seen < WINDOW || self.map.keeps_tags(start, n) => {
+        let start = match self.list.look(&self.ground, n) {
+            Look::Fits(start, seen) if seen != MORE || self.ground.map.keeps_tags(start, n) => {
                 self.take(start, n, seen);
                 start
             }
-            Look::Wilderness if n <= self.ready.above(self.top) => self.extend_at_once(n),
-            look => return Err(look),
+            Look::Wilderness if n <= self.ready.above(self.ground.top) => self.extend_at_once(n),
+            Look::Search => return Err(Missed::Looked),
+            _ => return Err(Missed::Other),
         };
         self.counters.placed(size, n, 0);
         Ok(start)
     }
 
-    /// Places any request, after a first look.
+    /// Places any request that was not placed at once.
     #[inline(never)]
-    pub(crate) fn place_after_look(&mut self, size: usize, align: usize, look: Look) -> Placement {
+    pub(crate) fn place_searching(&mut self, size: usize, align: usize, missed: Missed) -> Fit {
         if align > GRANULE {
             return self.place_aligned(size, align);
         }
         let n = granules(size);
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        let fit = match look {
-            Look::Fits(start, _) => Fit { start: Some(start), stepped: 0, probes: 0 },
-            Look::Wilderness => Fit { start: None, stepped: 0, probes: 0 },
-            Look::Search => self.list.search(view, n),
-        };
-        let start = match fit.start {
+        let fit = self.list.search(&self.ground, n, missed == Missed::Looked);
+        let start = match fit.start() {
             Some(start) => {
                 self.take_any(start, n);
-                Some(start)
+                start
             }
-            None => self.extend(n),
+            None => match self.extend(n) {
+                Some(start) => start,
+                None => return self.fail(size, fit),
+            },
         };
-        let placement = Placement { start, stepped: fit.stepped, probes: fit.probes };
-        if start.is_none() {
-            return self.fail(size, placement);
-        }
-        self.counters.placed(size, n, placement.hops());
-        placement
+        self.counters.placed(size, n, fit.hops());
+        fit.at(start)
     }
 
     /// Takes `n` granules from the front of the free segment at `start`.
     fn take_any(&mut self, start: Granule, n: usize) {
-        let seen = self.map.free_from(start);
-        if n <= SHORT && (seen < WINDOW || self.map.keeps_tags(start, n)) {
+        let seen = self.ground.map.free_from(start);
+        if n <= SHORT && (seen != MORE || self.ground.map.keeps_tags(start, n)) {
             self.take(start, n, seen);
         } else {
             self.take_long(start, start, start.up(n));
@@ -190,55 +168,54 @@ impl<L: FreeList> Heap<L> {
 
     /// A request that nothing fits has stepped over the wilderness too, if there is any.
     #[cold]
-    fn fail(&mut self, size: usize, mut placement: Placement) -> Placement {
+    fn fail(&mut self, size: usize, mut fit: Fit) -> Fit {
         // A request that comes before there is a region has not failed yet: it comes again.
-        if self.region.base().is_null() {
-            return placement;
+        if self.ground.region.base().is_null() {
+            return fit;
         }
-        let wilderness = self.top.bytes() < self.region.size();
-        placement.stepped = placement.stepped.wrapping_add(usize::from(wilderness));
-        self.counters.failed(size, placement.hops());
-        placement
+        if self.ground.top.bytes() < self.ground.region.size() {
+            fit.step();
+        }
+        self.counters.failed(size, fit.hops());
+        fit
     }
 
     /// Takes the first `n` granules, at most [`SHORT`], of the free segment at `start`, of which one window shows
     /// `seen`; the rest stays free.
     #[inline(always)]
     fn take(&mut self, start: Granule, n: usize, seen: usize) {
-        self.map.take_short(start, n);
+        self.ground.map.take_short(start, n);
         self.counters.took(seen != n);
-        let rest = if seen < WINDOW { Rest::Exact(seen.wrapping_sub(n)) } else { Rest::Long };
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.took(view, start, start, start.up(n), rest);
+        let rest = if seen == MORE { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) };
+        self.list.took(&self.ground, start, start, start.up(n), rest);
     }
 
     /// Takes `from..to` of the free segment at `start`; what is left in front and behind stays free.
     #[inline(never)]
     fn take_long(&mut self, start: Granule, from: Granule, to: Granule) {
-        let end = self.map.hole_end(start, self.top);
-        self.map.take((start, end), from, to);
+        let end = self.ground.map.hole_end(start, self.ground.top);
+        self.ground.map.take((start, end), from, to);
         self.counters.took(to < end);
         if from > start {
             self.counters.padded();
         }
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.took(view, start, from, to, Rest::Exact(end.above(to)));
+        self.list.took(&self.ground, start, from, to, Rest::Exact(end.above(to)));
         self.cover(from, to);
     }
 
     /// Takes `n` granules of the wilderness, at most [`SHORT`] and what is ready.
     #[inline(always)]
     fn extend_at_once(&mut self, n: usize) -> Granule {
-        let from = self.top;
-        self.map.take_short(from, n);
+        let from = self.ground.top;
+        self.ground.map.take_short(from, n);
         self.counters.extended();
-        self.top = from.up(n);
+        self.ground.top = from.up(n);
         from
     }
 
     /// Takes `n` granules of the wilderness, none if it has not that many or the system has no memory for them.
     fn extend(&mut self, n: usize) -> Option<Granule> {
-        let from = self.top;
+        let from = self.ground.top;
         if n > self.ready.above(from) && !self.make_ready(from, n) {
             return None;
         }
@@ -246,10 +223,10 @@ impl<L: FreeList> Heap<L> {
             return Some(self.extend_at_once(n));
         }
         let to = from.up(n);
-        self.map.take_wilderness(from, to);
+        self.ground.map.take_wilderness(from, to);
         self.counters.extended();
         self.cover(from, to);
-        self.top = to;
+        self.ground.top = to;
         Some(from)
     }
 
@@ -262,35 +239,32 @@ impl<L: FreeList> Heap<L> {
 
     // ---- freeing ---------------------------------------------------------------------------------------------
 
-    /// The segment that a pointer and its layout name: its start, and its granules. None where that takes a longer look.
+    /// The segment that a pointer and its layout name. None where that takes a longer look.
     #[inline(always)]
-    pub(crate) fn segment_at_once(&self, payload: *const u8, layout: Layout) -> Option<(Granule, usize)> {
-        let at = self.region.granule(payload);
+    pub(crate) fn segment_at_once(&self, payload: *const u8, layout: Layout) -> Option<Short> {
+        let at = self.ground.region.granule(payload);
         let n = granules(layout.size());
         let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
-        (n <= SHORT && at < self.top && aligned && self.map.holds_short(at, n)).then_some((at, n))
+        if n <= SHORT && at < self.ground.top && aligned { self.ground.map.short_at(at, n) } else { None }
     }
 
-    /// Frees the segment `at..at + n`, `n` at most [`SHORT`], where one window shows its free neighbours. False, and
-    /// nothing has changed, else.
+    /// Frees a segment where one window shows its free neighbours. False, and nothing has changed, else.
     #[inline(always)]
-    pub(crate) fn give_back_at_once(&mut self, at: Granule, n: usize) -> bool {
+    pub(crate) fn give_back_at_once(&mut self, short: Short) -> bool {
+        let Short { at, n, below, next } = short;
         let to = at.up(n);
-        let below = self.map.free_below(at);
-        let behind = self.map.free_from(to);
-        // A run of zeros that reaches the window's end may be longer, or the wilderness.
-        if below >= WINDOW_BELOW || (behind >= WINDOW && to != self.top) {
+        if below == 0 || (next == MORE && to != self.ground.top) {
             return false;
         }
+        self.ground.map.give_short(at, n);
         self.counters.freed(n);
-        self.map.give_short(at, n);
-        self.counters.gave(below != 0, behind != 0);
+        let below = below.leading_zeros() as usize;
+        self.counters.gave(below != 0, next != n);
         let start = at.down(below);
-        if to == self.top {
+        if next == MORE {
             self.lower_top(at, start);
         } else {
-            let view = View { map: &self.map, region: &self.region, top: self.top };
-            self.list.gave(view, (start, to.up(behind)), at, to);
+            self.list.gave(&self.ground, (start, at.up(next)), at, to);
         }
         true
     }
@@ -300,33 +274,31 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
         self.counters.freed(n);
         let to = at.up(n);
-        let below = self.map.free_below(at);
-        let start = if below < WINDOW_BELOW { at.down(below) } else { self.map.hole_start(at) };
-        if to == self.top {
-            self.map.give_to_wilderness(start, at, to);
+        let below = self.ground.map.free_below(at);
+        let start = if below != MORE { at.down(below) } else { self.ground.map.hole_start(at) };
+        if to == self.ground.top {
+            self.ground.map.give_to_wilderness(start, at, to);
             self.counters.gave(start < at, true);
             return self.lower_top(at, start);
         }
-        let behind = self.map.free_from(to);
-        let end = if behind < WINDOW { to.up(behind) } else { self.map.hole_end(to, self.top) };
-        if n <= SHORT && self.map.gives_short(start, to, end) {
-            self.map.give_short(at, n);
+        let behind = self.ground.map.free_from(to);
+        let end = if behind != MORE { to.up(behind) } else { self.ground.map.hole_end(to, self.ground.top) };
+        if n <= SHORT && self.ground.map.gives_short(start, to, end) {
+            self.ground.map.give_short(at, n);
         } else {
-            self.map.give((start, end), at, to);
+            self.ground.map.give((start, end), at, to);
         }
         self.counters.gave(start < at, to < end);
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.gave(view, (start, end), at, to);
+        self.list.gave(&self.ground, (start, end), at, to);
     }
 
     /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.
     #[inline(always)]
     fn lower_top(&mut self, at: Granule, start: Granule) {
-        self.counters.top_fell(self.top);
-        self.touched = self.touched.max(self.top);
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.top_fell(view, self.top, start, start < at);
-        self.top = start;
+        self.counters.top_fell(self.ground.top);
+        self.touched = self.touched.max(self.ground.top);
+        self.list.top_fell(&self.ground, self.ground.top, start, start < at);
+        self.ground.top = start;
     }
 }
 
@@ -335,7 +307,7 @@ impl<L: FreeList> Heap<L> {
     fn take_back_all(&self) {
         for run in self.runs().flatten().filter(|run| run.in_use) {
             let bytes = Granule(run.end.above(run.start)).bytes();
-            shadow::back(self.region.pointer(run.start).as_ptr(), bytes);
+            shadow::back(self.ground.region.pointer(run.start).as_ptr(), bytes);
         }
     }
 }

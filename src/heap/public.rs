@@ -1,11 +1,10 @@
 //! What a program calls on a [`Heap`] of its own.
 
-use super::{Heap, Placement};
+use super::Heap;
 use crate::errno;
-use crate::free_list::FreeList;
+use crate::free_list::{Fit, FreeList};
 use crate::inspect::{Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::region::{GRANULE, Granule, InitError};
-use crate::segment_map::SHORT;
 use crate::shadow;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
@@ -38,14 +37,14 @@ pub struct MallocStatus {
     pub probes: usize,
 }
 
-impl From<Placement> for MallocStatus {
-    fn from(placement: Placement) -> Self {
+impl From<Fit> for MallocStatus {
+    fn from(fit: Fit) -> Self {
         Self {
-            success: placement.start.is_some(),
-            payload_offset: placement.start.map(Granule::bytes),
-            hops: placement.hops(),
-            stepped: placement.stepped,
-            probes: placement.probes,
+            success: fit.start().is_some(),
+            payload_offset: fit.start().map(Granule::bytes),
+            hops: fit.hops(),
+            stepped: fit.stepped(),
+            probes: fit.probes(),
         }
     }
 }
@@ -69,7 +68,7 @@ impl<L: FreeList> Heap<L> {
     /// The payload is aligned as the layout asks, and to 16 bytes at least; a request of 0 bytes gets 16.
     pub fn smalloc(&mut self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
         let placement = self.place(layout.size(), layout.align());
-        let payload = placement.start.map(|at| self.region().pointer(at));
+        let payload = placement.start().map(|at| self.region().pointer(at));
         if let Some(payload) = payload {
             shadow::given(payload, layout.size());
         }
@@ -91,7 +90,7 @@ impl<L: FreeList> Heap<L> {
     /// Allocates first fit; null when nothing fits.
     #[inline]
     pub fn alloc(&mut self, layout: Layout) -> *mut u8 {
-        match self.place(layout.size(), layout.align()).start {
+        match self.place(layout.size(), layout.align()).start() {
             Some(at) => shadow::given(self.region().pointer(at), layout.size()),
             None => ptr::null_mut(),
         }
@@ -100,7 +99,7 @@ impl<L: FreeList> Heap<L> {
     /// Allocates zeroed memory; null when nothing fits. Memory that was never used is known to be zero.
     pub fn alloc_zeroed(&mut self, layout: Layout) -> *mut u8 {
         let dirty_end = self.dirty_end();
-        let Some(at) = self.place(layout.size(), layout.align()).start else { return ptr::null_mut() };
+        let Some(at) = self.place(layout.size(), layout.align()).start() else { return ptr::null_mut() };
         let payload = self.region().pointer(at);
         shadow::given_zeroed(payload, layout.size());
         // SAFETY: the payload was just allocated, with layout.size() bytes.
@@ -117,9 +116,14 @@ impl<L: FreeList> Heap<L> {
     /// The payload is in use by nobody, and was allocated from this heap with this layout.
     #[inline]
     pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
-        let (at, n) = self.segment_of(payload, layout);
-        shadow::back(payload, layout.size());
-        if n > SHORT || !self.give_back_at_once(at, n) {
+        if let Some(short) = self.segment_at_once(payload, layout) {
+            shadow::back(payload, layout.size());
+            if !self.give_back_at_once(short) {
+                self.give_back(short.at, short.n);
+            }
+        } else {
+            let (at, n) = self.segment_of(payload, layout);
+            shadow::back(payload, layout.size());
             self.give_back(at, n);
         }
     }
@@ -136,7 +140,7 @@ impl<L: FreeList> Heap<L> {
             shadow::resized(payload, layout.size(), new_size);
             return payload;
         }
-        let Some(to) = self.place(new_size, layout.align()).start else { return ptr::null_mut() };
+        let Some(to) = self.place(new_size, layout.align()).start() else { return ptr::null_mut() };
         let moved = shadow::given(self.region().pointer(to), new_size);
         // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
@@ -163,18 +167,18 @@ impl<L: FreeList> Heap<L> {
         let counters = &self.counters;
         let placed = counters.placed_total();
         let used = Granule(counters.allocated.wrapping_sub(counters.returned) as usize).bytes();
-        let region_size = self.region.size();
+        let region_size = self.ground.region.size();
         Stats {
             region_size,
             used_bytes: used,
             free_bytes: region_size.saturating_sub(used),
-            top: self.top.bytes(),
+            top: self.ground.top.bytes(),
             peak_used_bytes: Granule(counters.peak_used as usize).bytes(),
-            peak_top: Granule(counters.peak_top.max(self.top.0)).bytes(),
+            peak_top: Granule(counters.peak_top.max(self.ground.top.0)).bytes(),
             live_segments: placed.wrapping_sub(counters.freed) as usize,
-            free_segments: counters.holes().wrapping_add(usize::from(self.top.bytes() < region_size)),
-            hole_bytes: self.top.bytes().saturating_sub(used),
-            largest_hole: Granule(self.list.largest(self.view())).bytes(),
+            free_segments: counters.holes().wrapping_add(usize::from(self.ground.top.bytes() < region_size)),
+            hole_bytes: self.ground.top.bytes().saturating_sub(used),
+            largest_hole: Granule(self.list.largest(&self.ground)).bytes(),
             allocs: placed.wrapping_sub(counters.reallocs_moved),
             frees: counters.freed.wrapping_sub(counters.reallocs_moved),
             reallocs: counters.reallocs,
@@ -184,11 +188,11 @@ impl<L: FreeList> Heap<L> {
             last_failed_size: counters.last_failed_size,
             requested_total: counters.requested,
             allocated_total: counters.allocated.wrapping_mul(GRANULE as u64),
-            splits: counters.splits(),
-            coalesces: counters.coalesces,
+            splits: counters.splits,
+            coalesces: counters.coalesces(),
             contended: 0,
-            committed_bytes: self.region.committed(),
-            metadata_bytes: self.map.committed().saturating_add(self.list.committed()),
+            committed_bytes: self.ground.region.committed(),
+            metadata_bytes: self.ground.map.committed().saturating_add(self.list.committed()),
             hops: counters.hops,
             failed_hops: counters.failed_hops,
         }
@@ -229,8 +233,8 @@ impl<L: FreeList> Heap<L> {
                 return false;
             }
         }
-        let offset = self.top.bytes();
-        let size = self.region.size().saturating_sub(offset);
+        let offset = self.ground.top.bytes();
+        let size = self.ground.region.size().saturating_sub(offset);
         size == 0 || buffer.push(Segment { offset, size, in_use: false })
     }
 }
@@ -240,7 +244,7 @@ impl<L: FreeList> Heap<L> {
     /// Memory below this has been used before; above it, it is zero.
     #[inline]
     pub(crate) fn dirty_end(&self) -> Granule {
-        self.touched.max(self.top)
+        self.touched.max(self.ground.top)
     }
 
     /// Counts a `realloc` and does it in place, if it can be.

@@ -1,7 +1,7 @@
 //! Resizing in place: a segment keeps its head, and its end moves.
 
 use super::{Heap, granules};
-use crate::free_list::{FreeList, Rest, View};
+use crate::free_list::{FreeList, Rest};
 use crate::region::{CHUNK, Granule};
 use crate::segment_map::HUGE;
 
@@ -15,7 +15,7 @@ impl<L: FreeList> Heap<L> {
             self.shrink(at, end, to);
             self.counters.shrank(old.wrapping_sub(new));
         } else if new > old {
-            let grown = if end == self.top {
+            let grown = if end == self.ground.top {
                 self.grow_into_wilderness(at, end, to)
             } else {
                 self.grow_into_hole(at, end, to)
@@ -32,19 +32,18 @@ impl<L: FreeList> Heap<L> {
 
     /// Gives back `to..end`, the tail of the segment at `at`.
     fn shrink(&mut self, at: Granule, end: Granule, to: Granule) {
-        if end == self.top {
-            self.map.move_end_at_top(at, end, to);
+        if end == self.ground.top {
+            self.ground.map.move_end_at_top(at, end, to);
             self.counters.cut();
             self.counters.gave(false, true);
             self.lower_top(to, to);
             return;
         }
         let hole_end = self.hole_end_behind(end);
-        self.map.move_end(at, end, to, hole_end);
+        self.ground.map.move_end(at, end, to, hole_end);
         self.counters.cut();
         self.counters.gave(false, end < hole_end);
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.gave(view, (to, hole_end), to, end);
+        self.list.gave(&self.ground, (to, hole_end), to, end);
     }
 
     /// Takes `end..to` of the wilderness for the segment at `at`.
@@ -52,8 +51,8 @@ impl<L: FreeList> Heap<L> {
         if to > self.ready && !self.make_ready(end, to.above(end)) {
             return false;
         }
-        self.map.move_end_at_top(at, end, to);
-        self.top = to;
+        self.ground.map.move_end_at_top(at, end, to);
+        self.ground.top = to;
         self.cover_more(at, end, to);
         true
     }
@@ -64,11 +63,10 @@ impl<L: FreeList> Heap<L> {
         if hole_end < to {
             return false;
         }
-        self.map.move_end(at, end, to, hole_end);
+        self.ground.map.move_end(at, end, to, hole_end);
         self.counters.grew_into_hole();
         self.counters.took(to < hole_end);
-        let view = View { map: &self.map, region: &self.region, top: self.top };
-        self.list.took(view, end, end, to, Rest::Exact(hole_end.above(to)));
+        self.list.took(&self.ground, end, end, to, Rest::Exact(hole_end.above(to)));
         self.cover_more(at, end, to);
         true
     }
@@ -84,6 +82,6 @@ impl<L: FreeList> Heap<L> {
 
     /// Where the free segment that begins at `end` ends; `end` itself where a segment in use begins.
     fn hole_end_behind(&self, end: Granule) -> Granule {
-        if self.map.is_free(end) { self.map.hole_end(end, self.top) } else { end }
+        if self.ground.map.is_free(end) { self.ground.map.hole_end(end, self.ground.top) } else { end }
     }
 }

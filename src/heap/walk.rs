@@ -31,23 +31,23 @@ impl<L: FreeList> Iterator for Runs<'_, L> {
     #[inline]
     fn next(&mut self) -> Option<Self::Item> {
         let Self { heap, at: start } = *self;
-        if start >= heap.top {
+        if start >= heap.ground.top {
             return None;
         }
-        let in_use = heap.map.is_head(start);
+        let in_use = heap.ground.map.is_head(start);
         let broken = |invariant, what| Some(Err(Broken { invariant, at: start, what }));
-        self.at = heap.top;
+        self.at = heap.ground.top;
         let end = if in_use {
-            heap.map.used_end(start)
-        } else if !heap.map.is_free(start) {
+            heap.ground.map.used_end(start)
+        } else if !heap.ground.map.is_free(start) {
             return broken("M1", "no segment begins where the one before it ends");
         } else {
-            heap.map.hole_end(start, heap.top)
+            heap.ground.map.hole_end(start, heap.ground.top)
         };
-        if !in_use && end == heap.top {
+        if !in_use && end == heap.ground.top {
             return broken("M3", "a free segment touches top");
         }
-        if end > heap.top {
+        if end > heap.ground.top {
             return broken("M1", "a segment reaches above top");
         }
         self.at = end;

@@ -21,7 +21,7 @@ mod buffer;
 mod table;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use table::{Node, Table, WINDOW, WINDOW_BELOW};
+pub(crate) use table::{Node, Table, WINDOW};
 
 use crate::errno;
 use crate::fatal::fatal;

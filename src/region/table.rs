@@ -86,10 +86,8 @@ impl Table<u8> {
 #[repr(C, align(64))]
 pub(crate) struct Node(pub(crate) [u8; LINE]);
 
-/// Bits that a [`Table<u64>::window`] is sure to hold, from its first on.
+/// Bits that a [`Table<u64>::window`] is sure to hold, from its first on; it may hold a few more.
 pub(crate) const WINDOW: usize = 57;
-/// Bits that a [`Table<u64>::window_below`] is sure to hold.
-pub(crate) const WINDOW_BELOW: usize = 56;
 
 /// A bitmap, one bit a granule. Eight bytes from any byte on are one unaligned load, so that a run of up to
 /// [`WINDOW`] bits is read and written whole wherever it begins. The bits of a word stand in the order of their
@@ -111,7 +109,7 @@ impl Table<u64> {
         bits >> (at.0 % 8)
     }
 
-    /// The bits below `at`, the nearest one highest; at least [`WINDOW_BELOW`] of them, zeros beneath.
+    /// The bits below `at`, the nearest one highest; at least 56 of them, zeros beneath.
     #[inline(always)]
     pub(crate) fn window_below(&self, at: Granule) -> u64 {
         // SAFETY: the seven bytes before the granule's byte are committed too: a line stands before entry 0.
@@ -153,17 +151,21 @@ impl Table<u64> {
     /// Sets the granule's bit.
     #[inline(always)]
     pub(crate) fn set_bit(&mut self, at: Granule) {
-        // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
-        let byte = unsafe { &mut *self.byte(at) };
-        *byte |= 1 << (at.0 % 8);
+        let byte = self.byte(at).cast::<u64>();
+        // SAFETY: eight bytes from the granule's byte on are committed (R2).
+        let bits = unsafe { byte.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { byte.write_unaligned(bits | 1 << (at.0 % 8)) };
     }
 
     /// Clears the granule's bit.
     #[inline(always)]
     pub(crate) fn clear_bit(&mut self, at: Granule) {
-        // SAFETY: the granule's byte is committed (R2), and nothing else refers to it.
-        let byte = unsafe { &mut *self.byte(at) };
-        *byte &= !(1 << (at.0 % 8));
+        let byte = self.byte(at).cast::<u64>();
+        // SAFETY: eight bytes from the granule's byte on are committed (R2).
+        let bits = unsafe { byte.read_unaligned() };
+        // SAFETY: as above.
+        unsafe { byte.write_unaligned(bits & !(1 << (at.0 % 8))) };
     }
 
     /// Makes the word before entry 0 all ones, so that a look below granule 0 meets a granule in use.
