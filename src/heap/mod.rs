@@ -253,18 +253,28 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn give_back_at_once(&mut self, short: Short) -> bool {
         let Short { at, n, below, next } = short;
         let to = at.up(n);
-        if below == 0 || (next == MORE && to != self.ground.top) {
+        if below == 0 {
             return false;
+        }
+        let at_top = next == MORE && to == self.ground.top;
+        let mut end = at.up(next);
+        if next == MORE && !at_top {
+            // The window that shows the segment ends first.
+            let behind = self.ground.map.free_from(to);
+            if behind == MORE {
+                return false;
+            }
+            end = to.up(behind);
         }
         self.ground.map.give_short(at, n);
         self.counters.freed(n);
         let below = below.leading_zeros() as usize;
-        self.counters.gave(below != 0, next != n);
+        self.counters.gave(below != 0, end != to);
         let start = at.down(below);
-        if next == MORE {
+        if at_top {
             self.lower_top(at, start);
         } else {
-            self.list.gave(&self.ground, (start, at.up(next)), at, to);
+            self.list.gave(&self.ground, (start, end), at, to);
         }
         true
     }
