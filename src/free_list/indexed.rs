@@ -335,7 +335,8 @@ impl Search for Indexed {
     fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize) {
         self.hints = Hints::EMPTY;
         let mut offset = offset;
-        for (level, count) in self.levels.iter_mut().zip(entries(chunks)) {
+        // The upper levels come first: in most heaps they share a page.
+        for (level, count) in self.levels.iter_mut().zip(entries(chunks)).rev() {
             *level = Table::new(reservation, offset, count);
             offset = offset.saturating_add(Table::<u8>::bytes(count));
         }

@@ -253,17 +253,19 @@ impl Span {
         if bytes <= self.committed {
             return true;
         }
-        let end = whole_pages(bytes);
-        if end > self.reserved {
+        if bytes > self.reserved {
             return false;
         }
-        let more = end.wrapping_sub(self.committed);
-        // SAFETY: committed is at most reserved, so the range lies inside this part (R1).
-        let from = unsafe { self.start.add(self.committed) };
-        // SAFETY: the range belongs to this part and holds no live data yet.
+        // The first page may be shared with the part in front. What is open ends with a page, or with the part.
+        let shared = if self.committed == 0 { whole_pages(1).wrapping_sub(1) & self.start.addr() } else { 0 };
+        let more = whole_pages(bytes.wrapping_sub(self.committed).wrapping_add(shared));
+        // SAFETY: committed is at most reserved, so the range begins in this part, or in the one in front of it (R1).
+        let from = unsafe { self.start.add(self.committed).sub(shared) };
+        // SAFETY: the pages belong to this part and its neighbours; that they can be read and written harms none.
         let refused = unsafe { libc::mprotect(from.cast(), more, libc::PROT_READ | libc::PROT_WRITE) };
         if refused == 0 {
-            self.committed = end;
+            let open = self.committed.wrapping_add(more).wrapping_sub(shared);
+            self.committed = open.min(self.reserved);
         }
         refused == 0
     }

@@ -1,6 +1,6 @@
 //! Arrays beside the region, one entry per chunk or per so many chunks, and the bitmaps among them.
 
-use super::{Granule, Reservation, Span, whole_pages};
+use super::{Granule, Reservation, Span};
 #[cfg(debug_assertions)]
 use crate::fatal::fatal;
 use core::marker::PhantomData;
@@ -22,7 +22,7 @@ impl<T: Copy> Table<T> {
 
     /// Bytes that a table of `entries` entries reserves: one cache line before the first, then the entries.
     pub(crate) fn bytes(entries: usize) -> usize {
-        whole_pages(entries.saturating_mul(size_of::<T>()).saturating_add(LINE))
+        entries.saturating_mul(size_of::<T>()).saturating_add(LINE).next_multiple_of(LINE)
     }
 
     /// The table of `entries` entries at `offset` of the reservation.
