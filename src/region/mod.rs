@@ -259,8 +259,10 @@ impl Span {
         // The first page may be shared with the part in front. What is open ends with a page, or with the part.
         let shared = if self.committed == 0 { whole_pages(1).wrapping_sub(1) & self.start.addr() } else { 0 };
         let more = whole_pages(bytes.wrapping_sub(self.committed).wrapping_add(shared));
-        // SAFETY: committed is at most reserved, so the range begins in this part, or in the one in front of it (R1).
-        let from = unsafe { self.start.add(self.committed).sub(shared) };
+        // SAFETY: committed is at most reserved, so the range begins in this part (R1), ...
+        let from = unsafe { self.start.add(self.committed) };
+        // SAFETY: ... or in the same page of the one in front of it.
+        let from = unsafe { from.sub(shared) };
         // SAFETY: the pages belong to this part and its neighbours; that they can be read and written harms none.
         let refused = unsafe { libc::mprotect(from.cast(), more, libc::PROT_READ | libc::PROT_WRITE) };
         if refused == 0 {
