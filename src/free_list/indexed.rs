@@ -336,7 +336,7 @@ impl Search for Indexed {
         self.hints = Hints::EMPTY;
         let mut offset = offset;
         // The upper levels come first: in most heaps they share a page.
-        for (level, count) in self.levels.iter_mut().zip(entries(chunks)).rev() {
+        for (level, &count) in self.levels.iter_mut().rev().zip(entries(chunks).iter().rev()) {
             *level = Table::new(reservation, offset, count);
             offset = offset.saturating_add(Table::<u8>::bytes(count));
         }
