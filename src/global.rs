@@ -3,6 +3,8 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
+mod measure;
+
 use crate::errno;
 use crate::fork;
 use crate::free_list::{FreeList, Indexed};
@@ -152,7 +154,7 @@ impl<L: FreeList> SmallocGlobal<L> {
             let heap = self.heap.lock();
             let start = now_ns();
             if heap.copy_segments(&mut buffer) {
-                let stats = self.stats_of(&heap);
+                let stats = Stats { contended: self.heap.contended(), ..heap.counts() };
                 let held = now_ns().saturating_sub(start);
                 drop(heap);
                 return Ok(Snapshot::new(buffer, stats, held));

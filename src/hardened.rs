@@ -21,7 +21,7 @@
 
 use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList};
-use crate::heap::{Heap, Missed, Short, granules};
+use crate::heap::{Heap, Missed, Peaks, Short, granules};
 use crate::region::{GRANULE, Granule, InitError};
 use crate::shadow::unwatched;
 use core::alloc::Layout;
@@ -60,6 +60,10 @@ impl<L: FreeList> Hardened<L> {
 
     pub(crate) fn init(&mut self) -> Result<(), InitError> {
         self.heap.init()
+    }
+
+    pub(crate) fn peaks(&mut self) -> Peaks<'_> {
+        self.heap.peaks()
     }
 
     // ---- allocation ------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@
 //! - **M1** segments tile the region below top; **M2** no two neighbours are both free (a run of zeros is one
 //!   segment, so this holds by construction); **M3** nothing free touches top.
 
+mod ends;
 mod runs;
 
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table, WINDOW};

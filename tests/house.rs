@@ -24,7 +24,8 @@ const LAYERS: [(&str, &[&str]); 12] = [
 ];
 
 /// What the library depends on. Rivals, parsers and drawing belong to the tests, the examples and the benches.
-const DEPENDENCIES: [&str; 2] = ["libc", "static_assertions"];
+/// `serde` is optional, behind the feature of that name.
+const DEPENDENCIES: [&str; 3] = ["libc", "serde", "static_assertions"];
 
 /// What makes a pointer from a pointer or a number.
 const POINTER_ARITHMETIC: [&str; 9] = [

@@ -1,5 +1,6 @@
 //! What the heap counts: plain additions under the lock, none of them in doubt.
 
+use super::peaks::OlderPeaks;
 use crate::inspect::HopHistogram;
 use crate::region::Granule;
 
@@ -12,10 +13,11 @@ pub(super) struct Counters {
     pub(super) returned: u64,
     /// Bytes asked for by all requests so far.
     pub(super) requested: u64,
-    /// The most granules in use at once.
+    /// The most granules in use at once since the last fold of the [peaks](super::peaks).
     pub(super) peak_used: u64,
-    /// The highest top before it last came down.
+    /// The highest top before it last came down, since then.
     pub(super) peak_top: usize,
+    pub(super) older_peaks: OlderPeaks,
     /// Segments freed, moved ones included.
     pub(super) freed: u64,
     /// Segments cut short in place.
@@ -47,6 +49,7 @@ impl Counters {
         requested: 0,
         peak_used: 0,
         peak_top: 0,
+        older_peaks: OlderPeaks::NONE,
         freed: 0,
         cuts: 0,
         apart: 0,

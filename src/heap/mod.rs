@@ -19,12 +19,15 @@ mod check;
 mod counters;
 mod grow;
 mod misuse;
+mod peaks;
 mod public;
 mod resize;
 mod walk;
 
 pub(crate) use crate::segment_map::Short;
 pub use check::Corruption;
+#[cfg(feature = "hardened")]
+pub(crate) use peaks::Peaks;
 pub use public::MallocStatus;
 pub(crate) use public::dirty_bytes;
 

@@ -20,6 +20,7 @@ use core::ptr::{self, NonNull};
 /// # Ok::<(), smalloc::InitError>(())
 /// ```
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct MallocStatus {
     /// Whether there was a place.
@@ -164,8 +165,14 @@ impl<L: FreeList> Heap<L> {
     /// All numbers of this instant.
     #[must_use]
     pub fn stats(&self) -> Stats {
+        Stats { largest_hole: Granule(self.list.largest(&self.ground)).bytes(), ..self.counts() }
+    }
+
+    /// All numbers but the size of the largest hole, for which [`Linked`](crate::Linked) has to walk its list.
+    pub(crate) fn counts(&self) -> Stats {
         let counters = &self.counters;
         let placed = counters.placed_total();
+        let peak = self.peak();
         let used = Granule(counters.allocated.wrapping_sub(counters.returned) as usize).bytes();
         let region_size = self.ground.region.size();
         Stats {
@@ -173,12 +180,12 @@ impl<L: FreeList> Heap<L> {
             used_bytes: used,
             free_bytes: region_size.saturating_sub(used),
             top: self.ground.top.bytes(),
-            peak_used_bytes: Granule(counters.peak_used as usize).bytes(),
-            peak_top: Granule(counters.peak_top.max(self.ground.top.0)).bytes(),
+            peak_used_bytes: peak.used_bytes(),
+            peak_top: peak.top_bytes(),
             live_segments: placed.wrapping_sub(counters.freed) as usize,
             free_segments: counters.holes().wrapping_add(usize::from(self.ground.top.bytes() < region_size)),
             hole_bytes: self.ground.top.bytes().saturating_sub(used),
-            largest_hole: Granule(self.list.largest(&self.ground)).bytes(),
+            largest_hole: 0,
             allocs: placed.wrapping_sub(counters.reallocs_moved),
             frees: counters.freed.wrapping_sub(counters.reallocs_moved),
             reallocs: counters.reallocs,
@@ -198,6 +205,23 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
+    /// Lets [`Stats::peak_used_bytes`] and [`Stats::peak_top`] begin anew, from what they are now.
+    ///
+    /// ```
+    /// use core::alloc::Layout;
+    ///
+    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+    /// let block = heap.smalloc(Layout::new::<[u8; 4096]>()).0;
+    /// unsafe { heap.sfree(block.unwrap()) };
+    /// assert_eq!(heap.stats().peak_used_bytes, 4096);
+    /// heap.reset_peaks();
+    /// assert_eq!(heap.stats().peak_used_bytes, 0);
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn reset_peaks(&mut self) {
+        self.peaks().reset();
+    }
+
     /// All segments of this instant, in memory that is not the heap's.
     ///
     /// # Errors
@@ -209,7 +233,7 @@ impl<L: FreeList> Heap<L> {
         if !self.copy_segments(&mut buffer) {
             return Err(SnapshotError::GrewTooFast { capacity: buffer.capacity() });
         }
-        Ok(Snapshot::new(buffer, self.stats(), 0))
+        Ok(Snapshot::new(buffer, self.counts(), 0))
     }
 
     /// How many segments there are, the wilderness included.
@@ -222,20 +246,23 @@ impl<L: FreeList> Heap<L> {
     /// Copies all segments; false when the buffer is too small.
     pub(crate) fn copy_segments(&self, buffer: &mut SegmentBuffer) -> bool {
         buffer.clear();
-        for run in self.runs() {
-            let run = run.unwrap_or_else(|bad| super::broken(bad.invariant, bad.what, bad.at));
-            let segment = Segment {
-                offset: run.start.bytes(),
-                size: run.end.above(run.start) * GRANULE,
-                in_use: run.in_use,
-            };
-            if !buffer.push(segment) {
-                return false;
-            }
-        }
+        let fitted = self.visit_segments(|segment| buffer.push(segment));
         let offset = self.ground.top.bytes();
         let size = self.ground.region.size().saturating_sub(offset);
-        size == 0 || buffer.push(Segment { offset, size, in_use: false })
+        fitted && (size == 0 || buffer.push(Segment { offset, size, in_use: false }))
+    }
+
+    /// Calls `visit` with each segment below top, until it returns false; returns whether it never did.
+    #[inline]
+    pub(crate) fn visit_segments(&self, mut visit: impl FnMut(Segment) -> bool) -> bool {
+        let mut offset = 0;
+        let visited = self.ground.map.visit_ends(self.ground.top, |end, in_use| {
+            let size = end.bytes().wrapping_sub(offset);
+            let segment = Segment { offset, size, in_use };
+            offset = end.bytes();
+            visit(segment)
+        });
+        visited.unwrap_or_else(|bad| super::broken("M1", "a segment in use has no head", bad.0))
     }
 }
 

@@ -7,6 +7,7 @@ use super::snapshot::{Segments, Snapshot};
 
 /// What became of a byte of the heap between two snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Fate {
     /// It was in use and still is. What was freed and given out again in between is not told apart from what stayed.
     StayedUsed,
@@ -31,6 +32,7 @@ impl Fate {
 
 /// A run of bytes with one [`Fate`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Change {
     /// Bytes from the region's base.
     pub offset: usize,
@@ -42,6 +44,7 @@ pub struct Change {
 
 /// How many bytes had which [`Fate`]. They add up to the region's size.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct DiffSummary {
     /// Bytes in use both times.

@@ -29,7 +29,7 @@ pub(super) enum Unit {
 /// One number of [`Stats`].
 pub(super) struct Metric {
     /// The name of the field or method of [`Stats`], which is its name in JSON; after `smalloc_` it is Prometheus's.
-    name: &'static str,
+    pub(super) name: &'static str,
     kind: Kind,
     pub(super) unit: Unit,
     /// What people read before the number, in the line of its group; nothing where the line's title says it.
@@ -165,7 +165,7 @@ pub(super) static GROUPS: [Group; 9] = [
 ];
 
 /// The hop histograms, with their names and what Prometheus says of them.
-fn histograms(stats: &Stats) -> [(&'static str, &'static str, &HopHistogram); 2] {
+pub(super) fn histograms(stats: &Stats) -> [(&'static str, &'static str, &HopHistogram); 2] {
     [
         ("hops", "Hops of the searches that found a place.", &stats.hops),
         ("failed_hops", "Hops of the searches that found none.", &stats.failed_hops),
@@ -173,7 +173,7 @@ fn histograms(stats: &Stats) -> [(&'static str, &'static str, &HopHistogram); 2]
 }
 
 /// All metrics, one after the other.
-fn metrics() -> impl Iterator<Item = &'static Metric> {
+pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
     GROUPS.iter().flat_map(|group| group.metrics)
 }
 

@@ -5,6 +5,7 @@
 //! - `snapshot`: all segments at one instant
 //! - `diff`: what changed between two snapshots
 //! - `metrics`: the table of all numbers, as JSON and for Prometheus; `report`: the same for people
+//! - `serialize`: with the feature `serde`, the same for any serializer
 //! - `map`: where segments lie, as text and as a picture; `picture`: the elements of pictures
 //! - `charts`: sizes of holes, and hops, as bars
 //! - `human`, `number`: numbers for people, and conversions
@@ -21,6 +22,8 @@ mod metrics;
 mod number;
 mod picture;
 mod report;
+#[cfg(feature = "serde")]
+mod serialize;
 mod snapshot;
 mod stats;
 
@@ -30,4 +33,4 @@ pub use histogram::{HopBuckets, HopHistogram};
 pub use map::{Color, MapOptions};
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};
-pub use stats::{Stats, StatsDelta};
+pub use stats::{Measured, Stats, StatsDelta};

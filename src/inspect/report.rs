@@ -5,7 +5,7 @@ use core::fmt;
 use super::human::{Bytes, Count, Percent};
 use super::metrics::{GROUPS, Unit};
 use super::number::{narrow, share, wide};
-use super::stats::{Stats, StatsDelta};
+use super::stats::{Measured, Stats, StatsDelta};
 
 /// How many characters the bar has.
 const BAR: u64 = 30;
@@ -103,6 +103,20 @@ impl fmt::Display for StatsDelta {
         let rounding = Bytes(self.allocated.saturating_sub(self.requested));
         writeln!(f, "  {:<TITLE$}requested {}, lost {rounding}", "rounding", Bytes(self.requested))?;
         write!(f, "  {:<TITLE$}{}, searches {}", "hops", self.hops, Count(self.hops.count()))
+    }
+}
+
+impl fmt::Display for Measured {
+    /// The peak, and the block of the difference.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (growth, before) = (Bytes::of(self.peak_growth()), Bytes::of(self.used_bytes_before));
+        let (used, top) = (Bytes::of(self.peak_used_bytes), Bytes::of(self.peak_top));
+        writeln!(
+            f,
+            "  {:<TITLE$}used {used}, which is {growth} above the {before} before, top {top}",
+            "peak"
+        )?;
+        write!(f, "{}", self.delta)
     }
 }
 

@@ -14,6 +14,7 @@ use crate::region::Buffer;
 
 /// A run of granules of a heap, in use or free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Segment {
     /// Bytes from the region's base to the first byte.
     pub offset: usize,
@@ -127,9 +128,12 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// What the heap copied under its lock, which it held for `held` nanoseconds.
+    /// What the heap copied under its lock, which it held for `held` nanoseconds. The largest hole is found here, since
+    /// that takes time and needs no lock.
     pub(crate) fn new(segments: SegmentBuffer, stats: Stats, held: u64) -> Self {
-        Self { segments, stats, held }
+        let mut snapshot = Self { segments, stats, held };
+        snapshot.stats.largest_hole = snapshot.largest_hole().map_or(0, |hole| hole.size);
+        snapshot
     }
 
     /// All segments in address order, the wilderness last. Their sizes add up to the region's size.

@@ -166,6 +166,7 @@ impl Stats {
 ///
 /// Sizes are bytes. Fields that can go down are signed; the names are those of [`Stats`].
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 #[allow(missing_docs)] // Each field is the difference of the field of that name.
 pub struct StatsDelta {
@@ -191,6 +192,31 @@ pub struct StatsDelta {
     pub contended: u64,
     pub hops: HopHistogram,
     pub failed_hops: HopHistogram,
+}
+
+/// What happened in a heap while a piece of a program ran; see [`SmallocGlobal::measure`](crate::SmallocGlobal::measure).
+///
+/// It prints as a block for people.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize))]
+#[non_exhaustive]
+pub struct Measured {
+    /// The difference of the numbers before and after.
+    pub delta: StatsDelta,
+    /// Bytes in use when it began.
+    pub used_bytes_before: usize,
+    /// The most bytes in use at once, from its beginning to its end.
+    pub peak_used_bytes: usize,
+    /// The highest that top was, from its beginning to its end.
+    pub peak_top: usize,
+}
+
+impl Measured {
+    /// By how many bytes what was in use when it began was exceeded at most.
+    #[must_use]
+    pub const fn peak_growth(&self) -> usize {
+        self.peak_used_bytes.saturating_sub(self.used_bytes_before)
+    }
 }
 
 #[cfg(test)]

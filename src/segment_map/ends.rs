@@ -1,0 +1,64 @@
+//! The ends of all segments, a word of the map at a time: what a snapshot copies while the heap's lock is held.
+//!
+//! In a chunk without a tag, a segment begins at each head and at each free granule above one in use; where one begins
+//! the one before it ends. So two words give up to 64 ends in a few instructions each, and what is large is left in one
+//! step by its tag.
+
+use super::{SegmentMap, TAG, chunk_start};
+use crate::region::Granule;
+
+/// A granule in use that no segment holds: its first one after a free granule is no head (M1).
+pub(crate) struct Headless(pub(crate) Granule);
+
+impl SegmentMap {
+    /// Calls `visit` with the end of each segment below `top`, in ascending order, and with whether it is in use; stops
+    /// where that returns false, and returns false then.
+    pub(crate) fn visit_ends(
+        &self,
+        top: Granule,
+        mut visit: impl FnMut(Granule, bool) -> bool,
+    ) -> Result<bool, Headless> {
+        // Nothing lies below granule 0, where the first segment begins.
+        let mut at = Granule(0);
+        let mut in_use = false;
+        while at < top {
+            let chunk = at.chunk();
+            let (used, heads) = (self.used.get(chunk), self.heads.get(chunk));
+            if heads & !used & TAG != 0 {
+                let hole = used == 0;
+                if hole && in_use && !visit(chunk_start(chunk), true) {
+                    return Ok(false);
+                }
+                in_use = !hole;
+                let end = if hole { heads & !TAG } else { used >> 1 };
+                // A tag that leads nowhere would be followed for ever.
+                at = Granule((end as usize).max(at.0.wrapping_add(1)));
+                continue;
+            }
+            // Bit n: the granule below n is in use.
+            let below = used << 1 | u64::from(in_use) << at.bit();
+            let here = u64::MAX << at.bit();
+            let begins_used = used & !below & here;
+            if begins_used & !heads != 0 {
+                return Err(Headless(
+                    chunk_start(chunk).up((begins_used & !heads).trailing_zeros() as usize),
+                ));
+            }
+            let mut begins = (used & heads | !used & below) & here;
+            while begins != 0 {
+                let end = chunk_start(chunk).up(begins.trailing_zeros() as usize);
+                let before = below & begins & begins.wrapping_neg() != 0;
+                if end.0 > 0 && !visit(end, before) {
+                    return Ok(false);
+                }
+                begins &= begins.wrapping_sub(1);
+                if end >= top {
+                    return Ok(true);
+                }
+            }
+            in_use = used >> 63 != 0;
+            at = chunk_start(chunk.wrapping_add(1));
+        }
+        Ok(top == Granule(0) || visit(top, in_use))
+    }
+}
