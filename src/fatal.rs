@@ -40,7 +40,9 @@ pub(crate) fn refuse(message: fmt::Arguments<'_>) -> ! {
 }
 
 /// Writes `smalloc: <message>` and a line feed to standard error.
-fn say(message: fmt::Arguments<'_>) {
+#[cold]
+#[inline(never)]
+pub(crate) fn say(message: fmt::Arguments<'_>) {
     let mut line = Line::new();
     // A line that does not fit is cut, never an error; a `Display` that fails leaves what it has written so far.
     let _ = line.write_str("smalloc: ");
@@ -80,8 +82,8 @@ impl Write for Line {
     }
 }
 
-/// Writes all of `bytes`, in one call unless the system takes fewer. Gives up when it takes none: the process ends anyway.
-fn write_to_stderr(mut bytes: &[u8]) {
+/// Writes all of `bytes`, in one call unless the system takes fewer. Gives up when it takes none: there is nobody to tell.
+pub(crate) fn write_to_stderr(mut bytes: &[u8]) {
     while !bytes.is_empty() {
         // SAFETY: the pointer and the length are those of a live slice.
         let written = unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };

@@ -3,19 +3,22 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
+mod live;
 mod measure;
+mod report;
 
 use crate::errno;
 use crate::fork;
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::{Corruption, MallocStatus, Missed, dirty_bytes};
-use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::inspect::{LivePage, SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::lock::{Guard, Lock};
 use crate::region::{Granule, InitError, now_ns};
 use crate::shadow;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
+use report::Reporting;
 
 // The one place where the feature is chosen: the two have the same calls.
 #[cfg(feature = "hardened")]
@@ -45,6 +48,9 @@ pub struct SmallocGlobal<L: FreeList = Indexed> {
     heap: Lock<Heap<L>>,
     /// The address at which the heap is covered against `fork`; 0 if it is not.
     covered_at: AtomicUsize,
+    reporting: Reporting,
+    /// Taken by who holds the heap's lock.
+    live: Lock<Option<LivePage>>,
 }
 
 /// Attempts at a snapshot while other threads keep adding segments.
@@ -55,15 +61,23 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self { heap: Lock::new(Heap::unmapped(0)), covered_at: AtomicUsize::new(0) }
+        Self::unmapped(0)
     }
 
     /// A heap whose region has `bytes` bytes, rounded up to whole pages: a hard bound. At least 64 KiB, at most 64 GiB
     /// less 2 MiB.
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
-        let bytes = if bytes == 0 { 1 } else { bytes };
-        Self { heap: Lock::new(Heap::unmapped(bytes)), covered_at: AtomicUsize::new(0) }
+        Self::unmapped(if bytes == 0 { 1 } else { bytes })
+    }
+
+    const fn unmapped(wanted: usize) -> Self {
+        Self {
+            heap: Lock::new(Heap::unmapped(wanted)),
+            covered_at: AtomicUsize::new(0),
+            reporting: Reporting::unsaid(),
+            live: Lock::new(None),
+        }
     }
 
     /// Maps the region now, if it is not mapped.
@@ -80,7 +94,10 @@ impl<L: FreeList> SmallocGlobal<L> {
             {
                 self.covered_at.store(address.addr(), Ordering::Relaxed);
             }
-            self.heap.lock().init()
+            self.reporting.ask_environment();
+            self.heap.lock().init()?;
+            self.publish_for_environment();
+            Ok(())
         })
     }
 
@@ -100,6 +117,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
         let mut heap = self.heap.lock();
         let placement = heap.place(layout.size(), layout.align());
+        self.show(&heap);
         let Some(at) = placement.start() else {
             return if self.maps_late(heap) { self.smalloc(layout) } else { (None, placement.into()) };
         };
@@ -119,6 +137,7 @@ impl<L: FreeList> SmallocGlobal<L> {
         let (at, n) = heap.segment_at(payload.as_ptr(), None);
         shadow::back(payload.as_ptr(), Granule(n).bytes());
         heap.give_back(at, n);
+        self.show(&heap);
     }
 
     /// All numbers of this instant. Allocates nothing.
@@ -179,15 +198,32 @@ impl<L: FreeList> SmallocGlobal<L> {
         unmapped && self.init().is_ok()
     }
 
+    /// After a request found no place: as above, and else the failure is reported, if that was asked for.
+    #[cold]
+    #[inline(never)]
+    fn fails(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> bool {
+        let unmapped = heap.base().is_null();
+        if !unmapped {
+            self.report(heap, layout);
+        } else if !self.maps_late(heap) {
+            self.report(self.heap.lock(), layout);
+        } else {
+            return false;
+        }
+        true
+    }
+
     /// Allocates where the lock was taken, or where there was no region.
     #[cold]
     #[inline(never)]
     fn alloc_again(&self, layout: Layout) -> *mut u8 {
         let mut heap = self.heap.lock();
-        match heap.place(layout.size(), layout.align()).start() {
+        let placement = heap.place(layout.size(), layout.align());
+        self.show(&heap);
+        match placement.start() {
             Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None if self.maps_late(heap) => self.alloc_again(layout),
-            None => ptr::null_mut(),
+            None if self.fails(heap, layout) => ptr::null_mut(),
+            None => self.alloc_again(layout),
         }
     }
 
@@ -196,8 +232,8 @@ impl<L: FreeList> SmallocGlobal<L> {
     fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, missed: Missed) -> *mut u8 {
         match heap.place_searching(layout.size(), layout.align(), missed).start() {
             Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None if self.maps_late(heap) => self.alloc_again(layout),
-            None => ptr::null_mut(),
+            None if self.fails(heap, layout) => ptr::null_mut(),
+            None => self.alloc_again(layout),
         }
     }
 
@@ -205,7 +241,9 @@ impl<L: FreeList> SmallocGlobal<L> {
     #[cold]
     #[inline(never)]
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
-        give_back_any(self.heap.lock(), payload, layout);
+        let mut heap = self.heap.lock();
+        give_back_any(&mut heap, payload, layout);
+        self.show(&heap);
     }
 
     /// Locks the heap at an address for a fork, if it is there.
@@ -230,6 +268,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     unsafe fn after_fork(address: *const ()) -> bool {
         // SAFETY: the caller's promise.
         let global = unsafe { &*address.cast::<Self>() };
+        global.leave_page_to_parent();
         // SAFETY: this thread took the lock in before_fork.
         unsafe { global.heap.unlock_after_fork() };
         true
@@ -253,7 +292,7 @@ fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
 
 /// Frees what one window does not show.
 #[inline(never)]
-fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
+fn give_back_any<L: FreeList>(heap: &mut Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of(payload, layout);
     shadow::back(payload, layout.size());
     heap.give_back(at, n);
@@ -289,7 +328,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
-            return give_back_any(heap, payload, layout);
+            return give_back_any(&mut heap, payload, layout);
         };
         shadow::back(payload, layout.size());
         if !heap.give_back_at_once(short) {
@@ -305,12 +344,13 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
             Ok(at) => Some(at),
             Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
         };
+        self.show(&heap);
         let Some(at) = place else {
-            return if self.maps_late(heap) {
+            return if self.fails(heap, layout) {
+                ptr::null_mut()
+            } else {
                 // SAFETY: the layout is the caller's. There is a region now, so this is done once.
                 unsafe { self.alloc_zeroed(layout) }
-            } else {
-                ptr::null_mut()
             };
         };
         let payload = heap.region().pointer(at);
@@ -325,10 +365,15 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         let mut heap = self.heap.lock();
         let (at, n) = heap.segment_of(payload, layout);
         if heap.resize(at, n, new_size) {
+            self.show(&heap);
             shadow::resized(payload, layout.size(), new_size);
             return payload;
         }
-        let Some(to) = heap.place(new_size, layout.align()).start() else { return ptr::null_mut() };
+        let Some(to) = heap.place(new_size, layout.align()).start() else {
+            // SAFETY: the caller's promise makes a layout of it.
+            self.fails(heap, unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) });
+            return ptr::null_mut();
+        };
         let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
@@ -336,6 +381,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         let mut heap = self.heap.lock();
         shadow::back(payload, layout.size());
         heap.give_back_moved(at, n);
+        self.show(&heap);
         moved
     }
 }

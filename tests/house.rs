@@ -9,12 +9,15 @@ const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
 const LAYERS: [(&str, &[&str]); 12] = [
-    ("global", &["fork", "lock", "hardened", "heap", "inspect", "free_list", "region", "shadow", "errno"]),
+    (
+        "global",
+        &["fork", "lock", "hardened", "heap", "inspect", "free_list", "region", "shadow", "fatal", "errno"],
+    ),
     ("fork", &["lock"]),
     ("lock", &["fatal", "errno"]),
     ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),
     ("heap", &["inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
-    ("inspect", &["region"]),
+    ("inspect", &["region", "errno"]),
     ("free_list", &["segment_map", "region", "fatal"]),
     ("segment_map", &["region", "fatal"]),
     ("region", &["shadow", "fatal", "errno"]),

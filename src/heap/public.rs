@@ -3,7 +3,7 @@
 use super::Heap;
 use crate::errno;
 use crate::free_list::{Fit, FreeList};
-use crate::inspect::{Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::inspect::{Failure, Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::region::{GRANULE, Granule, InitError};
 use crate::shadow;
 use core::alloc::Layout;
@@ -234,6 +234,26 @@ impl<L: FreeList> Heap<L> {
             return Err(SnapshotError::GrewTooFast { capacity: buffer.capacity() });
         }
         Ok(Snapshot::new(buffer, self.counts(), 0))
+    }
+
+    /// What is to be told of a request that has just found no place. With a region, and room in the wilderness, it can
+    /// only be that the system gave no memory.
+    pub(crate) fn failure(&self, size: usize, align: usize) -> Failure {
+        let start = self.region().align_up(self.ground.top, align.max(GRANULE));
+        let end = start.map(|start| start.bytes().saturating_add(size));
+        let refused = end.is_some_and(|end| end <= self.ground.region.size());
+        let mut failure = Failure::new(size, align, refused, &self.counts());
+        self.visit_segments(|segment| {
+            failure.count(segment);
+            true
+        });
+        failure
+    }
+
+    /// The bytes in use, and top.
+    pub(crate) fn used_and_top(&self) -> (usize, usize) {
+        let used = self.counters.allocated.wrapping_sub(self.counters.returned) as usize;
+        (Granule(used).bytes(), self.ground.top.bytes())
     }
 
     /// How many segments there are, the wilderness included.

@@ -11,7 +11,7 @@
 use core::fmt;
 use core::iter::FusedIterator;
 
-use super::number::{float, floor, floor_log2, share, wide};
+use super::number::{float, floor, floor_log2, narrow, share, wide};
 
 /// Counts below this have a bucket of their own.
 const EXACT: usize = 16;
@@ -134,6 +134,29 @@ impl HopHistogram {
     #[must_use]
     pub fn iter(&self) -> HopBuckets<'_> {
         HopBuckets { histogram: self, next: 0 }
+    }
+
+    /// How many words [`to_words`](Self::to_words) has.
+    pub(super) const WORDS: usize = BUCKETS + 2;
+
+    /// Calls `set` with the place and the value of each word: the buckets, the sum, the maximum.
+    pub(super) fn to_words(self, mut set: impl FnMut(usize, u64)) {
+        for (at, &count) in self.counts.iter().enumerate() {
+            set(at, count);
+        }
+        set(BUCKETS, self.sum);
+        set(BUCKETS + 1, wide(self.max));
+    }
+
+    /// The histogram of those words.
+    pub(super) fn from_words(get: impl Fn(usize) -> u64) -> Self {
+        let mut histogram = Self::new();
+        for (at, count) in histogram.counts.iter_mut().enumerate() {
+            *count = get(at);
+        }
+        histogram.sum = get(BUCKETS);
+        histogram.max = narrow(get(BUCKETS + 1));
+        histogram
     }
 
     /// The searches that `self` counted and `earlier` did not, `earlier` being an older copy of the same histogram.

@@ -19,6 +19,7 @@ use core::fmt::{self, Write};
 
 use super::snapshot::Snapshot;
 use layout::Layout;
+pub(super) use text::share_glyph;
 
 /// Whether a text may contain colours.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,6 +8,8 @@
 //! - `serialize`: with the feature `serde`, the same for any serializer
 //! - `map`: where segments lie, as text and as a picture; `picture`: the elements of pictures
 //! - `charts`: sizes of holes, and hops, as bars
+//! - `live`: the numbers in a page that other processes can read
+//! - `failure`: what is told of a request that found no place
 //! - `human`, `number`: numbers for people, and conversions
 //!
 //! Nothing here allocates or panics, since a part of it runs under the heap's lock and all of it may be looking at the
@@ -15,8 +17,10 @@
 
 mod charts;
 mod diff;
+mod failure;
 mod histogram;
 mod human;
+mod live;
 mod map;
 mod metrics;
 mod number;
@@ -29,7 +33,10 @@ mod stats;
 
 pub use charts::write_hops_svg;
 pub use diff::{Change, Diff, DiffSummary, Fate};
+pub(crate) use failure::Failure;
 pub use histogram::{HopBuckets, HopHistogram};
+pub use live::{Live, LiveError, Published};
+pub(crate) use live::{LivePage, PathText};
 pub use map::{Color, MapOptions};
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};

@@ -18,12 +18,14 @@
 //!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
 mod buffer;
+mod page;
 mod table;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove};
 pub(crate) use table::{Node, Table, WINDOW};
 
-use crate::errno;
+use crate::errno::{self, Reason};
 use crate::fatal::fatal;
 use crate::shadow::unwatched;
 use core::fmt;
@@ -102,18 +104,7 @@ pub struct InitError {
 
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text: [libc::c_char; 96] = [0; 96];
-        // SAFETY: the buffer is writable for its whole length, of which the last byte is never written.
-        unsafe { libc::strerror_r(self.errno, text.as_mut_ptr(), text.len() - 1) };
-        // SAFETY: the buffer ends in a zero and outlives the text.
-        let reason = unsafe { core::ffi::CStr::from_ptr(text.as_ptr()) };
-        write!(
-            f,
-            "cannot map a region of {} bytes: {} (errno {})",
-            self.region_size,
-            reason.to_str().unwrap_or("unknown reason"),
-            self.errno
-        )
+        write!(f, "cannot map a region of {} bytes: {}", self.region_size, Reason(self.errno))
     }
 }
 
@@ -134,9 +125,23 @@ pub(crate) fn whole_pages(bytes: usize) -> usize {
 
 /// Nanoseconds on a clock that only goes forward.
 pub(crate) fn now_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC)
+}
+
+/// Nanoseconds on that clock in steps of some milliseconds, which takes less time to ask for.
+pub(crate) fn coarse_ns() -> u64 {
+    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
+}
+
+/// Nanoseconds since the system started, the same for all processes.
+pub(crate) fn boot_ns() -> u64 {
+    clock_ns(libc::CLOCK_BOOTTIME)
+}
+
+fn clock_ns(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: the time is valid for writes.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    unsafe { libc::clock_gettime(clock, &mut time) };
     (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
 }
 

@@ -109,6 +109,12 @@ fn write_cells(
     Ok(shown)
 }
 
+/// The character for a place of `size` bytes of which `used` are in use.
+pub(in crate::inspect) fn share_glyph(used: usize, size: usize) -> &'static str {
+    let cell = Cell { used, size, ..Cell::default() };
+    glyph(&UNICODE, cell.level(UNICODE.shares.len()))
+}
+
 fn glyph(glyphs: &Glyphs, level: usize) -> &'static str {
     glyphs.shares.get(level).copied().unwrap_or_default()
 }

@@ -1,0 +1,152 @@
+//! Publishing: what the heap holds, at every call, in a page that other processes can read.
+//!
+//! While a heap publishes its lock is watched, so that every call passes [`SmallocGlobal::show`] before it releases the
+//! lock. The page is used with the lock held only, and there is one at a time.
+
+use super::{Heap, SmallocGlobal};
+use crate::errno;
+use crate::fatal::{refuse, say};
+use crate::free_list::FreeList;
+use crate::inspect::{LiveError, LivePage, PathText};
+use crate::lock::Guard;
+use crate::region::{boot_ns, coarse_ns};
+use core::ffi::CStr;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Nanoseconds between two times that all numbers are written.
+const INTERVAL_NS: u64 = 4_000_000;
+/// At most one part in so many of the time is spent on writing them.
+const SHARE: u64 = 50;
+
+/// Whether a heap has asked the environment for a page: the first of a process does.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+impl<L: FreeList> SmallocGlobal<L> {
+    /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and the example `live` to be read by
+    /// other processes while this one runs.
+    ///
+    /// The file has 4096 bytes and is mapped. No thread, socket or call of the system is needed to write it: what is in
+    /// use is written at every call, with the lock held, and all numbers at calls that are 4 ms apart or more. A file that a
+    /// process has left behind is replaced. Nobody may shorten it while it is written.
+    ///
+    /// The environment variable `SMALLOC_LIVE` names a file for the first heap of a process, with the number of the
+    /// process for `%p`; a child that inherits it needs that.
+    ///
+    /// A child of `fork` does not publish, and leaves its parent's page alone.
+    ///
+    /// # Errors
+    /// The heap is no `static` or publishes already, the file is another's, or cannot be made or mapped.
+    ///
+    /// ```
+    /// # use smalloc::SmallocGlobal;
+    /// static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
+    ///
+    /// let path = std::env::temp_dir().join(format!("smalloc-live-{}", std::process::id()));
+    /// HEAP.publish_to(path.to_str().unwrap())?;
+    /// HEAP.smalloc(std::alloc::Layout::new::<[u8; 1024]>());
+    ///
+    /// // In another process:
+    /// let live = smalloc::Live::open(path.to_str().unwrap())?;
+    /// assert_eq!(live.read().used_bytes, 1024);
+    /// # HEAP.stop_publishing();
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn publish_to(&self, path: impl AsRef<[u8]>) -> Result<(), LiveError> {
+        let path = PathText::new(path.as_ref())?;
+        self.init().map_err(|error| LiveError::System { errno: error.errno })?;
+        errno::unchanged(|| self.publish(&path))
+    }
+
+    fn publish(&self, path: &PathText) -> Result<(), LiveError> {
+        if self.covered_at.load(Ordering::Relaxed) != core::ptr::from_ref(self).addr() {
+            return Err(LiveError::NotStatic);
+        }
+        if self.live.lock().is_some() {
+            return Err(LiveError::AlreadyPublishing);
+        }
+        let page = LivePage::create(path, process(), boot_ns(), L::NAME)?;
+        let mut heap = self.heap.lock();
+        page.write(&self.stats_of(&heap), boot_ns(), 0);
+        *self.live.lock() = Some(page);
+        heap.watch(true);
+        Ok(())
+    }
+
+    /// Stops to publish; the file stays, with the numbers of now. False if the heap did not publish.
+    pub fn stop_publishing(&self) -> bool {
+        let mut heap = self.heap.lock();
+        let page = self.live.lock().take();
+        heap.watch(false);
+        if let Some(page) = &page {
+            page.write(&self.stats_of(&heap), boot_ns(), 0);
+            page.stop();
+        }
+        drop(heap);
+        page.is_some()
+    }
+
+    /// Publishes in the file that the environment names, if it names one and this is the first heap that asks.
+    pub(super) fn publish_for_environment(&self) {
+        if self.covered_at.load(Ordering::Relaxed) == 0 || ASKED.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // SAFETY: the name ends in a zero byte.
+        let value = unsafe { libc::getenv(c"SMALLOC_LIVE".as_ptr()) };
+        let Some(value) = NonNull::new(value) else { return };
+        // SAFETY: what the environment holds ends in a zero byte.
+        let text = unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes();
+        let published = PathText::with_process(text, process()).and_then(|path| self.publish(&path));
+        let text = text.escape_ascii();
+        match published {
+            Ok(()) => {}
+            // Programs that this one starts inherit its environment.
+            Err(LiveError::InUse { process }) => {
+                say(format_args!(
+                    "SMALLOC_LIVE: nothing is published, process {process} does to \"{text}\" (try %p in it)"
+                ));
+            }
+            Err(error) => refuse(format_args!("SMALLOC_LIVE: cannot publish to \"{text}\": {error}")),
+        }
+    }
+
+    /// Publishes what a call has left behind, if that is wanted.
+    #[inline(always)]
+    pub(super) fn show(&self, heap: &Guard<'_, Heap<L>>) {
+        if heap.is_watched() {
+            self.write_page(heap);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_page(&self, heap: &Guard<'_, Heap<L>>) {
+        let live = self.live.lock();
+        let Some(page) = &*live else { return };
+        let (used, top) = heap.used_and_top();
+        let now = coarse_ns();
+        if page.call(used, top, now) {
+            let begin = boot_ns();
+            let stats = self.stats_of(heap);
+            let took = boot_ns().saturating_sub(begin);
+            page.write(&stats, begin, now.saturating_add(INTERVAL_NS.max(took.saturating_mul(SHARE))));
+        }
+    }
+
+    /// In the child of a `fork`, lets go of the page, which is the parent's.
+    pub(super) fn leave_page_to_parent(&self) {
+        let mut heap = self.heap.lock();
+        let mut live = self.live.lock();
+        if live.as_ref().is_some_and(|page| page.process() != u64::from(process())) {
+            *live = None;
+            heap.watch(false);
+        }
+    }
+}
+
+/// The number of this process.
+fn process() -> u32 {
+    // SAFETY: the call has no conditions.
+    unsafe { libc::getpid() as u32 }
+}

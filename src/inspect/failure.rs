@@ -1,0 +1,236 @@
+//! What is told of a request that found no place: why, what is free, and where.
+
+use core::fmt;
+
+use super::human::{Bytes, Count, Text};
+use super::map::share_glyph;
+use super::snapshot::Segment;
+use super::stats::Stats;
+
+/// The largest holes that are told.
+const LARGEST: usize = 5;
+/// Characters of the map.
+const CELLS: usize = 64;
+/// A granule, the smallest cell.
+const GRANULE: usize = 16;
+/// Bytes of the longest report, with room to spare: a line of the map has three bytes a character.
+const REPORT_BYTES: usize = 1536;
+
+/// Why a request found no place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Reason {
+    NoRegion,
+    TooLarge,
+    Refused,
+    Unaligned,
+    Fragmented,
+    Full,
+}
+
+/// A request that found no place, and the heap that had none. Built under the heap's lock, and written after.
+pub(crate) struct Failure {
+    size: usize,
+    align: usize,
+    /// There was room above top, and the system gave no memory for it.
+    refused: bool,
+    region_size: usize,
+    used_bytes: usize,
+    hole_bytes: usize,
+    holes: usize,
+    top: usize,
+    /// The largest first; those of no size are none.
+    largest: [Segment; LARGEST],
+    cell_bytes: usize,
+    /// Bytes in use in each cell.
+    cells: [usize; CELLS],
+}
+
+impl Failure {
+    pub(crate) fn new(size: usize, align: usize, refused: bool, stats: &Stats) -> Self {
+        let cell_bytes = stats.top.div_ceil(CELLS).max(1).next_multiple_of(GRANULE);
+        Self {
+            size,
+            align,
+            refused,
+            region_size: stats.region_size,
+            used_bytes: stats.used_bytes,
+            hole_bytes: stats.hole_bytes,
+            holes: stats.holes(),
+            top: stats.top,
+            largest: [Segment { offset: 0, size: 0, in_use: false }; LARGEST],
+            cell_bytes,
+            cells: [0; CELLS],
+        }
+    }
+
+    /// Counts in the next segment below top.
+    pub(crate) fn count(&mut self, segment: Segment) {
+        if segment.in_use {
+            self.add_used(segment);
+        } else {
+            self.add_hole(segment);
+        }
+    }
+
+    fn add_used(&mut self, segment: Segment) {
+        let mut from = segment.offset;
+        while from < segment.end() {
+            let index = from.checked_div(self.cell_bytes).unwrap_or(CELLS);
+            let to = index
+                .wrapping_add(1)
+                .wrapping_mul(self.cell_bytes)
+                .min(segment.end())
+                .max(from.wrapping_add(1));
+            if let Some(cell) = self.cells.get_mut(index) {
+                *cell = cell.wrapping_add(to.wrapping_sub(from));
+            }
+            from = to;
+        }
+    }
+
+    /// Of holes of one size the lowest comes first.
+    fn add_hole(&mut self, mut hole: Segment) {
+        for place in &mut self.largest {
+            if hole.size > place.size {
+                core::mem::swap(place, &mut hole);
+            }
+        }
+    }
+
+    fn wilderness(&self) -> usize {
+        self.region_size.saturating_sub(self.top)
+    }
+
+    fn reason(&self) -> Reason {
+        let largest_hole = self.largest.first().map_or(0, |hole| hole.size);
+        if self.region_size == 0 {
+            Reason::NoRegion
+        } else if self.size > self.region_size {
+            Reason::TooLarge
+        } else if self.refused {
+            Reason::Refused
+        } else if largest_hole.max(self.wilderness()) >= self.size {
+            Reason::Unaligned
+        } else if self.hole_bytes.saturating_add(self.wilderness()) >= self.size {
+            Reason::Fragmented
+        } else {
+            Reason::Full
+        }
+    }
+
+    /// Lets `write` have the report as text.
+    pub(crate) fn tell(&self, write: impl FnOnce(&[u8])) {
+        let text = Text::<REPORT_BYTES>::new(format_args!("{self}"));
+        write(text.as_str().as_bytes());
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "smalloc: no place for {} bytes", Count::of(self.size))?;
+        if self.align > GRANULE {
+            write!(f, " aligned to {}", Count::of(self.align))?;
+        }
+        let region = Bytes::of(self.region_size);
+        let wilderness = Bytes::of(self.wilderness());
+        match self.reason() {
+            Reason::NoRegion => return f.write_str(": the system gives no region\n"),
+            Reason::TooLarge => writeln!(f, ": the request is larger than the region of {region}")?,
+            Reason::Refused => writeln!(f, ": the system gives no more memory")?,
+            Reason::Unaligned => writeln!(f, ": no free place is aligned so")?,
+            Reason::Fragmented => writeln!(f, ": the heap is fragmented")?,
+            Reason::Full => writeln!(f, ": the heap is full")?,
+        }
+        let (used, free, holes) =
+            (Bytes::of(self.used_bytes), Bytes::of(self.hole_bytes), Count::of(self.holes));
+        write!(f, "  region         {region}: {used} in use, {free} free in {holes} holes, ")?;
+        writeln!(f, "{wilderness} free above top")?;
+        f.write_str("  largest holes  ")?;
+        self.fmt_largest(f)?;
+        f.write_str("\n  map            ")?;
+        self.fmt_map(f)
+    }
+}
+
+impl Failure {
+    fn fmt_largest(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.holes == 0 {
+            return f.write_str("none");
+        }
+        for (i, hole) in self.largest.iter().take_while(|hole| hole.size > 0).enumerate() {
+            let comma = if i == 0 { "" } else { ", " };
+            write!(f, "{comma}{} at {:#x}", Bytes::of(hole.size), hole.offset)?;
+        }
+        Ok(())
+    }
+
+    /// The cells up to top.
+    fn fmt_map(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut from = 0;
+        for &used in &self.cells {
+            if from >= self.top {
+                break;
+            }
+            let size = self.cell_bytes.min(self.top.saturating_sub(from));
+            f.write_str(share_glyph(used, size))?;
+            from = from.saturating_add(self.cell_bytes);
+        }
+        writeln!(f, "  up to top, {} a character", Bytes::of(self.cell_bytes))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::super::snapshot::tests::snapshot;
+    use super::*;
+    use std::string::{String, ToString};
+
+    fn failure(sizes: &[isize], size: usize, align: usize, refused: bool) -> String {
+        let snapshot = snapshot(sizes);
+        let mut failure = Failure::new(size, align, refused, snapshot.stats());
+        let top = snapshot.stats().top;
+        snapshot.segments().filter(|segment| segment.offset < top).for_each(|segment| failure.count(segment));
+        let mut told = String::new();
+        failure.tell(|bytes| told = String::from_utf8_lossy(bytes).into_owned());
+        assert_eq!(told, failure.to_string());
+        told
+    }
+
+    #[test]
+    fn holes_are_told_largest_first_and_the_map_shows_them() {
+        let sizes = [64, -16, 32, -48, 16, -16, 16, -64, 16, -48, 16, -16, 32, -48];
+        assert_eq!(
+            failure(&sizes, 80, 8, false),
+            "smalloc: no place for 80 bytes: the heap is fragmented\n  \
+             region         448 B: 192 B in use, 208 B free in 6 holes, 48 B free above top\n  \
+             largest holes  64 B at 0xd0, 48 B at 0x70, 48 B at 0x120, 16 B at 0x40, 16 B at 0xb0\n  \
+             map            ████·██···█·█····█···█·██  up to top, 16 B a character\n"
+        );
+    }
+
+    #[test]
+    fn each_reason_is_told() {
+        let first_line = |text: String| text.lines().next().unwrap_or_default().to_string();
+        let cases: [(&[isize], usize, usize, bool, &str); 6] = [
+            (&[], 16, 8, false, "16 bytes: the system gives no region"),
+            (&[1024, -1024], 4096, 8, false, "4,096 bytes: the request is larger than the region of 2 KiB"),
+            (&[1024, -1024], 512, 8, true, "512 bytes: the system gives no more memory"),
+            (&[1024, -1024], 512, 4096, false, "512 bytes aligned to 4,096: no free place is aligned so"),
+            (&[1024, -512, 16, -512], 1024, 8, false, "1,024 bytes: the heap is fragmented"),
+            (&[1024, -512, 16, -512], 1025, 8, false, "1,025 bytes: the heap is full"),
+        ];
+        for (sizes, size, align, refused, line) in cases {
+            let told = first_line(failure(sizes, size, align, refused));
+            assert_eq!(told, std::format!("smalloc: no place for {line}"));
+        }
+    }
+
+    #[test]
+    fn the_longest_report_fits() {
+        let large = 1 << 35;
+        let cells = [large - 48, -large, 16, -large, 16, -large, 16, -large, 16, -large, 16, -large];
+        let told = failure(&cells, usize::MAX >> 1, 1 << 62, false);
+        assert!(told.ends_with("GiB a character\n") && told.len() < REPORT_BYTES, "{told}");
+    }
+}

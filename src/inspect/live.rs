@@ -1,0 +1,482 @@
+//! The numbers of a running program in a page that other processes can read: its layout, writing it, and reading it.
+
+use core::ffi::CStr;
+use core::fmt;
+use core::sync::atomic::{AtomicU64, Ordering, fence};
+use core::time::Duration;
+
+use super::histogram::HopHistogram;
+use super::human::Text;
+use super::number::{narrow, wide};
+use super::stats::Stats;
+use crate::errno::Reason;
+use crate::region::{SharedPage, Words, remove};
+
+/// `smalloc` and a zero, in memory's order.
+const MAGIC: u64 = u64::from_le_bytes(*b"smalloc\0");
+const VERSION: u64 = 1;
+
+// Where each part begins, in words.
+const HEAD: usize = 0;
+const NOW: usize = 8;
+const LAST: usize = 16;
+const NUMBERS: usize = 20;
+const HOPS: usize = NUMBERS + 24;
+const FAILED_HOPS: usize = HOPS + HopHistogram::WORDS;
+const END: usize = FAILED_HOPS + HopHistogram::WORDS;
+static_assertions::const_assert!(END <= crate::region::PAGE_WORDS);
+
+/// How often a reader looks at a page that is being written before it takes what it has.
+const ATTEMPTS: usize = 10_000;
+
+/// Looking at a program from outside: the numbers that [`SmallocGlobal::publish_to`](crate::SmallocGlobal::publish_to) or the environment variable
+/// `SMALLOC_LIVE` lets it write to a file.
+///
+/// The example `live` shows them on a terminal.
+///
+/// # Layout, version 1
+///
+/// The file has 4096 bytes: 512 words of 64 bits, little-endian.
+///
+/// | word | |
+/// |---|---|
+/// | 0 | `smalloc` and a zero byte |
+/// | 1 | the version of the layout: 1 |
+/// | 2 | the number of the process |
+/// | 3 | when it began to publish, in nanoseconds since the system started (`CLOCK_BOOTTIME`) |
+/// | 4 | 0 while the program publishes, 1 after it has stopped |
+/// | 5 | the free list: 0 `linked`, 1 `indexed` |
+/// | 8 | a sequence number for words 9 to 12, odd while they are written |
+/// | 9 | calls since the program began to publish |
+/// | 10 to 11 | bytes in use, top |
+/// | 16 | a sequence number for words 17 to 367, odd while they are written |
+/// | 17 | word 9 when they were written |
+/// | 18 | when they were written, on the clock of word 3 |
+/// | 20 to 43 | the numbers of [`Stats`] in the order of its fields, but for the histograms |
+/// | 44 to 205 | `hops`: 160 buckets, the sum, the maximum |
+/// | 206 to 367 | `failed_hops`, likewise |
+///
+/// Words 9 to 12 are written at every call, the others at calls that are 4 ms apart or more.
+#[derive(Debug)]
+pub struct Live {
+    page: SharedPage,
+}
+
+/// What a program published last; see [`Live::read`].
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub struct Published {
+    /// Calls of the heap since the program began to publish, up to now.
+    pub calls: u64,
+    /// Bytes in use now.
+    pub used_bytes: usize,
+    /// Top now.
+    pub top: usize,
+    /// All numbers, some calls ago.
+    pub stats: Stats,
+    /// How many calls came after `stats`. A program that is at rest may have some left to tell.
+    pub calls_since: u64,
+    /// When `stats` were taken, since the system started.
+    pub at: Duration,
+    /// Whether the program has stopped publishing.
+    pub stopped: bool,
+}
+
+/// Why numbers cannot be published, or not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LiveError {
+    /// The heap is no static, or too many are; a child of `fork` could not be told from its parent.
+    NotStatic,
+    /// The heap publishes already.
+    AlreadyPublishing,
+    /// Another process publishes in that file.
+    InUse {
+        /// Its number.
+        process: u32,
+    },
+    /// There is a file, and it is not one of these.
+    OtherFile,
+    /// The layout has a version that this library does not know.
+    Version {
+        /// The version.
+        found: u64,
+    },
+    /// The path has a zero byte or more than 4095 bytes.
+    Path,
+    /// The system refused.
+    System {
+        /// Its error number.
+        errno: i32,
+    },
+}
+
+impl fmt::Display for LiveError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match *self {
+            Self::NotStatic => f.write_str("only a heap that is a static can publish"),
+            Self::AlreadyPublishing => f.write_str("the heap publishes already"),
+            Self::InUse { process } => write!(f, "process {process} publishes there"),
+            Self::OtherFile => f.write_str("the file is not one to which a heap publishes"),
+            Self::Version { found } => write!(f, "the file has version {found}, known is {VERSION}"),
+            Self::Path => f.write_str("not a path"),
+            Self::System { errno } => write!(f, "{}", Reason(errno)),
+        }
+    }
+}
+
+impl core::error::Error for LiveError {}
+
+/// A path on the stack that ends in a zero byte.
+pub(crate) struct PathText {
+    bytes: [u8; 4096],
+}
+
+impl PathText {
+    pub(crate) fn new(path: &[u8]) -> Result<Self, LiveError> {
+        let mut bytes = [0; 4096];
+        if path.is_empty() || path.len() >= bytes.len() || path.contains(&0) {
+            return Err(LiveError::Path);
+        }
+        for (place, byte) in bytes.iter_mut().zip(path) {
+            *place = *byte;
+        }
+        Ok(Self { bytes })
+    }
+
+    /// The path with the number of a process for each `%p`.
+    pub(crate) fn with_process(path: &[u8], process: u32) -> Result<Self, LiveError> {
+        let number = Text::<16>::new(format_args!("{process}"));
+        let mut text = Self { bytes: [0; 4096] };
+        let mut len = 0_usize;
+        let mut rest = path;
+        loop {
+            let (piece, behind) = match rest {
+                [b'%', b'p', behind @ ..] => (number.as_str().as_bytes(), behind),
+                [byte, behind @ ..] => (core::slice::from_ref(byte), behind),
+                [] => return Self::new(text.bytes.get(..len).unwrap_or_default()),
+            };
+            let room = text.bytes.iter_mut().skip(len);
+            if len.saturating_add(piece.len()) > 4096 {
+                return Err(LiveError::Path);
+            }
+            room.zip(piece).for_each(|(place, byte)| *place = *byte);
+            len = len.saturating_add(piece.len());
+            rest = behind;
+        }
+    }
+
+    fn as_c(&self) -> &CStr {
+        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
+    }
+}
+
+fn get(words: &Words, at: usize) -> u64 {
+    words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
+}
+
+fn set(words: &Words, at: usize, value: u64) {
+    if let Some(word) = words.get(at) {
+        word.store(value, Ordering::Relaxed);
+    }
+}
+
+/// Writes what the sequence number at `sequence` stands for. One thread at a time does.
+#[inline]
+fn write_sequence(words: &Words, sequence: usize, write: impl FnOnce()) {
+    let before = get(words, sequence);
+    set(words, sequence, before.wrapping_add(1));
+    fence(Ordering::Release);
+    write();
+    fence(Ordering::Release);
+    set(words, sequence, before.wrapping_add(2));
+}
+
+/// Reads what the sequence number at `sequence` stands for, again until nobody wrote meanwhile. Gives up after some
+/// attempts: the writer may have died while it wrote.
+fn read_sequence<R>(words: &Words, sequence: usize, read: impl Fn() -> R) -> R {
+    for _ in 0..ATTEMPTS {
+        let before = words.get(sequence).map_or(0, |word| word.load(Ordering::Acquire));
+        let result = read();
+        fence(Ordering::Acquire);
+        if before.is_multiple_of(2) && get(words, sequence) == before {
+            return result;
+        }
+        core::hint::spin_loop();
+    }
+    read()
+}
+
+// ---- writing -----------------------------------------------------------------------------------------------------
+
+/// The page that a heap publishes to. Used by the thread that holds the heap's lock.
+#[derive(Debug)]
+pub(crate) struct LivePage {
+    page: SharedPage,
+    /// When the numbers may be written again, on a clock that is cheap to read.
+    next_ns: AtomicU64,
+}
+
+impl LivePage {
+    /// Makes the file; one that a process has left behind is replaced.
+    pub(crate) fn create(path: &PathText, process: u32, now_ns: u64, list: &str) -> Result<Self, LiveError> {
+        let first = [MAGIC, VERSION, u64::from(process), now_ns, 0, u64::from(list == "indexed")];
+        let page = match SharedPage::create(path.as_c(), &first) {
+            Err(libc::EEXIST) => {
+                let old = Live::open_at(path)?;
+                if !old.stopped() && old.process() != process && runs(old.process()) {
+                    return Err(LiveError::InUse { process: old.process() });
+                }
+                // The old file lives on for who has it mapped; nobody's page is cut short.
+                remove(path.as_c());
+                SharedPage::create(path.as_c(), &first)
+            }
+            page => page,
+        };
+        let page = page.map_err(|errno| LiveError::System { errno })?;
+        Ok(Self { page, next_ns: AtomicU64::new(0) })
+    }
+
+    /// The process that made the page.
+    pub(crate) fn process(&self) -> u64 {
+        get(self.page.words(), HEAD + 2)
+    }
+
+    /// Writes what is written at every call. Whether all numbers are to be written too, at `now_ns`.
+    #[inline]
+    pub(crate) fn call(&self, used_bytes: usize, top: usize, now_ns: u64) -> bool {
+        let words = self.page.words();
+        write_sequence(words, NOW, || {
+            set(words, NOW + 1, get(words, NOW + 1).wrapping_add(1));
+            set(words, NOW + 2, wide(used_bytes));
+            set(words, NOW + 3, wide(top));
+        });
+        now_ns >= self.next_ns.load(Ordering::Relaxed)
+    }
+
+    /// Writes all numbers, and not again before `next_ns`.
+    pub(crate) fn write(&self, stats: &Stats, at_ns: u64, next_ns: u64) {
+        self.next_ns.store(next_ns, Ordering::Relaxed);
+        let words = self.page.words();
+        write_sequence(words, LAST, || {
+            set(words, LAST + 1, get(words, NOW + 1));
+            set(words, LAST + 2, at_ns);
+            for (at, number) in numbers(stats).into_iter().enumerate() {
+                set(words, NUMBERS.wrapping_add(at), number);
+            }
+            stats.hops.to_words(|at, word| set(words, HOPS.wrapping_add(at), word));
+            stats.failed_hops.to_words(|at, word| set(words, FAILED_HOPS.wrapping_add(at), word));
+        });
+    }
+
+    /// Says that nothing more will be written.
+    pub(crate) fn stop(&self) {
+        set(self.page.words(), HEAD + 4, 1);
+    }
+}
+
+/// Whether there is a process of that number.
+fn runs(process: u32) -> bool {
+    // SAFETY: the signal 0 is none; the call only looks.
+    let found = unsafe { libc::kill(process as libc::pid_t, 0) } == 0;
+    found || crate::errno::get() == libc::EPERM
+}
+
+/// The numbers in the order of the page, from and to [`Stats`].
+macro_rules! numbers {
+    ($($field:ident)*) => {
+        fn numbers(stats: &Stats) -> [u64; HOPS - NUMBERS] {
+            [$(stats.$field as u64,)*]
+        }
+
+        fn stats(words: &Words) -> Stats {
+            let mut words = (NUMBERS..HOPS).map(|at| get(words, at));
+            let mut next = || words.next().unwrap_or(0);
+            Stats { $($field: next() as _,)* ..Stats::default() }
+        }
+    };
+}
+
+numbers! {
+    region_size used_bytes free_bytes top peak_used_bytes peak_top live_segments free_segments hole_bytes largest_hole
+    allocs frees reallocs reallocs_in_place reallocs_moved failures last_failed_size requested_total allocated_total
+    splits coalesces contended committed_bytes metadata_bytes
+}
+
+// ---- reading -----------------------------------------------------------------------------------------------------
+
+impl Live {
+    /// Opens the file to which a program publishes, and sees from then on what it writes.
+    ///
+    /// # Errors
+    /// There is no such file, it cannot be read, or it is not one of these.
+    pub fn open(path: impl AsRef<[u8]>) -> Result<Self, LiveError> {
+        crate::errno::unchanged(|| Self::open_at(&PathText::new(path.as_ref())?))
+    }
+
+    fn open_at(path: &PathText) -> Result<Self, LiveError> {
+        let page = SharedPage::open(path.as_c()).map_err(|errno| LiveError::System { errno })?;
+        let page = page.filter(|page| get(page.words(), HEAD) == MAGIC).ok_or(LiveError::OtherFile)?;
+        match get(page.words(), HEAD + 1) {
+            VERSION => Ok(Self { page }),
+            found => Err(LiveError::Version { found }),
+        }
+    }
+
+    /// The number of the process that publishes.
+    #[must_use]
+    pub fn process(&self) -> u32 {
+        get(self.page.words(), HEAD + 2) as u32
+    }
+
+    /// When it began to publish, since the system started.
+    #[must_use]
+    pub fn began(&self) -> Duration {
+        Duration::from_nanos(get(self.page.words(), HEAD + 3))
+    }
+
+    /// Which free list the heap has: `linked` or `indexed`.
+    #[must_use]
+    pub fn list(&self) -> &'static str {
+        if get(self.page.words(), HEAD + 5) == 0 { "linked" } else { "indexed" }
+    }
+
+    fn stopped(&self) -> bool {
+        get(self.page.words(), HEAD + 4) != 0
+    }
+
+    /// The numbers that were published last: all of one instant, but for those of now.
+    #[must_use]
+    pub fn read(&self) -> Published {
+        let words = self.page.words();
+        let (stats, calls_then, at) = read_sequence(words, LAST, || {
+            let histogram = |from: usize| HopHistogram::from_words(|at| get(words, from.wrapping_add(at)));
+            let stats = Stats { hops: histogram(HOPS), failed_hops: histogram(FAILED_HOPS), ..stats(words) };
+            (stats, get(words, LAST + 1), Duration::from_nanos(get(words, LAST + 2)))
+        });
+        let [calls, used_bytes, top] =
+            read_sequence(words, NOW, || [NOW + 1, NOW + 2, NOW + 3].map(|at| get(words, at)));
+        Published {
+            calls,
+            used_bytes: narrow(used_bytes),
+            top: narrow(top),
+            stats,
+            calls_since: calls.saturating_sub(calls_then),
+            at,
+            stopped: self.stopped(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::string::String;
+    use std::vec::Vec;
+
+    fn temporary(name: &str) -> String {
+        let name = std::format!("smalloc-{}-{name}", std::process::id());
+        std::env::temp_dir().join(name).to_str().unwrap().into()
+    }
+
+    /// Numbers of which each is different.
+    fn example() -> Stats {
+        let words: Vec<u64> = (0..HOPS - NUMBERS).map(|n| 1000 + wide(n)).collect();
+        let page: Words = core::array::from_fn(|at| {
+            AtomicU64::new(at.checked_sub(NUMBERS).and_then(|at| words.get(at)).copied().unwrap_or(0))
+        });
+        let mut stats = stats(&page);
+        [0, 3, 3, 900].iter().for_each(|&hops| stats.hops.record(hops));
+        [7, 1 << 20].iter().for_each(|&hops| stats.failed_hops.record(hops));
+        stats
+    }
+
+    #[test]
+    fn what_is_written_is_read() {
+        let path = temporary("written");
+        let text = PathText::new(path.as_bytes()).unwrap();
+        let process = std::process::id();
+        let page = LivePage::create(&text, process, 5_000, "indexed").unwrap();
+        let live = Live::open(&path).unwrap();
+        assert_eq!(
+            (live.process(), live.list(), live.began()),
+            (process, "indexed", Duration::from_nanos(5_000))
+        );
+        assert_eq!(live.read().stats, Stats::default());
+        assert!(page.call(64, 96, 10));
+        page.write(&example(), 7_000, 20);
+        assert!(!page.call(32, 96, 19));
+        assert!(page.call(16, 96, 20));
+        let published = live.read();
+        assert_eq!(published.stats, example());
+        assert_eq!((published.calls, published.calls_since, published.at.as_nanos()), (3, 2, 7_000));
+        assert_eq!((published.used_bytes, published.top, published.stopped), (16, 96, false));
+        page.stop();
+        assert!(live.read().stopped);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn numbers_stand_in_the_order_of_the_fields() {
+        let text = std::format!(
+            "{:#?}",
+            Stats { hops: HopHistogram::new(), failed_hops: HopHistogram::new(), ..example() }
+        );
+        let lines = text.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+        let values: Vec<u64> =
+            lines.filter_map(|(_, value)| value.trim_end_matches(',').parse().ok()).collect();
+        assert_eq!(values[..HOPS - NUMBERS], numbers(&example()));
+        assert!(values[..HOPS - NUMBERS].is_sorted());
+    }
+
+    #[test]
+    fn files_of_others_are_refused_and_left_alone() {
+        let path = temporary("other");
+        for contents in [&b"mine"[..], &[b'x'; 4096], &[]] {
+            std::fs::write(&path, contents).unwrap();
+            assert_eq!(Live::open(&path).unwrap_err(), LiveError::OtherFile);
+            let text = PathText::new(path.as_bytes()).unwrap();
+            assert_eq!(LivePage::create(&text, 1, 0, "linked").unwrap_err(), LiveError::OtherFile);
+            assert_eq!(std::fs::read(&path).unwrap(), contents);
+        }
+        let mut contents = [0; 4096];
+        contents[..8].copy_from_slice(b"smalloc\0");
+        contents[8] = 9;
+        std::fs::write(&path, contents).unwrap();
+        assert_eq!(Live::open(&path).unwrap_err(), LiveError::Version { found: 9 });
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(Live::open(&path).unwrap_err(), LiveError::System { errno: libc::ENOENT });
+        assert_eq!(Live::open("/").unwrap_err(), LiveError::OtherFile);
+        assert_eq!(Live::open("").unwrap_err(), LiveError::Path);
+        assert_eq!(Live::open("a\0b").unwrap_err(), LiveError::Path);
+    }
+
+    #[test]
+    fn a_file_is_taken_over_from_the_dead_alone() {
+        let path = temporary("taken");
+        let text = PathText::new(path.as_bytes()).unwrap();
+        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let first = LivePage::create(&text, child.id(), 0, "linked").unwrap();
+        let own = std::process::id();
+        let refused = LivePage::create(&text, own, 0, "linked").unwrap_err();
+        assert_eq!(refused, LiveError::InUse { process: child.id() });
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let second = LivePage::create(&text, own, 0, "linked").unwrap();
+        first.call(16, 16, 0);
+        second.call(32, 32, 0);
+        assert_eq!(Live::open(&path).unwrap().read().used_bytes, 32);
+        std::fs::remove_file(path).unwrap();
+    }
+
+    #[test]
+    fn the_process_stands_for_its_sign() {
+        let expanded =
+            |path: &[u8]| PathText::with_process(path, 42).map(|text| text.as_c().to_bytes().to_vec());
+        assert_eq!(expanded(b"/a-%p/%p%").unwrap(), b"/a-42/42%");
+        assert_eq!(expanded(&[b'%'; 4095]).unwrap().len(), 4095);
+        assert_eq!(expanded(&[b'%'; 4096]).unwrap_err(), LiveError::Path);
+        assert_eq!(expanded(b"").unwrap_err(), LiveError::Path);
+    }
+}

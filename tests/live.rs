@@ -1,0 +1,307 @@
+//! A heap that publishes: what other processes read, and that nobody is disturbed by it.
+
+mod case;
+
+use smalloc::{FreeList, Indexed, Linked, Live, LiveError, SmallocGlobal, Stats};
+use std::alloc::{GlobalAlloc, Layout};
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+#[global_allocator]
+static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 << 20);
+static FIRST: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
+static SECOND: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 20);
+static THIRD: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
+static BUSY: SmallocGlobal = SmallocGlobal::with_region_size(64 << 20);
+
+/// The variable that names the file.
+const VARIABLE: &str = "SMALLOC_LIVE";
+/// Tells a case where its file is.
+const FILE: &str = "SMALLOC_TEST_FILE";
+
+const CASES: [case::Case; 5] = [
+    ("lives", lives),
+    ("forks", forks),
+    ("starts_another", starts_another),
+    ("says_its_number", || case::write(&format!("\nnumber {}\n", std::process::id()))),
+    ("disk_full", disk_full),
+];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+/// A path at which there is nothing, and nothing any more after the test.
+struct Place(PathBuf);
+
+impl Place {
+    fn new(name: &str) -> Self {
+        let name = format!("smalloc-live-test-{}-{name}", std::process::id());
+        let place = Self(std::env::temp_dir().join(name));
+        let _ = std::fs::remove_file(&place.0);
+        place
+    }
+
+    fn text(&self) -> &str {
+        self.0.to_str().expect("a temporary path is text")
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 8).expect("a layout")
+}
+
+// ---- every call --------------------------------------------------------------------------------------------------
+
+/// After every call of a heap, what is published is what is in use.
+fn follow<L: FreeList>(heap: &SmallocGlobal<L>, name: &str) {
+    let place = Place::new(name);
+    heap.publish_to(place.text()).expect("it can be published");
+    assert_eq!(heap.publish_to(place.text()), Err(LiveError::AlreadyPublishing));
+    let live = Live::open(place.text()).expect("there is a page");
+    assert_eq!((live.process(), live.list()), (std::process::id(), L::NAME));
+    let mut calls = 0;
+    let mut called = |used: usize, count: u64| {
+        calls += count;
+        let published = live.read();
+        assert_eq!((published.calls, published.used_bytes, published.top), (calls, used, heap.stats().top));
+        assert_eq!(heap.stats().used_bytes, used);
+    };
+    // SAFETY: layouts are not empty; blocks are live when they are used, and have these layouts.
+    unsafe {
+        let plain = heap.alloc(layout(100));
+        called(112, 1);
+        let zeroed = heap.alloc_zeroed(layout(200));
+        called(320, 1);
+        // A move is two steps: what takes the new place is in use before the old one is free.
+        let moved = heap.realloc(plain, layout(100), 300);
+        called(512, 1);
+        let kept = heap.realloc(moved, layout(300), 200);
+        called(416, 1);
+        let block = heap.smalloc(layout(16)).0.expect("there is room");
+        called(432, 1);
+        heap.sfree(block);
+        called(416, 1);
+        heap.dealloc(zeroed, layout(200));
+        called(208, 1);
+        heap.dealloc(kept, layout(200));
+        called(0, 1);
+        assert!(heap.alloc(layout(2 << 20)).is_null());
+        called(0, 1);
+    }
+    assert!(heap.stop_publishing() && !heap.stop_publishing());
+    let (published, stats) = (live.read(), heap.stats());
+    assert_eq!((published.stats, published.calls_since, published.stopped), (stats, 0, true));
+    // SAFETY: as above.
+    unsafe { heap.dealloc(heap.alloc(layout(100)), layout(100)) };
+    assert_eq!(live.read().calls, published.calls, "it has stopped");
+}
+
+#[test]
+fn every_call_is_seen_at_once() {
+    follow(&FIRST, "indexed");
+    follow(&SECOND, "linked");
+}
+
+/// One thread publishes as fast as it can, and others read: none sees numbers that do not belong together.
+#[test]
+fn nobody_sees_half_of_it() {
+    let place = Place::new("torn");
+    BUSY.publish_to(place.text()).expect("it can be published");
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let live = Live::open(place.text()).expect("there is a page");
+                let mut seen: Option<Stats> = None;
+                let mut changes = 0;
+                while !done.load(Ordering::Relaxed) || changes < 3 {
+                    let stats = live.read().stats;
+                    assert_eq!(stats.used_bytes + stats.free_bytes, stats.region_size);
+                    assert_eq!(stats.hops.count(), stats.allocs + stats.reallocs_moved);
+                    assert_eq!(stats.allocs - stats.frees, stats.live_segments as u64);
+                    changes += u32::from(seen.replace(stats) != Some(stats));
+                }
+            });
+        }
+        let start = Instant::now();
+        let mut blocks = Vec::new();
+        while start.elapsed() < Duration::from_millis(300) {
+            for round in 0..100 {
+                blocks.push(BUSY.smalloc(layout(16 + 16 * round)).0.expect("there is room"));
+            }
+            for block in blocks.drain(..) {
+                // SAFETY: the block is live.
+                unsafe { BUSY.sfree(block) };
+            }
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+    BUSY.stop_publishing();
+}
+
+#[test]
+fn only_statics_publish() {
+    let place = Place::new("local");
+    let heap = SmallocGlobal::<Indexed>::with_region_size(1 << 20);
+    assert_eq!(heap.publish_to(place.text()), Err(LiveError::NotStatic));
+    assert!(!place.0.exists());
+}
+
+// ---- processes ---------------------------------------------------------------------------------------------------
+
+fn run(name: &str, variable: Option<&str>, place: &Place) -> case::Outcome {
+    let mut command: Command = case::command(name);
+    command.env(FILE, place.text());
+    match variable {
+        Some(value) => command.env(VARIABLE, value),
+        None => command.env_remove(VARIABLE),
+    };
+    case::finish(name, &mut command)
+}
+
+fn file() -> String {
+    std::env::var(FILE).expect("the test that starts this says")
+}
+
+/// Reads its own page, which it did not ask for, and leaves it behind as the killed do.
+fn lives() {
+    let live = Live::open(file()).expect("the environment's file is there before main");
+    let before = live.read().used_bytes;
+    let block = vec![0_u8; 1 << 20];
+    assert!(live.read().used_bytes >= before + (1 << 20));
+    assert!(live.read().calls > 100 && !live.read().stopped);
+    drop(block);
+    case::set_errno(libc::EDOM);
+    drop(std::hint::black_box(vec![0_u8; 100]));
+    assert_eq!(case::errno(), libc::EDOM);
+    // SAFETY: ends the process at once.
+    unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+}
+
+#[test]
+fn a_program_publishes_from_its_first_call_on_and_leaves_the_numbers_behind() {
+    let place = Place::new("lives");
+    let outcome = run("lives", Some(place.text()), &place);
+    assert_eq!((outcome.stderr.as_str(), outcome.status.code()), ("", None), "{}", outcome.stdout);
+    let live = Live::open(place.text()).expect("the page is still there");
+    assert!(live.read().calls > 100 && live.read().stats.allocs > 0 && !live.read().stopped);
+    // The next one takes the file over.
+    assert_eq!(run("lives", Some(place.text()), &place).stderr, "");
+    assert_ne!(Live::open(place.text()).expect("a page").process(), live.process());
+}
+
+/// The child allocates, and the parent's page says nothing of it.
+fn forks() {
+    THIRD.publish_to(file()).expect("it can be published");
+    let live = Live::open(file()).expect("there is a page");
+    THIRD.smalloc(layout(160));
+    for _ in 0..3 {
+        // SAFETY: the child calls what a child may, and the heap of this test.
+        let child = unsafe { libc::fork() };
+        if child == 0 {
+            let placed = (0..100).all(|_| THIRD.smalloc(layout(1600)).1.success);
+            let told = live.read();
+            let silent = (told.used_bytes, told.calls) == (160, 1);
+            // It may publish in a file of its own.
+            let own = format!("{}.child", file());
+            let published = THIRD.publish_to(&own).is_ok() && Live::open(&own).is_ok();
+            let _ = std::fs::remove_file(own);
+            // SAFETY: ends the child at once.
+            unsafe { libc::_exit(if placed && silent && published { 0 } else { 1 }) };
+        }
+        let mut status = -1;
+        // SAFETY: the place can be written.
+        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        assert_eq!(status, 0);
+        assert_eq!((live.read().used_bytes, live.read().calls), (160, 1));
+    }
+    THIRD.smalloc(layout(160));
+    assert_eq!((live.read().used_bytes, live.read().calls), (320, 2));
+}
+
+#[test]
+fn children_leave_the_page_to_their_parent() {
+    let place = Place::new("forks");
+    run("forks", None, &place).assert_success();
+}
+
+fn starts_another() {
+    let outcome = case::run("says_its_number");
+    outcome.assert_success();
+    eprint!("{}", outcome.stderr);
+    let live = Live::open(file()).expect("there is a page");
+    assert_eq!(live.process(), std::process::id());
+}
+
+#[test]
+fn a_program_that_inherits_the_variable_says_that_it_does_not_publish() {
+    let place = Place::new("inherits");
+    let outcome = run("starts_another", Some(place.text()), &place);
+    outcome.assert_success();
+    let process = Live::open(place.text()).expect("there is a page").process();
+    let path = place.text();
+    let line = format!(
+        "smalloc: SMALLOC_LIVE: nothing is published, process {process} does to \"{path}\" (try %p in it)\n"
+    );
+    assert_eq!(outcome.stderr, line);
+}
+
+#[test]
+fn each_process_has_a_file_with_its_number() {
+    let place = Place::new("number");
+    let outcome = run("says_its_number", Some(&format!("{}-%p", place.text())), &place);
+    outcome.assert_success();
+    let number = outcome.stdout.lines().find_map(|line| line.strip_prefix("number ")).expect("a number");
+    let path = format!("{}-{number}", place.text());
+    assert_eq!(Live::open(&path).expect("a page").process().to_string(), number);
+    std::fs::remove_file(path).expect("the file is there");
+}
+
+#[test]
+fn a_file_that_cannot_be_made_ends_the_program() {
+    let place = Place::new("wrong");
+    for (value, reason) in [
+        ("/nowhere/at/all", "No such file or directory (errno 2)"),
+        ("", "not a path"),
+        ("/", "the file is not one to which a heap publishes"),
+    ] {
+        let outcome = run("says_its_number", Some(value), &place);
+        assert_eq!(
+            outcome.stderr,
+            format!("smalloc: SMALLOC_LIVE: cannot publish to \"{value}\": {reason}\n")
+        );
+        assert_eq!(outcome.status.code(), Some(2));
+    }
+}
+
+/// No block for the page is an error when it begins, and not a signal later.
+fn disk_full() {
+    case::set_limit(libc::RLIMIT_FSIZE, 1024);
+    case::on_signal(libc::SIGXFSZ, {
+        extern "C" fn ignore(_: libc::c_int) {}
+        ignore
+    });
+    let refused = FIRST.publish_to(file()).expect_err("there is no room for the page");
+    assert!(matches!(refused, LiveError::System { .. }), "{refused}");
+    assert!(!std::path::Path::new(&file()).exists());
+    // SAFETY: layouts are not empty, and the block is live.
+    unsafe { FIRST.dealloc(FIRST.alloc(layout(100)), layout(100)) };
+}
+
+#[test]
+fn a_full_disk_is_told_when_it_begins() {
+    let place = Place::new("full");
+    run("disk_full", None, &place).assert_success();
+}
