@@ -7,6 +7,7 @@ mod live;
 mod measure;
 mod report;
 
+use crate::debugger;
 use crate::errno;
 use crate::fork;
 use crate::free_list::{FreeList, Indexed};
@@ -95,7 +96,12 @@ impl<L: FreeList> SmallocGlobal<L> {
                 self.covered_at.store(address.addr(), Ordering::Relaxed);
             }
             self.reporting.ask_environment();
-            self.heap.lock().init()?;
+            let mut heap = self.heap.lock();
+            heap.init()?;
+            if self.covered_at.load(Ordering::Relaxed) == address.addr() {
+                debugger::enter(address.addr(), &heap.parts());
+            }
+            drop(heap);
             self.publish_for_environment();
             Ok(())
         })
@@ -242,7 +248,9 @@ impl<L: FreeList> SmallocGlobal<L> {
     #[inline(never)]
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
         let mut heap = self.heap.lock();
-        give_back_any(&mut heap, payload, layout);
+        let (at, n) = heap.segment_of(payload, layout);
+        shadow::back(payload, layout.size());
+        heap.give_back(at, n);
         self.show(&heap);
     }
 
@@ -292,7 +300,7 @@ fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
 
 /// Frees what one window does not show.
 #[inline(never)]
-fn give_back_any<L: FreeList>(heap: &mut Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
+fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of(payload, layout);
     shadow::back(payload, layout.size());
     heap.give_back(at, n);
@@ -328,7 +336,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
-            return give_back_any(&mut heap, payload, layout);
+            return give_back_any(heap, payload, layout);
         };
         shadow::back(payload, layout.size());
         if !heap.give_back_at_once(short) {

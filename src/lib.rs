@@ -38,6 +38,7 @@
 //! segment_map   where segments begin and end, two bits a granule
 //! region        the mapping; the only home of pointer arithmetic
 //! shadow        what memory checkers are told, if there are any
+//! debugger      where a debugger finds the heaps
 //! errno, fatal  errno kept; one line, then abort
 //! ```
 
@@ -69,6 +70,7 @@ compile_error!(
 #[cfg(test)]
 extern crate std;
 
+mod debugger;
 mod errno;
 mod fatal;
 mod fork;

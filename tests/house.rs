@@ -8,20 +8,33 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     (
         "global",
-        &["fork", "lock", "hardened", "heap", "inspect", "free_list", "region", "shadow", "fatal", "errno"],
+        &[
+            "fork",
+            "lock",
+            "hardened",
+            "heap",
+            "inspect",
+            "free_list",
+            "region",
+            "shadow",
+            "fatal",
+            "debugger",
+            "errno",
+        ],
     ),
     ("fork", &["lock"]),
     ("lock", &["fatal", "errno"]),
     ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),
-    ("heap", &["inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
+    ("heap", &["debugger", "inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
     ("inspect", &["region", "errno"]),
     ("free_list", &["segment_map", "region", "fatal"]),
     ("segment_map", &["region", "fatal"]),
     ("region", &["shadow", "fatal", "errno"]),
     ("shadow", &[]),
+    ("debugger", &[]),
     ("fatal", &["errno"]),
     ("errno", &[]),
 ];

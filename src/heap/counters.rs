@@ -4,8 +4,9 @@ use super::peaks::OlderPeaks;
 use crate::inspect::HopHistogram;
 use crate::region::Granule;
 
-/// The raw counts. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
+/// The raw counts, in the order in which `docs/smalloc_gdb.py` reads them. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Counters {
     /// Granules given to all requests so far.
     pub(super) allocated: u64,
@@ -17,7 +18,6 @@ pub(super) struct Counters {
     pub(super) peak_used: u64,
     /// The highest top before it last came down, since then.
     pub(super) peak_top: usize,
-    pub(super) older_peaks: OlderPeaks,
     /// Segments freed, moved ones included.
     pub(super) freed: u64,
     /// Segments cut short in place.
@@ -40,6 +40,7 @@ pub(super) struct Counters {
     /// One entry for every segment that was ever placed.
     pub(super) hops: HopHistogram,
     pub(super) failed_hops: HopHistogram,
+    pub(super) older_peaks: OlderPeaks,
 }
 
 impl Counters {
@@ -49,7 +50,6 @@ impl Counters {
         requested: 0,
         peak_used: 0,
         peak_top: 0,
-        older_peaks: OlderPeaks::NONE,
         freed: 0,
         cuts: 0,
         apart: 0,
@@ -64,6 +64,7 @@ impl Counters {
         last_failed_size: 0,
         hops: HopHistogram::new(),
         failed_hops: HopHistogram::new(),
+        older_peaks: OlderPeaks::NONE,
     };
 
     /// A request of `size` bytes was given a segment of `n` granules.

@@ -1,6 +1,7 @@
 //! What a program calls on a [`Heap`] of its own.
 
 use super::Heap;
+use crate::debugger::Parts;
 use crate::errno;
 use crate::free_list::{Fit, FreeList};
 use crate::inspect::{Failure, Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
@@ -248,6 +249,17 @@ impl<L: FreeList> Heap<L> {
             true
         });
         failure
+    }
+
+    /// Where a debugger finds the parts of this heap, which stays where it is.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
+            list: usize::from(L::NAME == "indexed"),
+            region: (self.region().base().addr(), self.region().size()),
+            bitmaps: self.ground.map.addresses(),
+            top_at: ptr::from_ref(&self.ground.top).addr(),
+            counters_at: ptr::from_ref(&self.counters).addr(),
+        }
     }
 
     /// The bytes in use, and top.

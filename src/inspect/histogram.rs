@@ -43,6 +43,8 @@ const BUCKETS: usize = EXACT + ((LIMIT_BITS - EXACT_BITS) << SPLIT_BITS);
 /// # Ok::<(), smalloc::InitError>(())
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+// In the order in which a debugger reads it.
+#[repr(C)]
 pub struct HopHistogram {
     /// Bucket 0 counts the searches without a hop.
     counts: [u64; BUCKETS],

@@ -38,6 +38,11 @@ impl<T: Copy> Table<T> {
         self.span.commit(entries.saturating_mul(size_of::<T>()).saturating_add(LINE).min(self.span.reserved))
     }
 
+    /// Where entry 0 is.
+    pub(crate) fn address(&self) -> usize {
+        self.base.addr()
+    }
+
     /// Bytes that are usable.
     pub(crate) fn committed(&self) -> usize {
         self.span.committed()

@@ -11,6 +11,11 @@ use crate::region::Granule;
 pub(crate) struct Headless(pub(crate) Granule);
 
 impl SegmentMap {
+    /// Where the first words of `used` and `heads` are.
+    pub(crate) fn addresses(&self) -> (usize, usize) {
+        (self.used.address(), self.heads.address())
+    }
+
     /// Calls `visit` with the end of each segment below `top`, in ascending order, and with whether it is in use; stops
     /// where that returns false, and returns false then.
     pub(crate) fn visit_ends(
