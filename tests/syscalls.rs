@@ -27,10 +27,11 @@ const DYING: [libc::c_long; 6] = [
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
 
-const CASES: [case::Case; 7] = [
+const CASES: [case::Case; 8] = [
     ("growing", || filtered(&[&MAPPING], || grow(&INDEXED) && grow(&LINKED))),
     ("steady", steady),
     ("inspecting", || filtered(&[&MAPPING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))),
+    ("publishing", publishing),
     ("waiting", waiting),
     ("misusing", || filtered(&[&DYING], misuse)),
     ("planted", || filtered(&[&MAPPING, &CLOCK, &WAITING, &DYING], planted)),
@@ -146,6 +147,17 @@ fn steady() {
     filtered(&[], || (0..1000).all(|_| churn(&INDEXED) && churn(&LINKED)));
 }
 
+/// Nor does one that publishes, once its page is there; but it asks for the time.
+fn publishing() {
+    let path = std::env::temp_dir().join(format!("smalloc-syscalls-{}", std::process::id()));
+    let path = path.to_str().expect("a temporary path is text");
+    assert!(grow(&INDEXED));
+    INDEXED.publish_to(path).expect("it can be published");
+    let live = smalloc::Live::open(path).expect("there is a page");
+    std::fs::remove_file(path).expect("the page stays mapped without its name");
+    filtered(&[&CLOCK], || (0..1000).all(|_| churn(&INDEXED)) && live.read().calls == 32_000);
+}
+
 fn churn<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
     let mut blocks: [Option<NonNull<u8>>; 16] = [None; 16];
     for (number, place) in blocks.iter_mut().enumerate() {
@@ -226,6 +238,11 @@ fn steady_heaps_ask_for_nothing() {
 #[test]
 fn inspecting_maps_memory_and_reads_the_clock() {
     assert_filtered("inspecting");
+}
+
+#[test]
+fn publishing_reads_the_clock() {
+    assert_filtered("publishing");
 }
 
 #[test]
