@@ -98,6 +98,11 @@ fn run() -> Outcome {
         } else {
             screen.show(&line(&live, &published, rates))?;
         }
+        if !published.whole {
+            println!(
+                "The program stands still, or was killed, while it wrote these: they may not fit together."
+            );
+        }
         if ended || published.stopped {
             let what = if ended { "has ended" } else { "has stopped publishing" };
             println!("The program {what}; these are its last numbers.");

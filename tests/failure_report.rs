@@ -76,8 +76,12 @@ fn fragment(heap: &SmallocGlobal) -> *mut u8 {
 }
 
 fn fail(heap: &SmallocGlobal) {
+    fail_by(heap, 8 << 10);
+}
+
+fn fail_by(heap: &SmallocGlobal, size: usize) {
     // SAFETY: the layout is not empty.
-    assert!(unsafe { heap.alloc(layout(8 << 10)) }.is_null());
+    assert!(unsafe { heap.alloc(layout(size)) }.is_null());
 }
 
 fn threads() {
@@ -117,23 +121,23 @@ fn changes_nothing() {
 fn expected() {
     fragment(&TOLD);
     TOLD.expecting_failures(|| {
-        fail(&TOLD);
-        TOLD.expecting_failures(|| fail(&TOLD));
-        fail(&TOLD);
+        fail_by(&TOLD, 9 << 10);
+        TOLD.expecting_failures(|| fail_by(&TOLD, 10 << 10));
+        fail_by(&TOLD, 11 << 10);
     });
-    assert!(!TOLD.smalloc(layout(8 << 10)).1.success);
+    assert!(!TOLD.smalloc(layout(12 << 10)).1.success);
     fail(&TOLD);
-    fail(&TOLD);
+    fail_by(&TOLD, 13 << 10);
 }
 
 /// The program's word counts, and not the environment's.
 fn switched() {
     fragment(&TOLD);
     TOLD.report_failures(false);
-    fail(&TOLD);
+    fail_by(&TOLD, 9 << 10);
     TOLD.report_failures(true);
     fail(&TOLD);
-    fail(&TOLD);
+    fail_by(&TOLD, 10 << 10);
 }
 
 // ---- the tests ---------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ use super::human::Text;
 use super::number::{narrow, wide};
 use super::stats::Stats;
 use crate::errno::Reason;
-use crate::region::{SharedPage, Words, remove};
+use crate::region::{SharedPage, Words, remove, sleep_ms};
 
 /// `smalloc` and a zero, in memory's order.
 const MAGIC: u64 = u64::from_le_bytes(*b"smalloc\0");
@@ -26,8 +26,10 @@ const FAILED_HOPS: usize = HOPS + HopHistogram::WORDS;
 const END: usize = FAILED_HOPS + HopHistogram::WORDS;
 static_assertions::const_assert!(END <= crate::region::PAGE_WORDS);
 
-/// How often a reader looks at a page that is being written before it takes what it has.
-const ATTEMPTS: usize = 10_000;
+/// How often a reader looks at a page that is being written before it sleeps, and how many milliseconds it then waits
+/// before it takes what there is.
+const SPINS: usize = 1_000;
+const SLEEPS: usize = 1_000;
 
 /// Looking at a program from outside: the numbers that [`SmallocGlobal::publish_to`](crate::SmallocGlobal::publish_to) or the environment variable
 /// `SMALLOC_LIVE` lets it write to a file.
@@ -80,6 +82,8 @@ pub struct Published {
     pub at: Duration,
     /// Whether the program has stopped publishing.
     pub stopped: bool,
+    /// False where the program was killed, or stands still, in the midst of writing these: they may not fit together.
+    pub whole: bool,
 }
 
 /// Why numbers cannot be published, or not be read.
@@ -192,19 +196,19 @@ fn write_sequence(words: &Words, sequence: usize, write: impl FnOnce()) {
     set(words, sequence, before.wrapping_add(2));
 }
 
-/// Reads what the sequence number at `sequence` stands for, again until nobody wrote meanwhile. Gives up after some
-/// attempts: the writer may have died while it wrote.
-fn read_sequence<R>(words: &Words, sequence: usize, read: impl Fn() -> R) -> R {
-    for _ in 0..ATTEMPTS {
+/// Reads what the sequence number at `sequence` stands for, again until nobody wrote meanwhile; whether that came to be.
+/// A writer may not run for a while, or may have died while it wrote.
+fn read_sequence<R>(words: &Words, sequence: usize, read: impl Fn() -> R) -> (R, bool) {
+    for attempt in 0..SPINS.saturating_add(SLEEPS) {
         let before = words.get(sequence).map_or(0, |word| word.load(Ordering::Acquire));
         let result = read();
         fence(Ordering::Acquire);
         if before.is_multiple_of(2) && get(words, sequence) == before {
-            return result;
+            return (result, true);
         }
-        core::hint::spin_loop();
+        if attempt < SPINS { core::hint::spin_loop() } else { sleep_ms() }
     }
-    read()
+    (read(), false)
 }
 
 // ---- writing -----------------------------------------------------------------------------------------------------
@@ -345,16 +349,17 @@ impl Live {
         get(self.page.words(), HEAD + 4) != 0
     }
 
-    /// The numbers that were published last: all of one instant, but for those of now.
+    /// The numbers that were published last: all of one instant, but for those of now. Waits for a program that is in
+    /// the midst of writing them, for a second at most.
     #[must_use]
     pub fn read(&self) -> Published {
         let words = self.page.words();
-        let (stats, calls_then, at) = read_sequence(words, LAST, || {
+        let ((stats, calls_then, at), whole) = read_sequence(words, LAST, || {
             let histogram = |from: usize| HopHistogram::from_words(|at| get(words, from.wrapping_add(at)));
             let stats = Stats { hops: histogram(HOPS), failed_hops: histogram(FAILED_HOPS), ..stats(words) };
             (stats, get(words, LAST + 1), Duration::from_nanos(get(words, LAST + 2)))
         });
-        let [calls, used_bytes, top] =
+        let ([calls, used_bytes, top], whole_now) =
             read_sequence(words, NOW, || [NOW + 1, NOW + 2, NOW + 3].map(|at| get(words, at)));
         Published {
             calls,
@@ -364,119 +369,10 @@ impl Live {
             calls_since: calls.saturating_sub(calls_then),
             at,
             stopped: self.stopped(),
+            whole: whole && whole_now,
         }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    extern crate std;
-    use super::*;
-    use std::string::String;
-    use std::vec::Vec;
-
-    fn temporary(name: &str) -> String {
-        let name = std::format!("smalloc-{}-{name}", std::process::id());
-        std::env::temp_dir().join(name).to_str().unwrap().into()
-    }
-
-    /// Numbers of which each is different.
-    fn example() -> Stats {
-        let words: Vec<u64> = (0..HOPS - NUMBERS).map(|n| 1000 + wide(n)).collect();
-        let page: Words = core::array::from_fn(|at| {
-            AtomicU64::new(at.checked_sub(NUMBERS).and_then(|at| words.get(at)).copied().unwrap_or(0))
-        });
-        let mut stats = stats(&page);
-        [0, 3, 3, 900].iter().for_each(|&hops| stats.hops.record(hops));
-        [7, 1 << 20].iter().for_each(|&hops| stats.failed_hops.record(hops));
-        stats
-    }
-
-    #[test]
-    fn what_is_written_is_read() {
-        let path = temporary("written");
-        let text = PathText::new(path.as_bytes()).unwrap();
-        let process = std::process::id();
-        let page = LivePage::create(&text, process, 5_000, "indexed").unwrap();
-        let live = Live::open(&path).unwrap();
-        assert_eq!(
-            (live.process(), live.list(), live.began()),
-            (process, "indexed", Duration::from_nanos(5_000))
-        );
-        assert_eq!(live.read().stats, Stats::default());
-        assert!(page.call(64, 96, 10));
-        page.write(&example(), 7_000, 20);
-        assert!(!page.call(32, 96, 19));
-        assert!(page.call(16, 96, 20));
-        let published = live.read();
-        assert_eq!(published.stats, example());
-        assert_eq!((published.calls, published.calls_since, published.at.as_nanos()), (3, 2, 7_000));
-        assert_eq!((published.used_bytes, published.top, published.stopped), (16, 96, false));
-        page.stop();
-        assert!(live.read().stopped);
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn numbers_stand_in_the_order_of_the_fields() {
-        let text = std::format!(
-            "{:#?}",
-            Stats { hops: HopHistogram::new(), failed_hops: HopHistogram::new(), ..example() }
-        );
-        let lines = text.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
-        let values: Vec<u64> =
-            lines.filter_map(|(_, value)| value.trim_end_matches(',').parse().ok()).collect();
-        assert_eq!(values[..HOPS - NUMBERS], numbers(&example()));
-        assert!(values[..HOPS - NUMBERS].is_sorted());
-    }
-
-    #[test]
-    fn files_of_others_are_refused_and_left_alone() {
-        let path = temporary("other");
-        for contents in [&b"mine"[..], &[b'x'; 4096], &[]] {
-            std::fs::write(&path, contents).unwrap();
-            assert_eq!(Live::open(&path).unwrap_err(), LiveError::OtherFile);
-            let text = PathText::new(path.as_bytes()).unwrap();
-            assert_eq!(LivePage::create(&text, 1, 0, "linked").unwrap_err(), LiveError::OtherFile);
-            assert_eq!(std::fs::read(&path).unwrap(), contents);
-        }
-        let mut contents = [0; 4096];
-        contents[..8].copy_from_slice(b"smalloc\0");
-        contents[8] = 9;
-        std::fs::write(&path, contents).unwrap();
-        assert_eq!(Live::open(&path).unwrap_err(), LiveError::Version { found: 9 });
-        std::fs::remove_file(&path).unwrap();
-        assert_eq!(Live::open(&path).unwrap_err(), LiveError::System { errno: libc::ENOENT });
-        assert_eq!(Live::open("/").unwrap_err(), LiveError::OtherFile);
-        assert_eq!(Live::open("").unwrap_err(), LiveError::Path);
-        assert_eq!(Live::open("a\0b").unwrap_err(), LiveError::Path);
-    }
-
-    #[test]
-    fn a_file_is_taken_over_from_the_dead_alone() {
-        let path = temporary("taken");
-        let text = PathText::new(path.as_bytes()).unwrap();
-        let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-        let first = LivePage::create(&text, child.id(), 0, "linked").unwrap();
-        let own = std::process::id();
-        let refused = LivePage::create(&text, own, 0, "linked").unwrap_err();
-        assert_eq!(refused, LiveError::InUse { process: child.id() });
-        child.kill().unwrap();
-        child.wait().unwrap();
-        let second = LivePage::create(&text, own, 0, "linked").unwrap();
-        first.call(16, 16, 0);
-        second.call(32, 32, 0);
-        assert_eq!(Live::open(&path).unwrap().read().used_bytes, 32);
-        std::fs::remove_file(path).unwrap();
-    }
-
-    #[test]
-    fn the_process_stands_for_its_sign() {
-        let expanded =
-            |path: &[u8]| PathText::with_process(path, 42).map(|text| text.as_c().to_bytes().to_vec());
-        assert_eq!(expanded(b"/a-%p/%p%").unwrap(), b"/a-42/42%");
-        assert_eq!(expanded(&[b'%'; 4095]).unwrap().len(), 4095);
-        assert_eq!(expanded(&[b'%'; 4096]).unwrap_err(), LiveError::Path);
-        assert_eq!(expanded(b"").unwrap_err(), LiveError::Path);
-    }
-}
+mod tests;

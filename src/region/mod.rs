@@ -22,7 +22,7 @@ mod page;
 mod table;
 
 pub(crate) use buffer::Buffer;
-pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove};
+pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove, sleep_ms};
 pub(crate) use table::{Node, Table, WINDOW};
 
 use crate::errno::{self, Reason};

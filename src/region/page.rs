@@ -79,6 +79,13 @@ impl Drop for SharedPage {
     }
 }
 
+/// Sleeps for a millisecond, or until a signal arrives.
+pub(crate) fn sleep_ms() {
+    let time = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+    // SAFETY: the time is valid and is only read; the null pointer says that the rest of the time is not wanted.
+    errno::unchanged(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
+}
+
 /// Removes a file. Nothing is lost if it stays.
 pub(crate) fn remove(path: &CStr) {
     // SAFETY: the path ends in a zero byte.

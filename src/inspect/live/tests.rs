@@ -1,0 +1,146 @@
+//! What is published is what is read.
+
+extern crate std;
+use super::*;
+use std::string::String;
+use std::vec::Vec;
+
+fn temporary(name: &str) -> String {
+    let name = std::format!("smalloc-{}-{name}", std::process::id());
+    std::env::temp_dir().join(name).to_str().unwrap().into()
+}
+
+/// Numbers of which each is different.
+fn example() -> Stats {
+    let words: Vec<u64> = (0..HOPS - NUMBERS).map(|n| 1000 + wide(n)).collect();
+    let page: Words = core::array::from_fn(|at| {
+        AtomicU64::new(at.checked_sub(NUMBERS).and_then(|at| words.get(at)).copied().unwrap_or(0))
+    });
+    let mut stats = stats(&page);
+    [0, 3, 3, 900].iter().for_each(|&hops| stats.hops.record(hops));
+    [7, 1 << 20].iter().for_each(|&hops| stats.failed_hops.record(hops));
+    stats
+}
+
+#[test]
+fn what_is_written_is_read() {
+    let path = temporary("written");
+    let text = PathText::new(path.as_bytes()).unwrap();
+    let process = std::process::id();
+    let page = LivePage::create(&text, process, 5_000, "indexed").unwrap();
+    let live = Live::open(&path).unwrap();
+    assert_eq!(
+        (live.process(), live.list(), live.began()),
+        (process, "indexed", Duration::from_nanos(5_000))
+    );
+    assert_eq!(live.read().stats, Stats::default());
+    assert!(page.call(64, 96, 10));
+    page.write(&example(), 7_000, 20);
+    assert!(!page.call(32, 96, 19));
+    assert!(page.call(16, 96, 20));
+    let published = live.read();
+    assert_eq!(published.stats, example());
+    assert_eq!((published.calls, published.calls_since, published.at.as_nanos()), (3, 2, 7_000));
+    assert_eq!((published.used_bytes, published.top, published.stopped), (16, 96, false));
+    page.stop();
+    assert!(live.read().stopped && live.read().whole);
+    // In the midst of a write nothing is whole, however long it takes.
+    for sequence in [NOW, LAST] {
+        write_sequence(page.page.words(), sequence, || assert!(!live.read().whole));
+        assert!(live.read().whole);
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn numbers_stand_in_the_order_of_the_fields() {
+    let text = std::format!(
+        "{:#?}",
+        Stats { hops: HopHistogram::new(), failed_hops: HopHistogram::new(), ..example() }
+    );
+    let lines = text.lines().filter_map(|line| line.strip_prefix("    ")?.split_once(": "));
+    let values: Vec<u64> = lines.filter_map(|(_, value)| value.trim_end_matches(',').parse().ok()).collect();
+    assert_eq!(values[..HOPS - NUMBERS], numbers(&example()));
+    assert!(values[..HOPS - NUMBERS].is_sorted());
+}
+
+/// A writer that hardly pauses, and readers that see one of the two things that it writes, or the other.
+#[test]
+fn nobody_sees_half_of_a_write() {
+    let path = temporary("torn");
+    let text = PathText::new(path.as_bytes()).unwrap();
+    let page = LivePage::create(&text, std::process::id(), 0, "linked").unwrap();
+    let mut other = example();
+    other.used_bytes = 5;
+    other.failed_hops.record(9);
+    page.write(&other, 0, 0);
+    std::thread::scope(|scope| {
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    let live = Live::open(&path).unwrap();
+                    for _ in 0..20_000 {
+                        let Published { stats, whole, .. } = live.read();
+                        assert!(whole && (stats == example() || stats == other), "{whole} {stats:?}");
+                    }
+                })
+            })
+            .collect();
+        while !readers.iter().all(|reader| reader.is_finished()) {
+            for stats in [example(), other] {
+                page.write(&stats, 0, 0);
+                (0..200).for_each(|_| core::hint::spin_loop());
+            }
+        }
+    });
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn files_of_others_are_refused_and_left_alone() {
+    let path = temporary("other");
+    for contents in [&b"mine"[..], &[b'x'; 4096], &[]] {
+        std::fs::write(&path, contents).unwrap();
+        assert_eq!(Live::open(&path).unwrap_err(), LiveError::OtherFile);
+        let text = PathText::new(path.as_bytes()).unwrap();
+        assert_eq!(LivePage::create(&text, 1, 0, "linked").unwrap_err(), LiveError::OtherFile);
+        assert_eq!(std::fs::read(&path).unwrap(), contents);
+    }
+    let mut contents = [0; 4096];
+    contents[..8].copy_from_slice(b"smalloc\0");
+    contents[8] = 9;
+    std::fs::write(&path, contents).unwrap();
+    assert_eq!(Live::open(&path).unwrap_err(), LiveError::Version { found: 9 });
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(Live::open(&path).unwrap_err(), LiveError::System { errno: libc::ENOENT });
+    assert_eq!(Live::open("/").unwrap_err(), LiveError::OtherFile);
+    assert_eq!(Live::open("").unwrap_err(), LiveError::Path);
+    assert_eq!(Live::open("a\0b").unwrap_err(), LiveError::Path);
+}
+
+#[test]
+fn a_file_is_taken_over_from_the_dead_alone() {
+    let path = temporary("taken");
+    let text = PathText::new(path.as_bytes()).unwrap();
+    let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+    let first = LivePage::create(&text, child.id(), 0, "linked").unwrap();
+    let own = std::process::id();
+    let refused = LivePage::create(&text, own, 0, "linked").unwrap_err();
+    assert_eq!(refused, LiveError::InUse { process: child.id() });
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let second = LivePage::create(&text, own, 0, "linked").unwrap();
+    first.call(16, 16, 0);
+    second.call(32, 32, 0);
+    assert_eq!(Live::open(&path).unwrap().read().used_bytes, 32);
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+fn the_process_stands_for_its_sign() {
+    let expanded = |path: &[u8]| PathText::with_process(path, 42).map(|text| text.as_c().to_bytes().to_vec());
+    assert_eq!(expanded(b"/a-%p/%p%").unwrap(), b"/a-42/42%");
+    assert_eq!(expanded(&[b'%'; 4095]).unwrap().len(), 4095);
+    assert_eq!(expanded(&[b'%'; 4096]).unwrap_err(), LiveError::Path);
+    assert_eq!(expanded(b"").unwrap_err(), LiveError::Path);
+}
