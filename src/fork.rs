@@ -7,6 +7,7 @@
 //! The table is locked like a heap for as long as a fork takes, and a heap that is dropped leaves it. A heap that was
 //! moved out of its static no longer says that it is listed there, and is passed over.
 
+use crate::home;
 use crate::lock::Lock;
 use core::ptr;
 
@@ -50,7 +51,8 @@ pub(crate) fn cover(heap: *const (), before: Handler, after: Handler) -> bool {
     let mut table = TABLE.lock();
     if !table.registered {
         // SAFETY: the three functions live as long as the process.
-        table.registered = unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release)) } == 0;
+        table.registered =
+            unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release_child)) } == 0;
     }
     let registered = table.registered;
     let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == heap);
@@ -91,6 +93,12 @@ unsafe extern "C" fn release() {
     }
     // SAFETY: prepare has taken it on this thread.
     unsafe { TABLE.unlock_after_fork() };
+}
+
+unsafe extern "C" fn release_child() {
+    home::forget_other_threads();
+    // SAFETY: this is the thread that prepare ran on.
+    unsafe { release() };
 }
 
 /// Whether an address lies in the program or in a library that is loaded.

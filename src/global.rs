@@ -3,23 +3,20 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
+mod look;
+
 use crate::errno;
 use crate::fork;
-use crate::free_list::{FreeList, Indexed};
-use crate::heap::{Corruption, MallocStatus, Missed, dirty_bytes};
-use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
-use crate::lock::{Guard, Lock};
-use crate::region::{Granule, InitError, now_ns};
+use crate::free_list::{Fit, FreeList, Indexed};
+use crate::heap::{MallocStatus, Missed, dirty_bytes};
+use crate::lock::Guard;
+use crate::region::{Granule, InitError};
+use crate::regions::Regions;
 use crate::shadow;
+use crate::shared::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
-
-// The one place where the feature is chosen: the two have the same calls.
-#[cfg(feature = "hardened")]
-use crate::hardened::Hardened as Heap;
-#[cfg(not(feature = "hardened"))]
-use crate::heap::Heap;
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// A first-fit heap that any thread may use: the global allocator.
 ///
@@ -39,34 +36,84 @@ use crate::heap::Heap;
 ///
 /// A `SmallocGlobal` that is a `static` also survives `fork` in a program with threads: the lock is taken before and
 /// released after, in both processes.
-pub struct SmallocGlobal<L: FreeList = Indexed> {
-    heap: Lock<Heap<L>>,
+///
+/// # Several regions
+///
+/// One region has one lock, for which threads wait. `SmallocGlobal<Indexed, 4>` has four regions side by side, each
+/// with all that belongs to it. A thread allocates from its home, and from the others when that is full; a payload is
+/// freed where it lies. Homes are dealt in the order in which threads first need one, and what a thread had that has
+/// ended goes to the next. In each region, placement is first fit and a function of the calls that reached it.
+///
+/// ```
+/// use smalloc::{Indexed, SmallocGlobal};
+///
+/// static HEAP: SmallocGlobal<Indexed, 4> = SmallocGlobal::with_region_size(64 << 20);
+/// HEAP.init()?;
+/// assert_eq!(HEAP.stats().region_size, 4 * (64 << 20));
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
+    regions: Regions<L, REGIONS>,
     /// The address at which the heap is covered against `fork`; 0 if it is not.
     covered_at: AtomicUsize,
+    between: Between,
 }
 
-/// Attempts at a snapshot while other threads keep adding segments.
-const SNAPSHOT_ATTEMPTS: usize = 8;
+/// What happens between several regions, which none of them knows.
+struct Between {
+    /// Requests that no region could place, and the size of the last of them.
+    failures: AtomicU64,
+    last_failed_size: AtomicUsize,
+    /// Calls of `realloc` that moved to another region.
+    moved: AtomicU64,
+}
 
-impl<L: FreeList> SmallocGlobal<L> {
-    /// A heap that reserves generously: 32 GiB of address space, or what the environment variable `SMALLOC_REGION`
-    /// says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
+/// Where a request was placed, in a region whose lock is held.
+struct Found<'a, L: FreeList> {
+    region: usize,
+    heap: Guard<'a, Heap<L>>,
+    placement: Fit,
+    /// As the heap's, before.
+    dirty_end: Granule,
+}
+
+impl<L: FreeList> Found<'_, L> {
+    fn status(&self) -> MallocStatus {
+        MallocStatus { region: self.region, ..self.placement.into() }
+    }
+}
+
+impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
+    /// How many regions there are.
+    pub const REGIONS: usize = REGIONS;
+
+    /// A heap that reserves generously: for each region 32 GiB of address space, or what the environment variable
+    /// `SMALLOC_REGION` says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self { heap: Lock::new(Heap::unmapped(0)), covered_at: AtomicUsize::new(0) }
+        Self::of(0)
     }
 
-    /// A heap whose region has `bytes` bytes, rounded up to whole pages: a hard bound. At least 64 KiB, at most 64 GiB
-    /// less 2 MiB.
+    /// A heap whose region has `bytes` bytes, or each of its regions, rounded up to whole pages: a hard bound. At least
+    /// 64 KiB, at most 64 GiB less 2 MiB.
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
-        let bytes = if bytes == 0 { 1 } else { bytes };
-        Self { heap: Lock::new(Heap::unmapped(bytes)), covered_at: AtomicUsize::new(0) }
+        Self::of(if bytes == 0 { 1 } else { bytes })
     }
 
-    /// Maps the region now, if it is not mapped.
+    /// A heap of regions that want `bytes` bytes each; 0 asks for as much as is sensible.
+    const fn of(bytes: usize) -> Self {
+        let between = Between {
+            failures: AtomicU64::new(0),
+            last_failed_size: AtomicUsize::new(0),
+            moved: AtomicU64::new(0),
+        };
+        Self { regions: Regions::unmapped(bytes), covered_at: AtomicUsize::new(0), between }
+    }
+
+    /// Maps the regions now, if they are not mapped.
     ///
-    /// If the address space for it is refused, half of it is tried, and so on.
+    /// If the address space for them is refused, half of it is tried, and so on.
     ///
     /// # Errors
     /// The system refused even the smallest region. A later call may succeed.
@@ -78,7 +125,7 @@ impl<L: FreeList> SmallocGlobal<L> {
             {
                 self.covered_at.store(address.addr(), Ordering::Relaxed);
             }
-            self.heap.lock().init()
+            self.regions.init()
         })
     }
 
@@ -96,14 +143,12 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
-        let mut heap = self.heap.lock();
-        let placement = heap.place(layout.size(), layout.align());
-        let Some(at) = placement.start() else {
-            return if self.maps_late(heap) { self.smalloc(layout) } else { (None, placement.into()) };
-        };
-        let payload = heap.region().pointer(at);
-        shadow::given(payload, layout.size());
-        (Some(payload), placement.into())
+        let found = self.place(layout);
+        let payload = found.placement.start().map(|at| found.heap.region().pointer(at));
+        if let Some(payload) = payload {
+            shadow::given(payload, layout.size());
+        }
+        (payload, found.status())
     }
 
     /// Frees a payload, whose size need not be told, and joins it with its free neighbours.
@@ -113,88 +158,79 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Safety
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&self, payload: NonNull<u8>) {
-        let mut heap = self.heap.lock();
+        let mut heap = self.regions.of(payload.as_ptr()).lock();
         let (at, n) = heap.segment_at(payload.as_ptr(), None);
         shadow::back(payload.as_ptr(), Granule(n).bytes());
         heap.give_back(at, n);
     }
 
-    /// All numbers of this instant. Allocates nothing.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.stats_of(&self.heap.lock())
+    /// Places a request at home, else in the other regions; maps them if they are not mapped.
+    fn place(&self, layout: Layout) -> Found<'_, L> {
+        let home = self.regions.home_number();
+        let found = self.place_in(home, layout);
+        if found.placement.start().is_some() { found } else { self.place_elsewhere(found, layout) }
     }
 
-    /// The numbers of this instant, or none if another thread holds the lock. Never waits.
-    #[must_use]
-    pub fn try_stats(&self) -> Option<Stats> {
-        self.heap.try_lock().map(|heap| self.stats_of(&heap))
+    /// Places a request in the region of that number.
+    #[inline]
+    fn place_in(&self, region: usize, layout: Layout) -> Found<'_, L> {
+        let mut heap = self.regions.get(region).lock();
+        let dirty_end = heap.dirty_end();
+        let placement = heap.place(layout.size(), layout.align());
+        Found { region, heap, placement, dirty_end }
     }
 
-    fn stats_of(&self, heap: &Guard<'_, Heap<L>>) -> Stats {
-        Stats { contended: self.heap.contended(), ..heap.stats() }
-    }
-
-    /// All segments of this instant, in memory that is not the heap's.
-    ///
-    /// The lock is held for as long as it takes to copy them, some nanoseconds each.
-    ///
-    /// # Errors
-    /// The system gave no memory to copy them to, or other threads added segments faster than memory was added.
-    pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
-        let mut capacity = 0;
-        for _ in 0..SNAPSHOT_ATTEMPTS {
-            let segments = self.heap.lock().segment_count();
-            let room = segments.saturating_add(segments / 4).saturating_add(64);
-            let mut buffer = SegmentBuffer::populated(room)
-                .map_err(|errno| SnapshotError::NoMemory { segments, errno })?;
-            capacity = buffer.capacity();
-            let heap = self.heap.lock();
-            let start = now_ns();
-            if heap.copy_segments(&mut buffer) {
-                let stats = self.stats_of(&heap);
-                let held = now_ns().saturating_sub(start);
-                drop(heap);
-                return Ok(Snapshot::new(buffer, stats, held));
+    /// Places a request that found no place at home: because there were no regions yet, or in the others.
+    #[cold]
+    fn place_elsewhere<'a>(&'a self, found: Found<'a, L>, layout: Layout) -> Found<'a, L> {
+        if found.heap.base().is_null() {
+            let home = found.region;
+            drop(found);
+            return match self.init() {
+                Ok(()) => self.place(layout),
+                Err(_) => self.place_in(home, layout),
+            };
+        }
+        if REGIONS == 1 {
+            return found;
+        }
+        let mut found = found;
+        for region in self.regions.numbers_from(found.region).skip(1) {
+            // One lock at a time: only in the order of the regions may there be several.
+            drop(found);
+            found = self.place_in(region, layout);
+            if found.placement.start().is_some() {
+                return found;
             }
         }
-        Err(SnapshotError::GrewTooFast { capacity })
-    }
-
-    /// Walks all segments, the free list and its index, and compares the counters, with the lock held.
-    ///
-    /// # Errors
-    /// The first invariant that does not hold, by name, and where.
-    pub fn check(&self) -> Result<(), Corruption> {
-        self.heap.lock().check()
-    }
-
-    /// After a request found no place: whether that was because there was no region, and there is one now.
-    #[cold]
-    fn maps_late(&self, heap: Guard<'_, Heap<L>>) -> bool {
-        let unmapped = heap.base().is_null();
-        drop(heap);
-        unmapped && self.init().is_ok()
+        self.between.failures.fetch_add(1, Ordering::Relaxed);
+        self.between.last_failed_size.store(layout.size(), Ordering::Relaxed);
+        found
     }
 
     /// Allocates where the lock was taken, or where there was no region.
     #[cold]
     #[inline(never)]
     fn alloc_again(&self, layout: Layout) -> *mut u8 {
-        let mut heap = self.heap.lock();
-        match heap.place(layout.size(), layout.align()).start() {
-            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None if self.maps_late(heap) => self.alloc_again(layout),
-            None => ptr::null_mut(),
-        }
+        self.give(&self.place(layout), layout)
     }
 
     /// Allocates where the first look did not settle it.
     #[inline(never)]
     fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, missed: Missed) -> *mut u8 {
-        match heap.place_searching(layout.size(), layout.align(), missed).start() {
-            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None if self.maps_late(heap) => self.alloc_again(layout),
+        let placement = heap.place_searching(layout.size(), layout.align(), missed);
+        if let Some(at) = placement.start() {
+            return shadow::given(heap.region().pointer(at), layout.size());
+        }
+        let dirty_end = heap.dirty_end();
+        let found = Found { region: self.regions.home_number(), heap, placement, dirty_end };
+        self.give(&self.place_elsewhere(found, layout), layout)
+    }
+
+    /// The payload that was placed; null if none was.
+    fn give(&self, found: &Found<'_, L>, layout: Layout) -> *mut u8 {
+        match found.placement.start() {
+            Some(at) => shadow::given(found.heap.region().pointer(at), layout.size()),
             None => ptr::null_mut(),
         }
     }
@@ -203,7 +239,25 @@ impl<L: FreeList> SmallocGlobal<L> {
     #[cold]
     #[inline(never)]
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
-        give_back_any(self.heap.lock(), payload, layout);
+        give_back_any(self.regions.of(payload).lock(), payload, layout);
+    }
+
+    /// Moves a payload, which its region could not resize or is not this thread's home, to another region.
+    ///
+    /// # Safety
+    /// As for `realloc`.
+    #[cold]
+    unsafe fn realloc_across(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise for realloc.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        let moved = self.give(&self.place(new_layout), new_layout);
+        if !moved.is_null() {
+            // SAFETY: both payloads are in use and this thread's, so they do not overlap; each has that many bytes.
+            unsafe { moved.copy_from_nonoverlapping(payload, layout.size().min(new_size)) };
+            self.dealloc_locking(payload, layout);
+            self.between.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        moved
     }
 
     /// Locks the heap at an address for a fork, if it is there.
@@ -216,7 +270,7 @@ impl<L: FreeList> SmallocGlobal<L> {
         let there = global.covered_at.load(Ordering::Relaxed) == address.addr();
         if there {
             // SAFETY: after_fork is called by the same thread in both processes.
-            unsafe { global.heap.lock_for_fork() };
+            unsafe { global.regions.lock_for_fork() };
         }
         there
     }
@@ -229,12 +283,12 @@ impl<L: FreeList> SmallocGlobal<L> {
         // SAFETY: the caller's promise.
         let global = unsafe { &*address.cast::<Self>() };
         // SAFETY: this thread took the lock in before_fork.
-        unsafe { global.heap.unlock_after_fork() };
+        unsafe { global.regions.unlock_after_fork() };
         true
     }
 }
 
-impl<L: FreeList> Drop for SmallocGlobal<L> {
+impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
         let address = self.covered_at.swap(0, Ordering::Relaxed);
         if address == ptr::from_ref(self).addr() {
@@ -257,13 +311,16 @@ fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, la
     heap.give_back(at, n);
 }
 
-impl<L: FreeList> core::fmt::Debug for SmallocGlobal<L> {
+impl<L: FreeList, const REGIONS: usize> core::fmt::Debug for SmallocGlobal<L, REGIONS> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SmallocGlobal").field("list", &L::NAME).finish_non_exhaustive()
+        f.debug_struct("SmallocGlobal")
+            .field("list", &L::NAME)
+            .field("regions", &REGIONS)
+            .finish_non_exhaustive()
     }
 }
 
-impl<L: FreeList> Default for SmallocGlobal<L> {
+impl<L: FreeList, const REGIONS: usize> Default for SmallocGlobal<L, REGIONS> {
     fn default() -> Self {
         Self::new()
     }
@@ -271,10 +328,12 @@ impl<L: FreeList> Default for SmallocGlobal<L> {
 
 // SAFETY: a placed segment is of the size and alignment asked for, lies in memory that is mapped until the heap is
 // dropped (R1), and overlaps no other segment in use (M1). No method unwinds: nothing here panics.
-unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
+unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, REGIONS> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(mut heap) = self.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
+        let Some(mut heap) = self.regions.home().try_lock_unwatched() else {
+            return self.alloc_again(layout);
+        };
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
             Err(missed) => self.alloc_searching(heap, layout, missed),
@@ -283,7 +342,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
 
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
-        let Some(mut heap) = self.heap.try_lock_unwatched() else {
+        let Some(mut heap) = self.regions.of(payload).try_lock_unwatched() else {
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
@@ -297,20 +356,12 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let mut heap = self.heap.lock();
-        let dirty_end = heap.dirty_end();
-        let place = match heap.place_at_once(layout.size(), layout.align()) {
-            Ok(at) => Some(at),
-            Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
-        };
-        let Some(at) = place else {
-            return if self.maps_late(heap) {
-                // SAFETY: the layout is the caller's. There is a region now, so this is done once.
-                unsafe { self.alloc_zeroed(layout) }
-            } else {
-                ptr::null_mut()
-            };
-        };
+        let mut found = self.place_in(self.regions.home_number(), layout);
+        if found.placement.start().is_none() {
+            found = self.place_elsewhere(found, layout);
+        }
+        let Found { heap, placement, dirty_end, .. } = found;
+        let Some(at) = placement.start() else { return ptr::null_mut() };
         let payload = heap.region().pointer(at);
         drop(heap);
         shadow::given_zeroed(payload, layout.size());
@@ -320,18 +371,29 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
     }
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let mut heap = self.heap.lock();
+        let region = self.regions.number_of(payload);
+        let mut heap = self.regions.get(region).lock();
         let (at, n) = heap.segment_of(payload, layout);
         if heap.resize(at, n, new_size) {
             shadow::resized(payload, layout.size(), new_size);
             return payload;
         }
-        let Some(to) = heap.place(new_size, layout.align()).start() else { return ptr::null_mut() };
+        let at_home = REGIONS == 1 || region == self.regions.home_number();
+        let to = if at_home { heap.place(new_size, layout.align()).start() } else { None };
+        let Some(to) = to else {
+            drop(heap);
+            return if REGIONS == 1 {
+                ptr::null_mut()
+            } else {
+                // SAFETY: the caller's promise.
+                unsafe { self.realloc_across(payload, layout, new_size) }
+            };
+        };
         let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        let mut heap = self.heap.lock();
+        let mut heap = self.regions.get(region).lock();
         shadow::back(payload, layout.size());
         heap.give_back_moved(at, n);
         moved

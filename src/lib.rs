@@ -30,6 +30,8 @@
 //!
 //! ```text
 //! global        layout in, pointer or null out; the lock
+//! regions, home several heaps side by side: which one is a thread's, where a payload lies
+//! shared        a heap behind its lock
 //! fork, lock    every heap locked around a fork; who waits, and how
 //! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
@@ -77,11 +79,14 @@ mod global;
 #[cfg(feature = "hardened")]
 mod hardened;
 mod heap;
+mod home;
 mod inspect;
 mod lock;
 mod region;
+mod regions;
 mod segment_map;
 mod shadow;
+mod shared;
 
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::SmallocGlobal;

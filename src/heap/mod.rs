@@ -25,6 +25,7 @@ mod walk;
 
 pub(crate) use crate::segment_map::Short;
 pub use check::Corruption;
+pub(crate) use grow::map_side_by_side;
 pub use public::MallocStatus;
 pub(crate) use public::dirty_bytes;
 
@@ -96,6 +97,12 @@ impl<L: FreeList> Heap<L> {
             reservation: Reservation::NONE,
             wanted,
         }
+    }
+
+    /// The heap without what the feature `hardened` adds.
+    #[cfg(not(feature = "hardened"))]
+    pub(crate) fn bare(&mut self) -> &mut Self {
+        self
     }
 
     #[inline(always)]

@@ -26,6 +26,8 @@ pub struct MallocStatus {
     pub success: bool,
     /// Where the payload begins, in bytes from the region's base.
     pub payload_offset: Option<usize>,
+    /// The number of that region; 0 where there is only one. Where nothing fits, the last one that was asked.
+    pub region: usize,
     /// What the search looked at beyond the first: `stepped + probes`.
     ///
     /// With [`Linked`](crate::Linked) these are exactly the free segments in front of the one that was taken, 0 when the
@@ -42,6 +44,7 @@ impl From<Fit> for MallocStatus {
         Self {
             success: fit.start().is_some(),
             payload_offset: fit.start().map(Granule::bytes),
+            region: 0,
             hops: fit.hops(),
             stepped: fit.stepped(),
             probes: fit.probes(),
@@ -209,7 +212,7 @@ impl<L: FreeList> Heap<L> {
         if !self.copy_segments(&mut buffer) {
             return Err(SnapshotError::GrewTooFast { capacity: buffer.capacity() });
         }
-        Ok(Snapshot::new(buffer, self.stats(), 0))
+        Ok(Snapshot::new(buffer, self.stats(), 0, 0))
     }
 
     /// How many segments there are, the wilderness included.

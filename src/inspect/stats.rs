@@ -123,6 +123,39 @@ impl Stats {
         share(wide(self.free_bytes.saturating_sub(largest)), wide(self.free_bytes))
     }
 
+    /// The numbers of two heaps together: sums, but for the size of the largest hole and of the last failed request, of
+    /// which the larger is kept.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        Self {
+            region_size: self.region_size.saturating_add(other.region_size),
+            used_bytes: self.used_bytes.saturating_add(other.used_bytes),
+            free_bytes: self.free_bytes.saturating_add(other.free_bytes),
+            top: self.top.saturating_add(other.top),
+            peak_used_bytes: self.peak_used_bytes.saturating_add(other.peak_used_bytes),
+            peak_top: self.peak_top.saturating_add(other.peak_top),
+            live_segments: self.live_segments.saturating_add(other.live_segments),
+            free_segments: self.free_segments.saturating_add(other.free_segments),
+            hole_bytes: self.hole_bytes.saturating_add(other.hole_bytes),
+            largest_hole: self.largest_hole.max(other.largest_hole),
+            allocs: self.allocs.wrapping_add(other.allocs),
+            frees: self.frees.wrapping_add(other.frees),
+            reallocs: self.reallocs.wrapping_add(other.reallocs),
+            reallocs_in_place: self.reallocs_in_place.wrapping_add(other.reallocs_in_place),
+            reallocs_moved: self.reallocs_moved.wrapping_add(other.reallocs_moved),
+            failures: self.failures.wrapping_add(other.failures),
+            last_failed_size: self.last_failed_size.max(other.last_failed_size),
+            requested_total: self.requested_total.wrapping_add(other.requested_total),
+            allocated_total: self.allocated_total.wrapping_add(other.allocated_total),
+            splits: self.splits.wrapping_add(other.splits),
+            coalesces: self.coalesces.wrapping_add(other.coalesces),
+            contended: self.contended.wrapping_add(other.contended),
+            committed_bytes: self.committed_bytes.saturating_add(other.committed_bytes),
+            metadata_bytes: self.metadata_bytes.saturating_add(other.metadata_bytes),
+            hops: self.hops.plus(&other.hops),
+            failed_hops: self.failed_hops.plus(&other.failed_hops),
+        }
+    }
+
     /// What happened since `earlier`, an older copy of the same heap's numbers.
     ///
     /// ```

@@ -215,6 +215,15 @@ impl Reservation {
         Err(libc::ENOMEM)
     }
 
+    /// Cuts the first `bytes` bytes off, a multiple of [`BASE_ALIGN`] if anything is to be left.
+    pub(crate) fn cut(&mut self, bytes: usize) -> Self {
+        let front = Self { start: self.start, bytes: bytes.min(self.bytes) };
+        // SAFETY: the front ends inside the reservation or at its end.
+        self.start = unsafe { self.start.add(front.bytes) };
+        self.bytes = self.bytes.wrapping_sub(front.bytes);
+        front
+    }
+
     /// The `bytes` bytes from `offset` on, for one part of the heap.
     pub(crate) fn part(&self, offset: usize, bytes: usize) -> Span {
         if offset.saturating_add(bytes) > self.bytes {
