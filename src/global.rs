@@ -3,6 +3,7 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
+mod hand_over;
 mod look;
 
 use crate::errno;
@@ -58,6 +59,10 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     covered_at: AtomicUsize,
     between: Between,
 }
+
+/// From this size on, in bytes, a free in another region takes the lock if it can: what is handed over to a region that
+/// nobody uses any more stays there, and that should not be much.
+const LARGE: usize = 64 << 10;
 
 /// What happens between several regions, which none of them knows.
 struct Between {
@@ -121,7 +126,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         errno::unchanged(|| {
             let address = ptr::from_ref(self).cast::<()>();
             if self.covered_at.load(Ordering::Relaxed) != address.addr()
-                && fork::cover(address, Self::before_fork, Self::after_fork)
+                && fork::cover(address, [Self::before_fork, Self::after_fork, Self::after_fork_in_child])
             {
                 self.covered_at.store(address.addr(), Ordering::Relaxed);
             }
@@ -158,10 +163,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&self, payload: NonNull<u8>) {
-        let mut heap = self.regions.of(payload.as_ptr()).lock();
-        let (at, n) = heap.segment_at(payload.as_ptr(), None);
-        shadow::back(payload.as_ptr(), Granule(n).bytes());
-        heap.give_back(at, n);
+        let payload = payload.as_ptr();
+        let region = self.regions.number_of(payload);
+        if REGIONS == 1 || region == self.regions.home_number() || !self.hand_over(region, payload, None) {
+            give_back_unsized(&mut self.lock(region), payload);
+        }
     }
 
     /// Places a request at home, else in the other regions; maps them if they are not mapped.
@@ -174,7 +180,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Places a request in the region of that number.
     #[inline]
     fn place_in(&self, region: usize, layout: Layout) -> Found<'_, L> {
-        let mut heap = self.regions.get(region).lock();
+        let mut heap = self.lock(region);
         let dirty_end = heap.dirty_end();
         let placement = heap.place(layout.size(), layout.align());
         Found { region, heap, placement, dirty_end }
@@ -235,11 +241,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Frees where the lock was taken.
+    /// Frees where the lock was taken, or in another region than the thread's home.
     #[cold]
     #[inline(never)]
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
-        give_back_any(self.regions.of(payload).lock(), payload, layout);
+        let region = self.regions.number_of(payload);
+        if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
+            give_back_any(&mut self.lock(region), payload, layout);
+        }
     }
 
     /// Moves a payload, which its region could not resize or is not this thread's home, to another region.
@@ -260,6 +269,17 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         moved
     }
 
+    /// Takes the lock of the region of that number, and frees what was handed over to it.
+    #[inline]
+    fn lock(&self, region: usize) -> Guard<'_, Heap<L>> {
+        let shared = self.regions.get(region);
+        let mut heap = shared.heap.lock();
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(&mut heap, shared);
+        }
+        heap
+    }
+
     /// Locks the heap at an address for a fork, if it is there.
     ///
     /// # Safety
@@ -275,7 +295,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         there
     }
 
-    /// Unlocks the heap at an address after a fork.
+    /// Unlocks the heap at an address after a fork, in the parent.
     ///
     /// # Safety
     /// `before_fork` has locked it on this thread.
@@ -285,6 +305,22 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         // SAFETY: this thread took the lock in before_fork.
         unsafe { global.regions.unlock_after_fork() };
         true
+    }
+
+    /// The same in the child, in which no other thread is left that could finish what it has begun.
+    ///
+    /// # Safety
+    /// As there.
+    unsafe fn after_fork_in_child(address: *const ()) -> bool {
+        // SAFETY: the caller's promise.
+        let global = unsafe { &*address.cast::<Self>() };
+        for (region, shared) in global.regions.all().iter().enumerate() {
+            let heap = global.lock(region);
+            shared.handed_over.forget_late();
+            drop(heap);
+        }
+        // SAFETY: the caller's promise.
+        unsafe { Self::after_fork(address) }
     }
 }
 
@@ -305,9 +341,16 @@ fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
 
 /// Frees what one window does not show.
 #[inline(never)]
-fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
+fn give_back_any<L: FreeList>(heap: &mut Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of(payload, layout);
     shadow::back(payload, layout.size());
+    heap.give_back(at, n);
+}
+
+/// Frees a payload whose layout is not known.
+fn give_back_unsized<L: FreeList>(heap: &mut Guard<'_, Heap<L>>, payload: *mut u8) {
+    let (at, n) = heap.segment_at(payload, None);
+    shadow::back(payload, Granule(n).bytes());
     heap.give_back(at, n);
 }
 
@@ -331,9 +374,11 @@ impl<L: FreeList, const REGIONS: usize> Default for SmallocGlobal<L, REGIONS> {
 unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, REGIONS> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(mut heap) = self.regions.home().try_lock_unwatched() else {
-            return self.alloc_again(layout);
-        };
+        let shared = self.regions.get(self.regions.home_number());
+        let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(&mut heap, shared);
+        }
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
             Err(missed) => self.alloc_searching(heap, layout, missed),
@@ -342,11 +387,15 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
-        let Some(mut heap) = self.regions.of(payload).try_lock_unwatched() else {
+        let region = self.regions.number_of(payload);
+        if REGIONS > 1 && region != self.regions.home_number() && layout.size() < LARGE {
+            return self.dealloc_locking(payload, layout);
+        }
+        let Some(mut heap) = self.regions.get(region).heap.try_lock_unwatched() else {
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
-            return give_back_any(heap, payload, layout);
+            return give_back_any(&mut heap, payload, layout);
         };
         shadow::back(payload, layout.size());
         if !heap.give_back_at_once(short) {
@@ -372,7 +421,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let region = self.regions.number_of(payload);
-        let mut heap = self.regions.get(region).lock();
+        let mut heap = self.lock(region);
         let (at, n) = heap.segment_of(payload, layout);
         if heap.resize(at, n, new_size) {
             shadow::resized(payload, layout.size(), new_size);
@@ -393,7 +442,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        let mut heap = self.regions.get(region).lock();
+        let mut heap = self.lock(region);
         shadow::back(payload, layout.size());
         heap.give_back_moved(at, n);
         moved

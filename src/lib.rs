@@ -31,7 +31,7 @@
 //! ```text
 //! global        layout in, pointer or null out; the lock
 //! regions, home several heaps side by side: which one is a thread's, where a payload lies
-//! shared        a heap behind its lock
+//! shared        a heap behind its lock, and (handover) what was freed in it without the lock
 //! fork, lock    every heap locked around a fork; who waits, and how
 //! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
@@ -76,6 +76,7 @@ mod fatal;
 mod fork;
 mod free_list;
 mod global;
+mod handover;
 #[cfg(feature = "hardened")]
 mod hardened;
 mod heap;

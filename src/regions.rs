@@ -54,12 +54,6 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if N == 1 { 0 } else { home::number() % N }
     }
 
-    /// The calling thread's home.
-    #[inline(always)]
-    pub(crate) fn home(&self) -> &Shared<L> {
-        self.get(self.home_number())
-    }
-
     /// The number of the region in which a payload lies. Any number for what lies in none.
     #[inline(always)]
     pub(crate) fn number_of(&self, payload: *const u8) -> usize {
@@ -71,10 +65,10 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         offset.wrapping_shr(self.stride_bits.load(Ordering::Relaxed))
     }
 
-    /// The region in which a payload lies. Any region for what lies in none.
-    #[inline(always)]
-    pub(crate) fn of(&self, payload: *const u8) -> &Shared<L> {
-        self.get(self.number_of(payload))
+    /// The bytes from the start of that region to a payload in it.
+    pub(crate) fn offset_in(&self, number: usize, payload: *const u8) -> usize {
+        let start = number.wrapping_shl(self.stride_bits.load(Ordering::Relaxed));
+        payload.addr().wrapping_sub(self.base.load(Ordering::Relaxed)).wrapping_sub(start)
     }
 
     /// All regions, in order.
@@ -89,7 +83,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
 
     /// Takes all locks.
     pub(crate) fn lock_all(&self) -> [Guard<'_, Heap<L>>; N] {
-        self.shared.each_ref().map(Shared::lock)
+        self.shared.each_ref().map(|shared| shared.heap.lock())
     }
 
     /// Maps the regions, unless they are mapped.
@@ -111,7 +105,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     /// As there.
     pub(crate) unsafe fn lock_for_fork(&self) {
         // SAFETY: the caller's promise.
-        self.shared.iter().for_each(|shared| unsafe { shared.lock_for_fork() });
+        self.shared.iter().for_each(|shared| unsafe { shared.heap.lock_for_fork() });
     }
 
     /// As [`Lock::unlock_after_fork`](crate::lock::Lock::unlock_after_fork), for all.
@@ -120,6 +114,6 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     /// As there.
     pub(crate) unsafe fn unlock_after_fork(&self) {
         // SAFETY: the caller's promise.
-        self.shared.iter().for_each(|shared| unsafe { shared.unlock_after_fork() });
+        self.shared.iter().for_each(|shared| unsafe { shared.heap.unlock_after_fork() });
     }
 }

@@ -8,15 +8,28 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     (
         "global",
-        &["fork", "regions", "shared", "lock", "heap", "inspect", "free_list", "region", "shadow", "errno"],
+        &[
+            "fork",
+            "regions",
+            "shared",
+            "handover",
+            "lock",
+            "heap",
+            "inspect",
+            "free_list",
+            "region",
+            "shadow",
+            "errno",
+        ],
     ),
     ("regions", &["shared", "home", "lock", "heap", "free_list", "region"]),
-    ("shared", &["lock", "hardened", "heap", "inspect", "free_list"]),
+    ("shared", &["handover", "lock", "hardened", "heap", "inspect", "free_list"]),
     ("fork", &["home", "lock"]),
     ("home", &["errno"]),
+    ("handover", &[]),
     ("lock", &["fatal", "errno"]),
     ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),
     ("heap", &["inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),

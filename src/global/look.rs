@@ -26,19 +26,23 @@ impl<L: FreeList> SmallocGlobal<L> {
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// All numbers of this instant, of all regions together. Allocates nothing.
     ///
-    /// `largest_hole` is that of one region, and the peaks are the sums of the regions' peaks.
+    /// `largest_hole` is that of one region, the peaks are the sums of the regions' peaks, and what lies above the tops of
+    /// the regions counts as one wilderness.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        let heaps = self.regions.lock_all();
+        let heaps = self.lock_all();
         self.sum(self.regions.all().iter().zip(&heaps).map(|(shared, heap)| shared.stats(heap)))
     }
 
     /// The numbers of this instant, or none if another thread holds a lock. Never waits.
     #[must_use]
     pub fn try_stats(&self) -> Option<Stats> {
-        let heaps = self.regions.all().each_ref().map(|shared| shared.try_lock());
-        if heaps.iter().any(Option::is_none) {
-            return None;
+        let mut heaps = self.regions.all().each_ref().map(|shared| shared.heap.try_lock());
+        for (heap, shared) in heaps.iter_mut().zip(self.regions.all()) {
+            let heap = heap.as_mut()?;
+            if REGIONS > 1 && shared.handed_over.waiting() {
+                self.free_handed_over(heap, shared);
+            }
         }
         let stats = self.regions.all().iter().zip(heaps.iter().flatten());
         Some(self.sum(stats.map(|(shared, heap)| shared.stats(heap))))
@@ -51,7 +55,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[must_use]
     pub fn region_stats(&self, region: usize) -> Option<Stats> {
         let shared = self.regions.all().get(region)?;
-        Some(shared.stats(&shared.lock()))
+        Some(shared.stats(&self.lock(region)))
     }
 
     /// The numbers of all regions together.
@@ -77,7 +81,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub fn snapshots(&self) -> Result<[Snapshot; REGIONS], SnapshotError> {
         let mut capacity = 0;
         for _ in 0..SNAPSHOT_ATTEMPTS {
-            let counts = self.regions.lock_all().map(|heap| heap.segment_count());
+            let counts = self.lock_all().map(|heap| heap.segment_count());
             let mut buffers = [const { SegmentBuffer::EMPTY }; REGIONS];
             for (buffer, &segments) in buffers.iter_mut().zip(&counts) {
                 let room = segments.saturating_add(segments / 4).saturating_add(64);
@@ -85,7 +89,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                     .map_err(|errno| SnapshotError::NoMemory { segments, errno })?;
             }
             capacity = buffers.iter().fold(0, |sum: usize, buffer| sum.saturating_add(buffer.capacity()));
-            let heaps = self.regions.lock_all();
+            let heaps = self.lock_all();
             let start = now_ns();
             if heaps.iter().zip(&mut buffers).all(|(heap, buffer)| heap.copy_segments(buffer)) {
                 let stats = self.regions.all().iter().zip(&heaps).map(|(shared, heap)| shared.stats(heap));
@@ -107,9 +111,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Errors
     /// The first invariant that does not hold, by name, and where.
     pub fn check(&self) -> Result<(), Corruption> {
-        let checks = self.regions.all().iter().map(|shared| shared.lock().check());
-        checks
-            .enumerate()
-            .try_for_each(|(region, check)| check.map_err(|found| Corruption { region, ..found }))
+        (0..REGIONS)
+            .try_for_each(|region| self.lock(region).check().map_err(|found| Corruption { region, ..found }))
     }
 }

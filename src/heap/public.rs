@@ -194,6 +194,7 @@ impl<L: FreeList> Heap<L> {
             splits: counters.splits,
             coalesces: counters.coalesces(),
             contended: 0,
+            handed_over: 0,
             committed_bytes: self.ground.region.committed(),
             metadata_bytes: self.ground.map.committed().saturating_add(self.list.committed()),
             hops: counters.hops,
