@@ -31,8 +31,9 @@ pub struct Pattern {
     sizes: (usize, usize),
     /// Live blocks of a set.
     set: usize,
-    /// Sets of blocks, whatever the number of threads: with more threads the heap gets no larger, so
-    /// the comparison to one thread shows the contention and not the caches.
+    /// Sets of blocks, and one more than there are threads at least. Where they are many, the heap
+    /// gets no larger with more threads, so the comparison to one thread shows the contention and not
+    /// the caches.
     sets: usize,
     /// Pairs of free and alloc a thread makes on a set before it hands it on.
     batch: usize,
@@ -48,7 +49,7 @@ const EXCHANGE: Pattern =
 
 /// Sets as large as larson's, which are handed on as seldom.
 pub const LARSON: Pattern =
-    Pattern { sizes: (10, 500), set: 1000, sets: 65, batch: 5000, pairs: 1_600_000, whole: false };
+    Pattern { sizes: (10, 500), set: 1000, sets: 0, batch: 5000, pairs: 1_600_000, whole: false };
 
 /// The sizes of the blocks that one thread allocates and another frees.
 const SIZES: (usize, usize) = (16, 1000);
@@ -195,7 +196,7 @@ impl Visitor for Exchange {
         let larson = Larson {
             heap: &*heap,
             pattern,
-            sets: Mutex::new((0..pattern.sets.max(self.threads)).map(|_| set()).collect()),
+            sets: Mutex::new((0..pattern.sets.max(self.threads + 1)).map(|_| set()).collect()),
             left: AtomicUsize::new(pattern.pairs / pattern.batch),
             stop: AtomicBool::new(false),
             start: Barrier::new(self.threads),

@@ -11,6 +11,7 @@ use std::thread;
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 24);
+static SEVERAL: SmallocGlobal<Indexed, 3> = SmallocGlobal::with_region_size(1 << 24);
 
 fn main() {
     let name = std::env::args().nth(1).expect("an argument");
@@ -114,8 +115,36 @@ fn clean() {
     every_call(&LINKED);
     own_heap::<Indexed>();
     own_heap::<Linked>();
+    hand_around();
     HEAP.check().expect("the heap is whole");
     LINKED.check().expect("the heap is whole");
+}
+
+/// Threads with different homes free and write what the others have allocated.
+fn hand_around() {
+    let (give, take) = std::sync::mpsc::sync_channel::<(usize, usize)>(64);
+    let take = std::sync::Mutex::new(take);
+    thread::scope(|scope| {
+        for seed in 0..4 {
+            let (give, take) = (give.clone(), &take);
+            scope.spawn(move || {
+                for step in 0..3000 {
+                    let size = 1 + (step * 7919 + seed) % 500;
+                    let block = block(&SEVERAL, size).expose_provenance();
+                    give.send((block, size)).expect("somebody takes");
+                    let (block, size) = take.lock().expect("no panic").recv().expect("somebody gives");
+                    let block = std::ptr::with_exposed_provenance_mut::<u8>(block);
+                    // SAFETY: the block is in use, this thread's, and has so many bytes.
+                    unsafe { block.write_bytes(2, size) };
+                    // SAFETY: as above.
+                    unsafe { SEVERAL.dealloc(block, layout(size)) };
+                }
+            });
+        }
+    });
+    let stats = SEVERAL.stats();
+    assert!(stats.handed_over > 100 && stats.used_bytes == 0, "{stats}");
+    SEVERAL.check().expect("the heap is whole");
 }
 
 /// Collections that grow, move and shrink, and strings that other threads free.
