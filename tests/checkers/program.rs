@@ -6,6 +6,7 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 #[global_allocator]
@@ -120,30 +121,34 @@ fn clean() {
     LINKED.check().expect("the heap is whole");
 }
 
-/// Threads with different homes free and write what the others have allocated.
+/// Threads with different homes write to and free what another one has allocated. They meet by atomics alone, which the
+/// checkers see.
 fn hand_around() {
-    let (give, take) = std::sync::mpsc::sync_channel::<(usize, usize)>(64);
-    let take = std::sync::Mutex::new(take);
-    thread::scope(|scope| {
-        for seed in 0..4 {
-            let (give, take) = (give.clone(), &take);
-            scope.spawn(move || {
-                for step in 0..3000 {
-                    let size = 1 + (step * 7919 + seed) % 500;
-                    let block = block(&SEVERAL, size).expose_provenance();
-                    give.send((block, size)).expect("somebody takes");
-                    let (block, size) = take.lock().expect("no panic").recv().expect("somebody gives");
-                    let block = std::ptr::with_exposed_provenance_mut::<u8>(block);
-                    // SAFETY: the block is in use, this thread's, and has so many bytes.
-                    unsafe { block.write_bytes(2, size) };
-                    // SAFETY: as above.
-                    unsafe { SEVERAL.dealloc(block, layout(size)) };
+    const SIZE: usize = 200;
+    static PLACES: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+    let work = |number: usize| {
+        let (mine, next) = (&PLACES[number], &PLACES[(number + 1) % PLACES.len()]);
+        for _ in 0..500 {
+            let block = block(&SEVERAL, SIZE).expose_provenance();
+            while mine.compare_exchange(0, block, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                thread::yield_now();
+            }
+            let other = loop {
+                match next.swap(0, Ordering::AcqRel) {
+                    0 => thread::yield_now(),
+                    other => break std::ptr::with_exposed_provenance_mut::<u8>(other),
                 }
-            });
+            };
+            // SAFETY: the block is in use, this thread's, and has so many bytes.
+            unsafe { other.write_bytes(2, SIZE) };
+            // SAFETY: as above.
+            unsafe { SEVERAL.dealloc(other, layout(SIZE)) };
         }
-    });
+    };
+    let threads: Vec<_> = (0..PLACES.len()).map(|number| thread::spawn(move || work(number))).collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
     let stats = SEVERAL.stats();
-    assert!(stats.handed_over > 100 && stats.used_bytes == 0, "{stats}");
+    assert!(stats.handed_over > 1000 && stats.used_bytes == 0, "{stats}");
     SEVERAL.check().expect("the heap is whole");
 }
 
