@@ -224,13 +224,31 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Allocates where the first look did not settle it.
     #[inline(never)]
     fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, missed: Missed) -> *mut u8 {
-        let placement = heap.place_searching(layout.size(), layout.align(), missed);
-        if let Some(at) = placement.start() {
-            return shadow::given(heap.region().pointer(at), layout.size());
+        match heap.place_searching(layout.size(), layout.align(), missed).start() {
+            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
+            None => self.alloc_elsewhere(heap, layout),
         }
-        let dirty_end = heap.dirty_end();
-        let found = Found { region: self.regions.home_number(), heap, placement, dirty_end };
+    }
+
+    /// Allocates where nothing fits at home.
+    #[cold]
+    #[inline(never)]
+    fn alloc_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
+        let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
+        let found = Found { region, heap, placement: Fit::NONE, dirty_end };
         self.give(&self.place_elsewhere(found, layout), layout)
+    }
+
+    /// Allocates zeroed memory where nothing fits at home.
+    #[cold]
+    #[inline(never)]
+    fn alloc_zeroed_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
+        let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
+        let found = self.place_elsewhere(Found { region, heap, placement: Fit::NONE, dirty_end }, layout);
+        match found.placement.start() {
+            Some(at) => zeroed(found.heap, at, found.dirty_end, layout),
+            None => ptr::null_mut(),
+        }
     }
 
     /// The payload that was placed; null if none was.
@@ -247,7 +265,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
         let region = self.regions.number_of(payload);
         if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
-            give_back_any(&mut self.lock(region), payload, layout);
+            give_back_any(self.lock(region), payload, layout);
         }
     }
 
@@ -333,22 +351,39 @@ impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     }
 }
 
+/// Clears a payload that was just placed, as far as it may have been used: memory from `dirty_end` on is zero.
+#[inline]
+fn zeroed<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, dirty_end: Granule, layout: Layout) -> *mut u8 {
+    let payload = heap.region().pointer(at);
+    drop(heap);
+    shadow::given_zeroed(payload, layout.size());
+    // SAFETY: the payload was just allocated, with layout.size() bytes.
+    unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
+    payload.as_ptr()
+}
+
 /// Frees a segment whose free neighbours one window does not show.
 #[inline(never)]
 fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
     heap.give_back(at, n);
 }
 
-/// Frees what one window does not show.
+/// Frees what one window does not show. Takes the guard itself, so that it stays in a register where it comes from.
 #[inline(never)]
-fn give_back_any<L: FreeList>(heap: &mut Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
+fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
+    give_back_sized(&mut heap, payload, layout);
+}
+
+/// Frees a payload of a known layout.
+#[inline]
+fn give_back_sized<L: FreeList>(heap: &mut Heap<L>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of(payload, layout);
     shadow::back(payload, layout.size());
     heap.give_back(at, n);
 }
 
 /// Frees a payload whose layout is not known.
-fn give_back_unsized<L: FreeList>(heap: &mut Guard<'_, Heap<L>>, payload: *mut u8) {
+fn give_back_unsized<L: FreeList>(heap: &mut Heap<L>, payload: *mut u8) {
     let (at, n) = heap.segment_at(payload, None);
     shadow::back(payload, Granule(n).bytes());
     heap.give_back(at, n);
@@ -395,7 +430,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
-            return give_back_any(&mut heap, payload, layout);
+            return give_back_any(heap, payload, layout);
         };
         shadow::back(payload, layout.size());
         if !heap.give_back_at_once(short) {
@@ -405,18 +440,16 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let mut found = self.place_in(self.regions.home_number(), layout);
-        if found.placement.start().is_none() {
-            found = self.place_elsewhere(found, layout);
+        let mut heap = self.lock(self.regions.home_number());
+        let dirty_end = heap.dirty_end();
+        let place = match heap.place_at_once(layout.size(), layout.align()) {
+            Ok(at) => Some(at),
+            Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
+        };
+        match place {
+            Some(at) => zeroed(heap, at, dirty_end, layout),
+            None => self.alloc_zeroed_elsewhere(heap, layout),
         }
-        let Found { heap, placement, dirty_end, .. } = found;
-        let Some(at) = placement.start() else { return ptr::null_mut() };
-        let payload = heap.region().pointer(at);
-        drop(heap);
-        shadow::given_zeroed(payload, layout.size());
-        // SAFETY: the payload was just allocated, with layout.size() bytes.
-        unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
-        payload.as_ptr()
     }
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {

@@ -1,6 +1,6 @@
 //! A free that does not wait: the block is handed over to whoever holds its region's lock next.
 
-use super::{SmallocGlobal, give_back_any, give_back_unsized};
+use super::{SmallocGlobal, give_back_sized, give_back_unsized};
 use crate::free_list::FreeList;
 use crate::handover::FIRST;
 use crate::lock::Guard;
@@ -30,7 +30,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let block = Block::unpack(packed);
             let payload = heap.region().pointer(block.at).as_ptr();
             match block.size.map(|size| Layout::from_size_align(size, 1)) {
-                Some(Ok(layout)) => give_back_any(heap, payload, layout),
+                Some(Ok(layout)) => give_back_sized(heap, payload, layout),
                 _ => give_back_unsized(heap, payload),
             }
         });
