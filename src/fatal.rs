@@ -1,4 +1,4 @@
-//! How the heap dies: one line on standard error, then `abort`.
+//! How the heap dies: one line on standard error, then `abort`. And the one line.
 //!
 //! A heap that is misused or broken must not allocate, unwind or panic: the panic hook allocates, and would wait for the
 //! lock that its own thread holds. So the line is formatted into a buffer on the stack, written by `write(2)`, and
@@ -40,7 +40,9 @@ pub(crate) fn refuse(message: fmt::Arguments<'_>) -> ! {
 }
 
 /// Writes `smalloc: <message>` and a line feed to standard error.
-fn say(message: fmt::Arguments<'_>) {
+#[cold]
+#[inline(never)]
+pub(crate) fn say(message: fmt::Arguments<'_>) {
     let mut line = Line::new();
     // A line that does not fit is cut, never an error; a `Display` that fails leaves what it has written so far.
     let _ = line.write_str("smalloc: ");

@@ -5,12 +5,15 @@
 
 mod hand_over;
 mod look;
+mod recording;
+mod resize;
 
 use crate::errno;
 use crate::fork;
 use crate::free_list::{Fit, FreeList, Indexed};
 use crate::heap::{MallocStatus, Missed, dirty_bytes};
-use crate::lock::Guard;
+use crate::lock::{Guard, Lock};
+use crate::recording::{Call, Record, Recorder};
 use crate::region::{Granule, InitError};
 use crate::regions::Regions;
 use crate::shadow;
@@ -58,6 +61,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// The address at which the heap is covered against `fork`; 0 if it is not.
     covered_at: AtomicUsize,
     between: Between,
+    /// Taken last, by who holds a heap's lock.
+    recorder: Lock<Recorder>,
 }
 
 /// From this size on, in bytes, a free in another region takes the lock if it can: what is handed over to a region that
@@ -113,7 +118,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             last_failed_size: AtomicUsize::new(0),
             moved: AtomicU64::new(0),
         };
-        Self { regions: Regions::unmapped(bytes), covered_at: AtomicUsize::new(0), between }
+        Self {
+            regions: Regions::unmapped(bytes),
+            covered_at: AtomicUsize::new(0),
+            between,
+            recorder: Lock::new(Recorder::OFF),
+        }
     }
 
     /// Maps the regions now, if they are not mapped.
@@ -130,7 +140,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             {
                 self.covered_at.store(address.addr(), Ordering::Relaxed);
             }
-            self.regions.init()
+            let log = Self::log_from_environment();
+            self.regions.init()?;
+            // A recording that somebody has begun in the meantime goes on.
+            log.map(|log| self.begin(log));
+            Ok(())
         })
     }
 
@@ -148,7 +162,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
-        let found = self.place(layout);
+        let found = self.place(layout, Call::Smalloc);
         let payload = found.placement.start().map(|at| found.heap.region().pointer(at));
         if let Some(payload) = payload {
             shadow::given(payload, layout.size());
@@ -166,35 +180,36 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let payload = payload.as_ptr();
         let region = self.regions.number_of(payload);
         if REGIONS == 1 || region == self.regions.home_number() || !self.hand_over(region, payload, None) {
-            give_back_unsized(&mut self.lock(region), payload);
+            self.free_in(region, &mut self.lock(region), payload, None);
         }
     }
 
     /// Places a request at home, else in the other regions; maps them if they are not mapped.
-    fn place(&self, layout: Layout) -> Found<'_, L> {
+    fn place(&self, layout: Layout, call: Call) -> Found<'_, L> {
         let home = self.regions.home_number();
-        let found = self.place_in(home, layout);
-        if found.placement.start().is_some() { found } else { self.place_elsewhere(found, layout) }
+        let found = self.place_in(home, layout, call);
+        if found.placement.start().is_some() { found } else { self.place_elsewhere(found, layout, call) }
     }
 
     /// Places a request in the region of that number.
     #[inline]
-    fn place_in(&self, region: usize, layout: Layout) -> Found<'_, L> {
+    fn place_in(&self, region: usize, layout: Layout, call: Call) -> Found<'_, L> {
         let mut heap = self.lock(region);
         let dirty_end = heap.dirty_end();
         let placement = heap.place(layout.size(), layout.align());
+        self.note(region, &mut heap, || Record::request(call, layout, placement));
         Found { region, heap, placement, dirty_end }
     }
 
     /// Places a request that found no place at home: because there were no regions yet, or in the others.
     #[cold]
-    fn place_elsewhere<'a>(&'a self, found: Found<'a, L>, layout: Layout) -> Found<'a, L> {
+    fn place_elsewhere<'a>(&'a self, found: Found<'a, L>, layout: Layout, call: Call) -> Found<'a, L> {
         if found.heap.base().is_null() {
             let home = found.region;
             drop(found);
             return match self.init() {
-                Ok(()) => self.place(layout),
-                Err(_) => self.place_in(home, layout),
+                Ok(()) => self.place(layout, call),
+                Err(_) => self.place_in(home, layout, call),
             };
         }
         if REGIONS == 1 {
@@ -204,7 +219,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         for region in self.regions.numbers_from(found.region).skip(1) {
             // One lock at a time: only in the order of the regions may there be several.
             drop(found);
-            found = self.place_in(region, layout);
+            found = self.place_in(region, layout, call);
             if found.placement.start().is_some() {
                 return found;
             }
@@ -218,7 +233,18 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     fn alloc_again(&self, layout: Layout) -> *mut u8 {
-        self.give(&self.place(layout), layout)
+        self.give(&self.place(layout, Call::Alloc), layout)
+    }
+
+    /// Allocates zeroed memory where the lock was taken, or where there was no region.
+    #[cold]
+    #[inline(never)]
+    fn alloc_zeroed_again(&self, layout: Layout) -> *mut u8 {
+        let found = self.place(layout, Call::AllocZeroed);
+        match found.placement.start() {
+            Some(at) => zeroed(found.heap, at, found.dirty_end, layout),
+            None => ptr::null_mut(),
+        }
     }
 
     /// Allocates where the first look did not settle it.
@@ -236,7 +262,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     fn alloc_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
         let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
         let found = Found { region, heap, placement: Fit::NONE, dirty_end };
-        self.give(&self.place_elsewhere(found, layout), layout)
+        self.give(&self.place_elsewhere(found, layout, Call::Alloc), layout)
     }
 
     /// Allocates zeroed memory where nothing fits at home.
@@ -244,7 +270,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     fn alloc_zeroed_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
         let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
-        let found = self.place_elsewhere(Found { region, heap, placement: Fit::NONE, dirty_end }, layout);
+        let found = self.place_elsewhere(
+            Found { region, heap, placement: Fit::NONE, dirty_end },
+            layout,
+            Call::AllocZeroed,
+        );
         match found.placement.start() {
             Some(at) => zeroed(found.heap, at, found.dirty_end, layout),
             None => ptr::null_mut(),
@@ -265,26 +295,29 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
         let region = self.regions.number_of(payload);
         if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
-            give_back_any(self.lock(region), payload, layout);
+            self.free_in(region, &mut self.lock(region), payload, Some(layout));
         }
     }
 
-    /// Moves a payload, which its region could not resize or is not this thread's home, to another region.
-    ///
-    /// # Safety
-    /// As for `realloc`.
-    #[cold]
-    unsafe fn realloc_across(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise for realloc.
-        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-        let moved = self.give(&self.place(new_layout), new_layout);
-        if !moved.is_null() {
-            // SAFETY: both payloads are in use and this thread's, so they do not overlap; each has that many bytes.
-            unsafe { moved.copy_from_nonoverlapping(payload, layout.size().min(new_size)) };
-            self.dealloc_locking(payload, layout);
-            self.between.moved.fetch_add(1, Ordering::Relaxed);
-        }
-        moved
+    /// Frees a payload in a region whose lock is held, and may be watched.
+    fn free_in(
+        &self,
+        region: usize,
+        heap: &mut Guard<'_, Heap<L>>,
+        payload: *mut u8,
+        layout: Option<Layout>,
+    ) {
+        let Some(layout) = layout else {
+            let (at, n) = heap.segment_at(payload, None);
+            let bytes = Granule(n).bytes();
+            self.note(region, heap, || Record::new(Call::Sfree, bytes, Some(at.bytes())));
+            shadow::back(payload, bytes);
+            return heap.give_back(at, n);
+        };
+        let (at, n) = heap.segment_of(payload, layout);
+        self.note(region, heap, || Record::free(Call::Dealloc, layout, at));
+        shadow::back(payload, layout.size());
+        heap.give_back(at, n);
     }
 
     /// Takes the lock of the region of that number, and frees what was handed over to it.
@@ -293,7 +326,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let shared = self.regions.get(region);
         let mut heap = shared.heap.lock();
         if REGIONS > 1 && shared.handed_over.waiting() {
-            self.free_handed_over(&mut heap, shared);
+            self.free_handed_over(region, &mut heap);
         }
         heap
     }
@@ -382,13 +415,6 @@ fn give_back_sized<L: FreeList>(heap: &mut Heap<L>, payload: *mut u8, layout: La
     heap.give_back(at, n);
 }
 
-/// Frees a payload whose layout is not known.
-fn give_back_unsized<L: FreeList>(heap: &mut Heap<L>, payload: *mut u8) {
-    let (at, n) = heap.segment_at(payload, None);
-    shadow::back(payload, Granule(n).bytes());
-    heap.give_back(at, n);
-}
-
 impl<L: FreeList, const REGIONS: usize> core::fmt::Debug for SmallocGlobal<L, REGIONS> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         f.debug_struct("SmallocGlobal")
@@ -409,10 +435,11 @@ impl<L: FreeList, const REGIONS: usize> Default for SmallocGlobal<L, REGIONS> {
 unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, REGIONS> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let shared = self.regions.get(self.regions.home_number());
+        let home = self.regions.home_number();
+        let shared = self.regions.get(home);
         let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
         if REGIONS > 1 && shared.handed_over.waiting() {
-            self.free_handed_over(&mut heap, shared);
+            self.free_handed_over(home, &mut heap);
         }
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
@@ -440,7 +467,12 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let mut heap = self.lock(self.regions.home_number());
+        let region = self.regions.home_number();
+        let shared = self.regions.get(region);
+        let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_zeroed_again(layout) };
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(region, &mut heap);
+        }
         let dirty_end = heap.dirty_end();
         let place = match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => Some(at),
@@ -454,30 +486,13 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let region = self.regions.number_of(payload);
-        let mut heap = self.lock(region);
-        let (at, n) = heap.segment_of(payload, layout);
-        if heap.resize(at, n, new_size) {
-            shadow::resized(payload, layout.size(), new_size);
-            return payload;
-        }
-        let at_home = REGIONS == 1 || region == self.regions.home_number();
-        let to = if at_home { heap.place(new_size, layout.align()).start() } else { None };
-        let Some(to) = to else {
-            drop(heap);
-            return if REGIONS == 1 {
-                ptr::null_mut()
-            } else {
-                // SAFETY: the caller's promise.
-                unsafe { self.realloc_across(payload, layout, new_size) }
-            };
+        let shared = self.regions.get(region);
+        let Some(mut heap) = shared.heap.try_lock_unwatched() else {
+            return self.realloc_again(region, payload, layout, new_size);
         };
-        let moved = shadow::given(heap.region().pointer(to), new_size);
-        drop(heap);
-        // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
-        unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        let mut heap = self.lock(region);
-        shadow::back(payload, layout.size());
-        heap.give_back_moved(at, n);
-        moved
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(region, &mut heap);
+        }
+        self.realloc_in::<false>(region, heap, payload, layout, new_size)
     }
 }

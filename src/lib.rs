@@ -36,6 +36,7 @@
 //! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
 //! inspect       numbers, snapshots, pictures: reads, never writes
+//! recording     every call in a file: the format, and who writes it
 //! free_list     which free segment a request gets: Linked, Indexed
 //! segment_map   where segments begin and end, two bits a granule
 //! region        the mapping; the only home of pointer arithmetic
@@ -83,6 +84,7 @@ mod heap;
 mod home;
 mod inspect;
 mod lock;
+pub mod recording;
 mod region;
 mod regions;
 mod segment_map;

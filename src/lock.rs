@@ -213,6 +213,12 @@ fn at_rest(word: usize, me: usize) -> bool {
 }
 
 impl<T> Guard<'_, T> {
+    /// Whether [`Lock::try_lock_unwatched`] fails when the lock is at rest.
+    #[inline(always)]
+    pub(crate) fn is_watched(&self) -> bool {
+        self.lock.rest.load(Ordering::Relaxed) & WATCHED != 0
+    }
+
     /// From now on, lets [`Lock::try_lock_unwatched`] fail, or lets it succeed again.
     pub(crate) fn watch(&mut self, watched: bool) {
         let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;

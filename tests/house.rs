@@ -8,7 +8,7 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     (
         "global",
         &[
@@ -19,6 +19,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "lock",
             "heap",
             "inspect",
+            "recording",
             "free_list",
             "region",
             "shadow",
@@ -34,6 +35,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),
     ("heap", &["inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
     ("inspect", &["region"]),
+    ("recording", &["region", "fatal", "errno"]),
     ("free_list", &["segment_map", "region", "fatal"]),
     ("segment_map", &["region", "fatal"]),
     ("region", &["shadow", "fatal", "errno"]),

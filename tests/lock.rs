@@ -208,7 +208,9 @@ fn try_lock_never_waits() {
 fn a_watched_lock_is_taken_by_the_long_way_only() {
     let lock = Lock::new(0);
     assert!(lock.try_lock_unwatched().is_some());
+    assert!(!lock.lock().is_watched());
     lock.lock().watch(true);
+    assert!(lock.lock().is_watched());
     for _ in 0..2 {
         assert!(lock.try_lock_unwatched().is_none());
         assert!(lock.try_lock().is_some());

@@ -130,6 +130,10 @@ mod model {
     }
 
     impl Guard<'_> {
+        fn is_watched(&self) -> bool {
+            self.lock.rest.load(Ordering::Relaxed) & WATCHED != 0
+        }
+
         fn watch(&mut self, watched: bool) {
             let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;
             self.lock.rest.store(if watched { rest | WATCHED } else { rest }, Ordering::Relaxed);
@@ -203,6 +207,7 @@ mod model {
         lock.lock().watch(true);
         assert!(lock.try_lock_unwatched().is_none());
         let mut guard = lock.lock();
+        assert!(guard.is_watched());
         guard.add_one();
         guard.watch(false);
     }
@@ -266,5 +271,5 @@ fn operations(text: &str) -> Vec<(String, String)> {
 fn the_model_is_the_lock() {
     let lock = operations(include_str!("../src/lock.rs"));
     assert_eq!(lock, operations(include_str!("lock_loom.rs").split("/// The operations").next().unwrap()));
-    assert_eq!(lock.len(), 19, "{lock:#?}");
+    assert_eq!(lock.len(), 20, "{lock:#?}");
 }

@@ -1,11 +1,11 @@
 //! A free that does not wait: the block is handed over to whoever holds its region's lock next.
 
-use super::{SmallocGlobal, give_back_sized, give_back_unsized};
+use super::SmallocGlobal;
 use crate::free_list::FreeList;
 use crate::handover::FIRST;
 use crate::lock::Guard;
 use crate::region::{GRANULE, Granule};
-use crate::shared::{Heap, Shared};
+use crate::shared::Heap;
 use core::alloc::Layout;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
@@ -25,23 +25,21 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Frees all that was handed over to a heap. A double free, or a layout that does not match, is found out here.
     #[cold]
     #[inline(never)]
-    pub(super) fn free_handed_over(&self, heap: &mut Guard<'_, Heap<L>>, shared: &Shared<L>) {
-        shared.handed_over.take(|packed| {
+    pub(super) fn free_handed_over(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
+        self.regions.get(region).handed_over.take(|packed| {
             let block = Block::unpack(packed);
             let payload = heap.region().pointer(block.at).as_ptr();
-            match block.size.map(|size| Layout::from_size_align(size, 1)) {
-                Some(Ok(layout)) => give_back_sized(heap, payload, layout),
-                _ => give_back_unsized(heap, payload),
-            }
+            let layout = block.size.and_then(|size| Layout::from_size_align(size, 1).ok());
+            self.free_in(region, heap, payload, layout);
         });
     }
 
     /// Takes all locks, and frees what was handed over.
     pub(super) fn lock_all(&self) -> [Guard<'_, Heap<L>>; REGIONS] {
         let mut heaps = self.regions.lock_all();
-        for (heap, shared) in heaps.iter_mut().zip(self.regions.all()) {
+        for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
             if REGIONS > 1 && shared.handed_over.waiting() {
-                self.free_handed_over(heap, shared);
+                self.free_handed_over(region, heap);
             }
         }
         heaps

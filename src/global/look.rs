@@ -38,10 +38,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[must_use]
     pub fn try_stats(&self) -> Option<Stats> {
         let mut heaps = self.regions.all().each_ref().map(|shared| shared.heap.try_lock());
-        for (heap, shared) in heaps.iter_mut().zip(self.regions.all()) {
+        for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
             let heap = heap.as_mut()?;
             if REGIONS > 1 && shared.handed_over.waiting() {
-                self.free_handed_over(heap, shared);
+                self.free_handed_over(region, heap);
             }
         }
         let stats = self.regions.all().iter().zip(heaps.iter().flatten());

@@ -138,18 +138,44 @@ impl<L: FreeList> Heap<L> {
     /// As for [`dealloc`](Self::dealloc); and `new_size`, rounded up to the layout's alignment, does not exceed
     /// `isize::MAX`.
     pub unsafe fn realloc(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        let fit = unsafe { self.resize_or_move(payload, layout, new_size) };
+        fit.start().map_or(ptr::null_mut(), |at| self.region().pointer(at).as_ptr())
+    }
+
+    /// The same as [`realloc`](Self::realloc), and says where and at what cost; in place, that is no hop.
+    ///
+    /// # Safety
+    /// As for [`realloc`](Self::realloc).
+    pub unsafe fn srealloc(
+        &mut self,
+        payload: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+    ) -> (Option<NonNull<u8>>, MallocStatus) {
+        // SAFETY: the caller's promise.
+        let fit = unsafe { self.resize_or_move(payload.as_ptr(), layout, new_size) };
+        (fit.start().map(|at| self.region().pointer(at)), fit.into())
+    }
+
+    /// Where a payload is once it has `new_size` bytes.
+    ///
+    /// # Safety
+    /// As for [`realloc`](Self::realloc).
+    unsafe fn resize_or_move(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> Fit {
         let (at, n) = self.segment_of(payload, layout);
         if self.resize(at, n, new_size) {
             shadow::resized(payload, layout.size(), new_size);
-            return payload;
+            return Fit::NONE.at(at);
         }
-        let Some(to) = self.place(new_size, layout.align()).start() else { return ptr::null_mut() };
+        let fit = self.place(new_size, layout.align());
+        let Some(to) = fit.start() else { return fit };
         let moved = shadow::given(self.region().pointer(to), new_size);
         // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
         shadow::back(payload, layout.size());
         self.give_back_moved(at, n);
-        moved
+        fit
     }
 
     /// The size of the region in bytes.

@@ -18,12 +18,14 @@
 //!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
 mod buffer;
+mod log;
 mod table;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use log::{Entry, Log};
 pub(crate) use table::{Node, Table, WINDOW};
 
-use crate::errno;
+use crate::errno::{self, Reason};
 use crate::fatal::fatal;
 use crate::shadow::unwatched;
 use core::fmt;
@@ -102,18 +104,7 @@ pub struct InitError {
 
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut text: [libc::c_char; 96] = [0; 96];
-        // SAFETY: the buffer is writable for its whole length, of which the last byte is never written.
-        unsafe { libc::strerror_r(self.errno, text.as_mut_ptr(), text.len() - 1) };
-        // SAFETY: the buffer ends in a zero and outlives the text.
-        let reason = unsafe { core::ffi::CStr::from_ptr(text.as_ptr()) };
-        write!(
-            f,
-            "cannot map a region of {} bytes: {} (errno {})",
-            self.region_size,
-            reason.to_str().unwrap_or("unknown reason"),
-            self.errno
-        )
+        write!(f, "cannot map a region of {} bytes: {}", self.region_size, Reason(self.errno))
     }
 }
 
