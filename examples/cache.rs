@@ -21,14 +21,18 @@ use lexopt::prelude::*;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Zipf};
-use smalloc::{FreeList, Linked, SmallocGlobal, Stats};
+use smalloc::{FreeList, Indexed, Linked, SmallocGlobal, Stats};
 
 /// The program's heap, in which the values live too.
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 
-/// Another heap, for values only: with `--list linked`.
+/// Other heaps, for values only: with `--list linked`, and with `--regions`.
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
+static TWO: SmallocGlobal<Indexed, 2> = SmallocGlobal::new();
+static FOUR: SmallocGlobal<Indexed, 4> = SmallocGlobal::new();
+static EIGHT: SmallocGlobal<Indexed, 8> = SmallocGlobal::new();
+static SIXTEEN: SmallocGlobal<Indexed, 16> = SmallocGlobal::new();
 
 /// The parts of the cache that are locked on their own.
 const SHARDS: usize = 16;
@@ -54,6 +58,8 @@ usage: cache [OPTIONS]
   --list LIST      the free list of the values' heap: linked or indexed; linked
                    takes thousands of hops, so ask for fewer operations
                    [default: indexed]
+  --regions N      how many regions the values' heap has, each with a lock of its
+                   own: 1, 2, 4, 8 or 16 [default: 1]
   --region SIZE    the size of the heap, such as 512M or 2G
   --seed N         what the random keys and sizes begin with [default: 1]
   -h, --help       print this
@@ -69,6 +75,7 @@ struct Options {
     keys: usize,
     capacity: usize,
     list: List,
+    regions: usize,
     region: Option<usize>,
     seed: u64,
 }
@@ -80,6 +87,7 @@ fn options() -> Result<Options, lexopt::Error> {
         keys: 500_000,
         capacity: 64 << 20,
         list: List::Indexed,
+        regions: 1,
         region: None,
         seed: 1,
     };
@@ -92,6 +100,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("keys") => options.keys = parser.value()?.parse_with(common::parse_count)?,
             Long("capacity") => options.capacity = parser.value()?.parse_with(common::parse_size)?,
             Long("list") => options.list = parser.value()?.parse()?,
+            Long("regions") => options.regions = parser.value()?.parse_with(common::parse_count)?,
             Long("region") => options.region = Some(parser.value()?.parse_with(common::parse_size)?),
             Long("seed") => options.seed = parser.value()?.parse_with(common::parse_seed)?,
             _ => return Err(argument.unexpected()),
@@ -112,9 +121,15 @@ fn main() -> ExitCode {
         let options = options()?;
         common::use_region(options.region, HEAP.stats().region_size)?;
         ensure_room(&options)?;
-        match options.list {
-            List::Indexed => live(&HEAP, &options),
-            List::Linked => live(&LINKED, &options),
+        match (options.list, options.regions) {
+            (List::Indexed, 1) => live(&HEAP, &options),
+            (List::Indexed, 2) => live(&TWO, &options),
+            (List::Indexed, 4) => live(&FOUR, &options),
+            (List::Indexed, 8) => live(&EIGHT, &options),
+            (List::Indexed, 16) => live(&SIXTEEN, &options),
+            (List::Linked, 1) => live(&LINKED, &options),
+            (List::Linked, _) => Err("the linked list is here with one region only".into()),
+            _ => Err("there can be 1, 2, 4, 8 or 16 regions".into()),
         }
     })
 }
@@ -139,7 +154,7 @@ fn ensure_room(options: &Options) -> Outcome {
 }
 
 /// Lives through all rounds and prints a line for each.
-fn live<L: FreeList>(heap: &'static SmallocGlobal<L>, options: &Options) -> Outcome {
+fn live<L: FreeList, const R: usize>(heap: &'static SmallocGlobal<L, R>, options: &Options) -> Outcome {
     let cache = Cache::new(heap, options);
     let mut clients: Vec<Client> = (0..options.threads).map(|number| Client::new(number, options)).collect();
     print_head();
@@ -162,13 +177,20 @@ fn live<L: FreeList>(heap: &'static SmallocGlobal<L>, options: &Options) -> Outc
     drop(progress);
     heap.check()?;
     report(&tally, &cache);
+    if R > 1 {
+        print_regions(heap);
+    }
     common::print_heap(&before);
     Ok(())
 }
 
 /// Serves `requests` requests with all clients at once, the first of them on this thread: a single client then has the
 /// heap to itself, without the end of a thread in the midst of its calls.
-fn serve<L: FreeList>(cache: &Cache<L>, clients: &mut [Client], requests: usize) -> Outcome<Tally> {
+fn serve<L: FreeList, const R: usize>(
+    cache: &Cache<L, R>,
+    clients: &mut [Client],
+    requests: usize,
+) -> Outcome<Tally> {
     let threads = clients.len();
     let share = |number: usize| requests * (number + 1) / threads - requests * number / threads;
     let (first, others) = clients.split_first_mut().ok_or("there is no client")?;
@@ -227,7 +249,7 @@ impl Client {
         Self { rng, keys, sizes }
     }
 
-    fn serve<L: FreeList>(&mut self, cache: &Cache<L>, requests: usize) -> Tally {
+    fn serve<L: FreeList, const R: usize>(&mut self, cache: &Cache<L, R>, requests: usize) -> Tally {
         let mut tally = Tally::default();
         for _ in 0..requests {
             let key = self.keys.sample(&mut self.rng) as u64;
@@ -241,7 +263,7 @@ impl Client {
     }
 
     /// Asks for a key's value, and makes it if it is not there.
-    fn ask<L: FreeList>(&mut self, cache: &Cache<L>, key: u64, tally: &mut Tally) {
+    fn ask<L: FreeList, const R: usize>(&mut self, cache: &Cache<L, R>, key: u64, tally: &mut Tally) {
         tally.asked += 1;
         match cache.get(key) {
             Some(whole) => {
@@ -253,7 +275,7 @@ impl Client {
     }
 
     /// Makes a value and stores it. The allocation is made outside of the shard's lock.
-    fn store<L: FreeList>(&mut self, cache: &Cache<L>, key: u64, tally: &mut Tally) {
+    fn store<L: FreeList, const R: usize>(&mut self, cache: &Cache<L, R>, key: u64, tally: &mut Tally) {
         let size = self.sizes.sample(&mut self.rng).clamp(1.0, LARGEST) as usize;
         match Value::new(cache.heap, key, size) {
             Some(value) => cache.put(key, value),
@@ -263,20 +285,20 @@ impl Client {
 }
 
 /// The values of keys, up to a number of bytes.
-struct Cache<L: FreeList + 'static> {
-    heap: &'static SmallocGlobal<L>,
-    shards: Vec<Mutex<Shard<L>>>,
+struct Cache<L: FreeList + 'static, const R: usize> {
+    heap: &'static SmallocGlobal<L, R>,
+    shards: Vec<Mutex<Shard<L, R>>>,
 }
 
-impl<L: FreeList> Cache<L> {
-    fn new(heap: &'static SmallocGlobal<L>, options: &Options) -> Self {
+impl<L: FreeList, const R: usize> Cache<L, R> {
+    fn new(heap: &'static SmallocGlobal<L, R>, options: &Options) -> Self {
         let keys = options.keys.div_ceil(SHARDS);
         let shard = || Mutex::new(Shard::new(keys, options.capacity / SHARDS));
         Self { heap, shards: (0..SHARDS).map(|_| shard()).collect() }
     }
 
     /// Does something with the shard of a key, alone.
-    fn with_shard<T>(&self, key: u64, action: impl FnOnce(&mut Shard<L>) -> T) -> T {
+    fn with_shard<T>(&self, key: u64, action: impl FnOnce(&mut Shard<L, R>) -> T) -> T {
         let shard = &self.shards[key as usize % SHARDS];
         action(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
@@ -290,7 +312,7 @@ impl<L: FreeList> Cache<L> {
         })
     }
 
-    fn put(&self, key: u64, value: Value<L>) {
+    fn put(&self, key: u64, value: Value<L, R>) {
         self.with_shard(key, |shard| shard.put(key, value));
     }
 
@@ -310,27 +332,27 @@ impl<L: FreeList> Cache<L> {
 
 /// A part of the cache. The queue holds each key that has a slot once, in the order in which they are thrown out; a key
 /// that was asked for in the meantime goes round once more.
-struct Shard<L: FreeList + 'static> {
+struct Shard<L: FreeList + 'static, const R: usize> {
     /// Its hashes are the same in each run, so that the table grows at the same moment.
-    slots: HashMap<u64, Slot<L>, BuildHasherDefault<DefaultHasher>>,
+    slots: HashMap<u64, Slot<L, R>, BuildHasherDefault<DefaultHasher>>,
     queue: VecDeque<u64>,
     bytes: usize,
     capacity: usize,
 }
 
 /// The place of a key. It stays until its turn comes, with or without a value.
-struct Slot<L: FreeList + 'static> {
-    value: Option<Value<L>>,
+struct Slot<L: FreeList + 'static, const R: usize> {
+    value: Option<Value<L, R>>,
     touched: bool,
 }
 
-impl<L: FreeList> Shard<L> {
+impl<L: FreeList, const R: usize> Shard<L, R> {
     fn new(keys: usize, capacity: usize) -> Self {
         let slots = HashMap::with_capacity_and_hasher(keys, BuildHasherDefault::new());
         Self { slots, queue: VecDeque::with_capacity(keys), bytes: 0, capacity }
     }
 
-    fn put(&mut self, key: u64, value: Value<L>) {
+    fn put(&mut self, key: u64, value: Value<L, R>) {
         self.remove(key);
         while self.bytes + value.size > self.capacity && self.throw_out() {}
         self.bytes += value.size;
@@ -366,18 +388,18 @@ impl<L: FreeList> Shard<L> {
 }
 
 /// A value: bytes in a heap, each of which tells the key.
-struct Value<L: FreeList + 'static> {
-    heap: &'static SmallocGlobal<L>,
+struct Value<L: FreeList + 'static, const R: usize> {
+    heap: &'static SmallocGlobal<L, R>,
     payload: NonNull<u8>,
     size: usize,
 }
 
 // SAFETY: a value owns its bytes, and its heap takes them back from any thread.
-unsafe impl<L: FreeList> Send for Value<L> {}
+unsafe impl<L: FreeList, const R: usize> Send for Value<L, R> {}
 
-impl<L: FreeList> Value<L> {
+impl<L: FreeList, const R: usize> Value<L, R> {
     /// Allocates a value; none if the heap has no room for it.
-    fn new(heap: &'static SmallocGlobal<L>, key: u64, size: usize) -> Option<Self> {
+    fn new(heap: &'static SmallocGlobal<L, R>, key: u64, size: usize) -> Option<Self> {
         let (payload, _) = heap.smalloc(Layout::array::<u8>(size).ok()?);
         let payload = payload?;
         // SAFETY: the payload has `size` bytes, and no one else knows of it.
@@ -393,7 +415,7 @@ impl<L: FreeList> Value<L> {
     }
 }
 
-impl<L: FreeList> Drop for Value<L> {
+impl<L: FreeList, const R: usize> Drop for Value<L, R> {
     fn drop(&mut self) {
         // SAFETY: the payload is from this heap, and its only owner goes away.
         unsafe { self.heap.sfree(self.payload) };
@@ -438,7 +460,28 @@ fn print_row(served: usize, tally: &Tally, stats: &Stats, before: &Stats, each: 
     );
 }
 
-fn report<L: FreeList>(tally: &Tally, cache: &Cache<L>) {
+/// Prints what each region holds, and how it came to it.
+fn print_regions<L: FreeList, const R: usize>(heap: &SmallocGlobal<L, R>) {
+    println!(
+        "\n{:>6}{:>13}{:>11}{:>9}{:>11}{:>11}{:>8}{:>13}",
+        "region", "in use", "top", "holes", "in holes", "hops mean", "waits", "handed over"
+    );
+    for (number, stats) in (0..R).filter_map(|number| Some((number, heap.region_stats(number)?))) {
+        println!(
+            "{number:>6}{:>13}{:>11}{:>9}{:>11}{:>11.2}{:>8}{:>13}",
+            Bytes(stats.used_bytes),
+            Bytes(stats.top),
+            Count::from(stats.holes()),
+            Bytes(stats.hole_bytes),
+            stats.hops.mean(),
+            Count(stats.contended),
+            Count(stats.handed_over),
+        );
+    }
+    println!();
+}
+
+fn report<L: FreeList, const R: usize>(tally: &Tally, cache: &Cache<L, R>) {
     let (values, bytes) = cache.size();
     println!(
         "\n{} values of {} are in the cache, with the {} free list; {} found no room.",

@@ -1,4 +1,4 @@
-//! How the heap dies: one line on standard error, then `abort`.
+//! How the heap dies: one line on standard error, then `abort`. And the one line.
 //!
 //! A heap that is misused or broken must not allocate, unwind or panic: the panic hook allocates, and would wait for the
 //! lock that its own thread holds. So the line is formatted into a buffer on the stack, written by `write(2)`, and

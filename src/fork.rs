@@ -7,6 +7,7 @@
 //! The table is locked like a heap for as long as a fork takes, and a heap that is dropped leaves it. A heap that was
 //! moved out of its static no longer says that it is listed there, and is passed over.
 
+use crate::home;
 use crate::lock::Lock;
 use core::ptr;
 
@@ -25,6 +26,7 @@ struct Entry {
     heap: *const (),
     before: Handler,
     after: Handler,
+    after_in_child: Handler,
     /// Whether the fork that is under way has locked it.
     locked: bool,
 }
@@ -43,20 +45,21 @@ static TABLE: Lock<Table> = Lock::new(Table { registered: false, entries: [None;
 ///
 /// Handlers run last registered first before a fork: the earlier the first call, the later the heaps are locked, and
 /// the handlers of others that run before may allocate.
-pub(crate) fn cover(heap: *const (), before: Handler, after: Handler) -> bool {
+pub(crate) fn cover(heap: *const (), [before, after, after_in_child]: [Handler; 3]) -> bool {
     if !in_loaded_object(heap.addr()) {
         return false;
     }
     let mut table = TABLE.lock();
     if !table.registered {
         // SAFETY: the three functions live as long as the process.
-        table.registered = unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release)) } == 0;
+        table.registered =
+            unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release_in_child)) } == 0;
     }
     let registered = table.registered;
     let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == heap);
     match table.entries.iter_mut().find(is_free) {
         Some(entry) if registered => {
-            *entry = Some(Entry { heap, before, after, locked: false });
+            *entry = Some(Entry { heap, before, after, after_in_child, locked: false });
             true
         }
         _ => false,
@@ -82,10 +85,25 @@ unsafe extern "C" fn prepare() {
 }
 
 unsafe extern "C" fn release() {
+    // SAFETY: prepare has run on this thread.
+    unsafe { release_all(|entry| entry.after) };
+}
+
+unsafe extern "C" fn release_in_child() {
+    home::forget_other_threads();
+    // SAFETY: this is the thread on which prepare has run.
+    unsafe { release_all(|entry| entry.after_in_child) };
+}
+
+/// Releases what `prepare` has locked, each heap by one of its handlers.
+///
+/// # Safety
+/// `prepare` has run on this thread.
+unsafe fn release_all(after: fn(&Entry) -> Handler) {
     for entry in TABLE.lock().entries.iter_mut().flatten() {
         if entry.locked {
             // SAFETY: as in prepare, which has locked it on this thread.
-            unsafe { (entry.after)(entry.heap) };
+            unsafe { after(entry)(entry.heap) };
             entry.locked = false;
         }
     }

@@ -3,29 +3,31 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
+mod forking;
+mod hand_over;
 mod live;
+mod look;
 mod measure;
+mod recording;
 mod report;
+mod resize;
 
 use crate::debugger;
 use crate::errno;
 use crate::fork;
-use crate::free_list::{FreeList, Indexed};
-use crate::heap::{Corruption, MallocStatus, Missed, dirty_bytes};
-use crate::inspect::{LivePage, SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::free_list::{Fit, FreeList, Indexed};
+use crate::heap::{MallocStatus, Missed, dirty_bytes};
 use crate::lock::{Guard, Lock};
-use crate::region::{Granule, InitError, now_ns};
+use crate::recording::{Call, Record, Recorder};
+use crate::region::{Granule, InitError};
+use crate::regions::Regions;
 use crate::shadow;
+use crate::shared::Heap;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use live::Published;
 use report::Reporting;
-
-// The one place where the feature is chosen: the two have the same calls.
-#[cfg(feature = "hardened")]
-use crate::hardened::Hardened as Heap;
-#[cfg(not(feature = "hardened"))]
-use crate::heap::Heap;
 
 /// A first-fit heap that any thread may use: the global allocator.
 ///
@@ -45,45 +47,99 @@ use crate::heap::Heap;
 ///
 /// A `SmallocGlobal` that is a `static` also survives `fork` in a program with threads: the lock is taken before and
 /// released after, in both processes.
-pub struct SmallocGlobal<L: FreeList = Indexed> {
-    heap: Lock<Heap<L>>,
+///
+/// # Several regions
+///
+/// One region has one lock, for which threads wait. `SmallocGlobal<Indexed, 4>` has four regions side by side, each
+/// with all that belongs to it. A thread allocates from its home, and from the others when that is full; a payload is
+/// freed where it lies. Homes are dealt in the order in which threads first need one, and what a thread had that has
+/// ended goes to the next. In each region, placement is first fit and a function of the calls that reached it.
+///
+/// ```
+/// use smalloc::{Indexed, SmallocGlobal};
+///
+/// static HEAP: SmallocGlobal<Indexed, 4> = SmallocGlobal::with_region_size(64 << 20);
+/// HEAP.init()?;
+/// assert_eq!(HEAP.stats().region_size, 4 * (64 << 20));
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
+    regions: Regions<L, REGIONS>,
     /// The address at which the heap is covered against `fork`; 0 if it is not.
     covered_at: AtomicUsize,
+    between: Between,
     reporting: Reporting,
-    /// Taken by who holds the heap's lock.
-    live: Lock<Option<LivePage>>,
+    /// Taken by who holds a heap's lock, as is the next.
+    live: Lock<Option<Published<REGIONS>>>,
+    recorder: Lock<Recorder>,
 }
 
-/// Attempts at a snapshot while other threads keep adding segments.
-const SNAPSHOT_ATTEMPTS: usize = 8;
+/// From this size on, in bytes, a free in another region takes the lock if it can: what is handed over to a region that
+/// nobody uses any more stays there, and that should not be much.
+const LARGE: usize = 64 << 10;
 
-impl<L: FreeList> SmallocGlobal<L> {
-    /// A heap that reserves generously: 32 GiB of address space, or what the environment variable `SMALLOC_REGION`
-    /// says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
+/// What happens between several regions, which none of them knows.
+struct Between {
+    /// Requests that no region could place, and the size of the last of them.
+    failures: AtomicU64,
+    last_failed_size: AtomicUsize,
+    /// Calls of `realloc` that moved to another region.
+    moved: AtomicU64,
+}
+
+/// Where a request was placed, in a region whose lock is held.
+struct Found<'a, L: FreeList> {
+    region: usize,
+    heap: Guard<'a, Heap<L>>,
+    placement: Fit,
+    /// As the heap's, before.
+    dirty_end: Granule,
+}
+
+impl<L: FreeList> Found<'_, L> {
+    fn status(&self) -> MallocStatus {
+        MallocStatus { region: self.region, ..self.placement.into() }
+    }
+}
+
+impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
+    /// How many regions there are.
+    pub const REGIONS: usize = REGIONS;
+
+    /// A heap that reserves generously: for each region 32 GiB of address space, or what the environment variable
+    /// `SMALLOC_REGION` says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self::unmapped(0)
+        Self::of(0)
     }
 
-    /// A heap whose region has `bytes` bytes, rounded up to whole pages: a hard bound. At least 64 KiB, at most 64 GiB
-    /// less 2 MiB.
+    /// A heap whose region has `bytes` bytes, or each of its regions, rounded up to whole pages: a hard bound. At least
+    /// 64 KiB, at most 64 GiB less 2 MiB.
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
-        Self::unmapped(if bytes == 0 { 1 } else { bytes })
+        Self::of(if bytes == 0 { 1 } else { bytes })
     }
 
-    const fn unmapped(wanted: usize) -> Self {
+    /// A heap of regions that want `bytes` bytes each; 0 asks for as much as is sensible.
+    const fn of(bytes: usize) -> Self {
+        let between = Between {
+            failures: AtomicU64::new(0),
+            last_failed_size: AtomicUsize::new(0),
+            moved: AtomicU64::new(0),
+        };
         Self {
-            heap: Lock::new(Heap::unmapped(wanted)),
+            regions: Regions::unmapped(bytes),
             covered_at: AtomicUsize::new(0),
+            between,
             reporting: Reporting::unsaid(),
             live: Lock::new(None),
+            recorder: Lock::new(Recorder::OFF),
         }
     }
 
-    /// Maps the region now, if it is not mapped.
+    /// Maps the regions now, if they are not mapped.
     ///
-    /// If the address space for it is refused, half of it is tried, and so on.
+    /// If the address space for them is refused, half of it is tried, and so on.
     ///
     /// # Errors
     /// The system refused even the smallest region. A later call may succeed.
@@ -91,17 +147,20 @@ impl<L: FreeList> SmallocGlobal<L> {
         errno::unchanged(|| {
             let address = ptr::from_ref(self).cast::<()>();
             if self.covered_at.load(Ordering::Relaxed) != address.addr()
-                && fork::cover(address, Self::before_fork, Self::after_fork)
+                && fork::cover(address, [Self::before_fork, Self::after_fork, Self::after_fork_in_child])
             {
                 self.covered_at.store(address.addr(), Ordering::Relaxed);
             }
             self.reporting.ask_environment();
-            let mut heap = self.heap.lock();
-            heap.init()?;
+            let log = Self::log_from_environment();
+            self.regions.init()?;
             if self.covered_at.load(Ordering::Relaxed) == address.addr() {
-                debugger::enter(address.addr(), &heap.parts());
+                for shared in self.regions.all() {
+                    debugger::enter(ptr::from_ref(shared).addr(), &shared.heap.lock().parts());
+                }
             }
-            drop(heap);
+            // A recording that somebody has begun in the meantime goes on.
+            log.map(|log| self.begin(log));
             self.publish_for_environment();
             Ok(())
         })
@@ -121,15 +180,12 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
-        let mut heap = self.heap.lock();
-        let placement = heap.place(layout.size(), layout.align());
-        self.show(&heap);
-        let Some(at) = placement.start() else {
-            return if self.maps_late(heap) { self.smalloc(layout) } else { (None, placement.into()) };
-        };
-        let payload = heap.region().pointer(at);
-        shadow::given(payload, layout.size());
-        (Some(payload), placement.into())
+        let found = self.place(layout, Call::Smalloc);
+        let payload = found.placement.start().map(|at| found.heap.region().pointer(at));
+        if let Some(payload) = payload {
+            shadow::given(payload, layout.size());
+        }
+        (payload, found.status())
     }
 
     /// Frees a payload, whose size need not be told, and joins it with its free neighbours.
@@ -139,97 +195,75 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Safety
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&self, payload: NonNull<u8>) {
-        let mut heap = self.heap.lock();
-        let (at, n) = heap.segment_at(payload.as_ptr(), None);
-        shadow::back(payload.as_ptr(), Granule(n).bytes());
-        heap.give_back(at, n);
-        self.show(&heap);
+        let payload = payload.as_ptr();
+        let region = self.regions.number_of(payload);
+        if REGIONS == 1 || region == self.regions.home_number() || !self.hand_over(region, payload, None) {
+            self.free_in(region, &mut self.lock(region), payload, None);
+        }
     }
 
-    /// All numbers of this instant. Allocates nothing.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        self.stats_of(&self.heap.lock())
+    /// Places a request at home, else in the other regions; maps them if they are not mapped.
+    fn place(&self, layout: Layout, call: Call) -> Found<'_, L> {
+        let home = self.regions.home_number();
+        let found = self.place_in(home, layout, call);
+        if found.placement.start().is_some() { found } else { self.place_elsewhere(found, layout, call) }
     }
 
-    /// The numbers of this instant, or none if another thread holds the lock. Never waits.
-    #[must_use]
-    pub fn try_stats(&self) -> Option<Stats> {
-        self.heap.try_lock().map(|heap| self.stats_of(&heap))
+    /// Places a request in the region of that number.
+    #[inline]
+    fn place_in(&self, region: usize, layout: Layout, call: Call) -> Found<'_, L> {
+        let mut heap = self.lock(region);
+        let dirty_end = heap.dirty_end();
+        let placement = heap.place(layout.size(), layout.align());
+        self.note(region, &mut heap, || Record::request(call, layout, placement));
+        self.show(region, &heap);
+        Found { region, heap, placement, dirty_end }
     }
 
-    fn stats_of(&self, heap: &Guard<'_, Heap<L>>) -> Stats {
-        Stats { contended: self.heap.contended(), ..heap.stats() }
-    }
-
-    /// All segments of this instant, in memory that is not the heap's.
-    ///
-    /// The lock is held for as long as it takes to copy them, some nanoseconds each.
-    ///
-    /// # Errors
-    /// The system gave no memory to copy them to, or other threads added segments faster than memory was added.
-    pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
-        let mut capacity = 0;
-        for _ in 0..SNAPSHOT_ATTEMPTS {
-            let segments = self.heap.lock().segment_count();
-            let room = segments.saturating_add(segments / 4).saturating_add(64);
-            let mut buffer = SegmentBuffer::populated(room)
-                .map_err(|errno| SnapshotError::NoMemory { segments, errno })?;
-            capacity = buffer.capacity();
-            let heap = self.heap.lock();
-            let start = now_ns();
-            if heap.copy_segments(&mut buffer) {
-                let stats = Stats { contended: self.heap.contended(), ..heap.counts() };
-                let held = now_ns().saturating_sub(start);
-                drop(heap);
-                return Ok(Snapshot::new(buffer, stats, held));
+    /// Places a request that found no place at home: because there were no regions yet, or in the others.
+    #[cold]
+    fn place_elsewhere<'a>(&'a self, found: Found<'a, L>, layout: Layout, call: Call) -> Found<'a, L> {
+        let mut found = found;
+        if found.heap.base().is_null() {
+            let home = found.region;
+            drop(found);
+            if self.init().is_ok() {
+                return self.place(layout, call);
             }
+            found = self.place_in(home, layout, call);
+        } else if REGIONS > 1 {
+            for region in self.regions.numbers_from(found.region).skip(1) {
+                // One lock at a time: only in the order of the regions may there be several.
+                drop(found);
+                found = self.place_in(region, layout, call);
+                if found.placement.start().is_some() {
+                    return found;
+                }
+            }
+            self.between.failures.fetch_add(1, Ordering::Relaxed);
+            self.between.last_failed_size.store(layout.size(), Ordering::Relaxed);
         }
-        Err(SnapshotError::GrewTooFast { capacity })
-    }
-
-    /// Walks all segments, the free list and its index, and compares the counters, with the lock held.
-    ///
-    /// # Errors
-    /// The first invariant that does not hold, by name, and where.
-    pub fn check(&self) -> Result<(), Corruption> {
-        self.heap.lock().check()
-    }
-
-    /// After a request found no place: whether that was because there was no region, and there is one now.
-    #[cold]
-    fn maps_late(&self, heap: Guard<'_, Heap<L>>) -> bool {
-        let unmapped = heap.base().is_null();
-        drop(heap);
-        unmapped && self.init().is_ok()
-    }
-
-    /// After a request found no place: as above, and else the failure is reported, if that was asked for.
-    #[cold]
-    #[inline(never)]
-    fn fails(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> bool {
-        let unmapped = heap.base().is_null();
-        if !unmapped {
-            self.report(heap, layout);
-        } else if !self.maps_late(heap) {
-            self.report(self.heap.lock(), layout);
-        } else {
-            return false;
+        if call != Call::Smalloc {
+            found.heap = self.report(found.heap, layout);
         }
-        true
+        found
     }
 
     /// Allocates where the lock was taken, or where there was no region.
     #[cold]
     #[inline(never)]
     fn alloc_again(&self, layout: Layout) -> *mut u8 {
-        let mut heap = self.heap.lock();
-        let placement = heap.place(layout.size(), layout.align());
-        self.show(&heap);
-        match placement.start() {
-            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None if self.fails(heap, layout) => ptr::null_mut(),
-            None => self.alloc_again(layout),
+        self.give(&self.place(layout, Call::Alloc), layout)
+    }
+
+    /// Allocates zeroed memory where the lock was taken, or where there was no region.
+    #[cold]
+    #[inline(never)]
+    fn alloc_zeroed_again(&self, layout: Layout) -> *mut u8 {
+        let found = self.place(layout, Call::AllocZeroed);
+        match found.placement.start() {
+            Some(at) => zeroed(found.heap, at, found.dirty_end, layout),
+            None => ptr::null_mut(),
         }
     }
 
@@ -238,58 +272,97 @@ impl<L: FreeList> SmallocGlobal<L> {
     fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, missed: Missed) -> *mut u8 {
         match heap.place_searching(layout.size(), layout.align(), missed).start() {
             Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None if self.fails(heap, layout) => ptr::null_mut(),
-            None => self.alloc_again(layout),
+            None => self.alloc_elsewhere(heap, layout),
         }
     }
 
-    /// Frees where the lock was taken.
+    /// Allocates where nothing fits at home.
+    #[cold]
+    #[inline(never)]
+    fn alloc_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
+        let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
+        let found = Found { region, heap, placement: Fit::NONE, dirty_end };
+        self.give(&self.place_elsewhere(found, layout, Call::Alloc), layout)
+    }
+
+    /// Allocates zeroed memory where nothing fits at home.
+    #[cold]
+    #[inline(never)]
+    fn alloc_zeroed_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
+        let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
+        let found = self.place_elsewhere(
+            Found { region, heap, placement: Fit::NONE, dirty_end },
+            layout,
+            Call::AllocZeroed,
+        );
+        match found.placement.start() {
+            Some(at) => zeroed(found.heap, at, found.dirty_end, layout),
+            None => ptr::null_mut(),
+        }
+    }
+
+    /// The payload that was placed; null if none was.
+    fn give(&self, found: &Found<'_, L>, layout: Layout) -> *mut u8 {
+        match found.placement.start() {
+            Some(at) => shadow::given(found.heap.region().pointer(at), layout.size()),
+            None => ptr::null_mut(),
+        }
+    }
+
+    /// Frees where the lock was taken, or in another region than the thread's home.
     #[cold]
     #[inline(never)]
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
-        let mut heap = self.heap.lock();
+        let region = self.regions.number_of(payload);
+        if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
+            self.free_in(region, &mut self.lock(region), payload, Some(layout));
+        }
+    }
+
+    /// Frees a payload in a region whose lock is held, and may be watched.
+    fn free_in(
+        &self,
+        region: usize,
+        heap: &mut Guard<'_, Heap<L>>,
+        payload: *mut u8,
+        layout: Option<Layout>,
+    ) {
+        let Some(layout) = layout else {
+            let (at, n) = heap.segment_at(payload, None);
+            let bytes = Granule(n).bytes();
+            self.note(region, heap, || Record::new(Call::Sfree, bytes, Some(at.bytes())));
+            shadow::back(payload, bytes);
+            heap.give_back(at, n);
+            return self.show(region, heap);
+        };
         let (at, n) = heap.segment_of(payload, layout);
+        self.note(region, heap, || Record::free(Call::Dealloc, layout, at));
         shadow::back(payload, layout.size());
         heap.give_back(at, n);
-        self.show(&heap);
+        self.show(region, heap);
     }
 
-    /// Locks the heap at an address for a fork, if it is there.
-    ///
-    /// # Safety
-    /// A `SmallocGlobal<L>` was at that address, in memory that can be read, and this thread is about to fork.
-    unsafe fn before_fork(address: *const ()) -> bool {
-        // SAFETY: the caller's promise; what was moved away has left its bytes, which are atomics and numbers.
-        let global = unsafe { &*address.cast::<Self>() };
-        let there = global.covered_at.load(Ordering::Relaxed) == address.addr();
-        if there {
-            // SAFETY: after_fork is called by the same thread in both processes.
-            unsafe { global.heap.lock_for_fork() };
+    /// Takes the lock of the region of that number, and frees what was handed over to it.
+    #[inline]
+    fn lock(&self, region: usize) -> Guard<'_, Heap<L>> {
+        let shared = self.regions.get(region);
+        let mut heap = shared.heap.lock();
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(region, &mut heap);
         }
-        there
-    }
-
-    /// Unlocks the heap at an address after a fork.
-    ///
-    /// # Safety
-    /// `before_fork` has locked it on this thread.
-    unsafe fn after_fork(address: *const ()) -> bool {
-        // SAFETY: the caller's promise.
-        let global = unsafe { &*address.cast::<Self>() };
-        global.leave_page_to_parent();
-        // SAFETY: this thread took the lock in before_fork.
-        unsafe { global.heap.unlock_after_fork() };
-        true
+        heap
     }
 }
 
-impl<L: FreeList> Drop for SmallocGlobal<L> {
-    fn drop(&mut self) {
-        let address = self.covered_at.swap(0, Ordering::Relaxed);
-        if address == ptr::from_ref(self).addr() {
-            fork::uncover(ptr::from_ref(self).cast());
-        }
-    }
+/// Clears a payload that was just placed, as far as it may have been used: memory from `dirty_end` on is zero.
+#[inline]
+fn zeroed<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, dirty_end: Granule, layout: Layout) -> *mut u8 {
+    let payload = heap.region().pointer(at);
+    drop(heap);
+    shadow::given_zeroed(payload, layout.size());
+    // SAFETY: the payload was just allocated, with layout.size() bytes.
+    unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
+    payload.as_ptr()
 }
 
 /// Frees a segment whose free neighbours one window does not show.
@@ -298,21 +371,30 @@ fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
     heap.give_back(at, n);
 }
 
-/// Frees what one window does not show.
+/// Frees what one window does not show. Takes the guard itself, so that it stays in a register where it comes from.
 #[inline(never)]
 fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
+    give_back_sized(&mut heap, payload, layout);
+}
+
+/// Frees a payload of a known layout.
+#[inline]
+fn give_back_sized<L: FreeList>(heap: &mut Heap<L>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of(payload, layout);
     shadow::back(payload, layout.size());
     heap.give_back(at, n);
 }
 
-impl<L: FreeList> core::fmt::Debug for SmallocGlobal<L> {
+impl<L: FreeList, const REGIONS: usize> core::fmt::Debug for SmallocGlobal<L, REGIONS> {
     fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        f.debug_struct("SmallocGlobal").field("list", &L::NAME).finish_non_exhaustive()
+        f.debug_struct("SmallocGlobal")
+            .field("list", &L::NAME)
+            .field("regions", &REGIONS)
+            .finish_non_exhaustive()
     }
 }
 
-impl<L: FreeList> Default for SmallocGlobal<L> {
+impl<L: FreeList, const REGIONS: usize> Default for SmallocGlobal<L, REGIONS> {
     fn default() -> Self {
         Self::new()
     }
@@ -320,10 +402,15 @@ impl<L: FreeList> Default for SmallocGlobal<L> {
 
 // SAFETY: a placed segment is of the size and alignment asked for, lies in memory that is mapped until the heap is
 // dropped (R1), and overlaps no other segment in use (M1). No method unwinds: nothing here panics.
-unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
+unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, REGIONS> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let Some(mut heap) = self.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
+        let home = self.regions.home_number();
+        let shared = self.regions.get(home);
+        let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(home, &mut heap);
+        }
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
             Err(missed) => self.alloc_searching(heap, layout, missed),
@@ -332,7 +419,11 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
 
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
-        let Some(mut heap) = self.heap.try_lock_unwatched() else {
+        let region = self.regions.number_of(payload);
+        if REGIONS > 1 && region != self.regions.home_number() && layout.size() < LARGE {
+            return self.dealloc_locking(payload, layout);
+        }
+        let Some(mut heap) = self.regions.get(region).heap.try_lock_unwatched() else {
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
@@ -346,50 +437,32 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let mut heap = self.heap.lock();
+        let region = self.regions.home_number();
+        let shared = self.regions.get(region);
+        let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_zeroed_again(layout) };
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(region, &mut heap);
+        }
         let dirty_end = heap.dirty_end();
         let place = match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => Some(at),
             Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
         };
-        self.show(&heap);
-        let Some(at) = place else {
-            return if self.fails(heap, layout) {
-                ptr::null_mut()
-            } else {
-                // SAFETY: the layout is the caller's. There is a region now, so this is done once.
-                unsafe { self.alloc_zeroed(layout) }
-            };
-        };
-        let payload = heap.region().pointer(at);
-        drop(heap);
-        shadow::given_zeroed(payload, layout.size());
-        // SAFETY: the payload was just allocated, with layout.size() bytes.
-        unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
-        payload.as_ptr()
+        match place {
+            Some(at) => zeroed(heap, at, dirty_end, layout),
+            None => self.alloc_zeroed_elsewhere(heap, layout),
+        }
     }
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let mut heap = self.heap.lock();
-        let (at, n) = heap.segment_of(payload, layout);
-        if heap.resize(at, n, new_size) {
-            self.show(&heap);
-            shadow::resized(payload, layout.size(), new_size);
-            return payload;
-        }
-        let Some(to) = heap.place(new_size, layout.align()).start() else {
-            // SAFETY: the caller's promise makes a layout of it.
-            self.fails(heap, unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) });
-            return ptr::null_mut();
+        let region = self.regions.number_of(payload);
+        let shared = self.regions.get(region);
+        let Some(mut heap) = shared.heap.try_lock_unwatched() else {
+            return self.realloc_again(region, payload, layout, new_size);
         };
-        let moved = shadow::given(heap.region().pointer(to), new_size);
-        drop(heap);
-        // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
-        unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        let mut heap = self.heap.lock();
-        shadow::back(payload, layout.size());
-        heap.give_back_moved(at, n);
-        self.show(&heap);
-        moved
+        if REGIONS > 1 && shared.handed_over.waiting() {
+            self.free_handed_over(region, &mut heap);
+        }
+        self.realloc_in::<false>(region, heap, payload, layout, new_size)
     }
 }

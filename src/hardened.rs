@@ -22,7 +22,7 @@
 use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList};
 use crate::heap::{Heap, Missed, Peaks, Short, granules};
-use crate::region::{GRANULE, Granule, InitError};
+use crate::region::{GRANULE, Granule};
 use crate::shadow::unwatched;
 use core::alloc::Layout;
 use core::ops::Deref;
@@ -58,8 +58,9 @@ impl<L: FreeList> Hardened<L> {
         Self { heap: Heap::unmapped(wanted), queue: Queue::EMPTY }
     }
 
-    pub(crate) fn init(&mut self) -> Result<(), InitError> {
-        self.heap.init()
+    /// The heap without filling, checks and rest.
+    pub(crate) fn bare(&mut self) -> &mut Heap<L> {
+        &mut self.heap
     }
 
     pub(crate) fn peaks(&mut self) -> Peaks<'_> {

@@ -30,10 +30,13 @@
 //!
 //! ```text
 //! global        layout in, pointer or null out; the lock
+//! regions, home several heaps side by side: which one is a thread's, where a payload lies
+//! shared        a heap behind its lock, and (handover) what was freed in it without the lock
 //! fork, lock    every heap locked around a fork; who waits, and how
 //! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
 //! inspect       numbers, snapshots, pictures: reads, never writes
+//! recording     every call in a file: the format, and who writes it
 //! free_list     which free segment a request gets: Linked, Indexed
 //! segment_map   where segments begin and end, two bits a granule
 //! region        the mapping; the only home of pointer arithmetic
@@ -76,14 +79,19 @@ mod fatal;
 mod fork;
 mod free_list;
 mod global;
+mod handover;
 #[cfg(feature = "hardened")]
 mod hardened;
 mod heap;
+mod home;
 mod inspect;
 mod lock;
+pub mod recording;
 mod region;
+mod regions;
 mod segment_map;
 mod shadow;
+mod shared;
 
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::SmallocGlobal;

@@ -33,7 +33,7 @@ use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use crate::errno;
 use crate::fatal::fatal;
@@ -55,6 +55,14 @@ const FIRST_SLEEP_NS: u32 = 50_000;
 /// The longest sleep in nanoseconds. Shorter ones keep more threads awake, with longer ones some wait much longer.
 const LONGEST_SLEEP_NS: u32 = 1_000_000;
 
+/// Who wants to see every use of a value.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Watcher {
+    Recorder = 1,
+    LivePage = 2,
+}
+
 /// A value that one thread at a time may use.
 pub(crate) struct Lock<T> {
     /// What the word is at rest, or the token of the thread that holds the lock.
@@ -63,6 +71,8 @@ pub(crate) struct Lock<T> {
     /// `FORKING`, and with `WATCHED` or without. Written only by the thread that holds the lock.
     rest: AtomicUsize,
     contended: AtomicU64,
+    /// The watchers that there are. Written only by the thread that holds the lock.
+    watchers: AtomicU8,
     value: UnsafeCell<T>,
 }
 
@@ -83,6 +93,7 @@ impl<T> Lock<T> {
             word: AtomicUsize::new(FREE),
             rest: AtomicUsize::new(FREE),
             contended: AtomicU64::new(0),
+            watchers: AtomicU8::new(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -219,10 +230,24 @@ impl<T> Guard<'_, T> {
         self.lock.rest.load(Ordering::Relaxed) & WATCHED != 0
     }
 
-    /// From now on, lets [`Lock::try_lock_unwatched`] fail, or lets it succeed again.
-    pub(crate) fn watch(&mut self, watched: bool) {
+    /// Lets [`Lock::try_lock_unwatched`] fail from now on, or as far as this watcher is concerned succeed again.
+    pub(crate) fn watch(&mut self, watcher: Watcher, watching: bool) {
+        let others = self.lock.watchers.load(Ordering::Relaxed) & !(watcher as u8);
+        let watchers = if watching { others | watcher as u8 } else { others };
+        self.lock.watchers.store(watchers, Ordering::Relaxed);
+        let watched = watchers != 0;
         let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;
         self.lock.rest.store(if watched { rest | WATCHED } else { rest }, Ordering::Relaxed);
+    }
+}
+
+impl<'a, T> Guard<'a, T> {
+    /// Releases the lock, does the work, and takes the lock again.
+    pub(crate) fn unlocked<R>(self, work: impl FnOnce() -> R) -> (Self, R) {
+        let lock = self.lock;
+        drop(self);
+        let result = work();
+        (lock.lock(), result)
     }
 }
 

@@ -8,15 +8,19 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     (
         "global",
         &[
             "fork",
+            "regions",
+            "shared",
+            "handover",
             "lock",
             "hardened",
             "heap",
             "inspect",
+            "recording",
             "free_list",
             "region",
             "shadow",
@@ -25,11 +29,16 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "errno",
         ],
     ),
-    ("fork", &["lock"]),
+    ("regions", &["shared", "home", "lock", "heap", "free_list", "region"]),
+    ("shared", &["handover", "lock", "hardened", "heap", "inspect", "free_list"]),
+    ("fork", &["home", "lock"]),
+    ("home", &["errno"]),
+    ("handover", &[]),
     ("lock", &["fatal", "errno"]),
     ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),
     ("heap", &["debugger", "inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
     ("inspect", &["region", "errno"]),
+    ("recording", &["region", "fatal", "errno"]),
     ("free_list", &["segment_map", "region", "fatal"]),
     ("segment_map", &["region", "fatal"]),
     ("region", &["shadow", "fatal", "errno"]),

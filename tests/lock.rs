@@ -12,7 +12,7 @@ mod fatal;
 #[path = "../src/lock.rs"]
 mod lock;
 
-use lock::Lock;
+use lock::{Lock, Watcher};
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
 use std::os::unix::thread::JoinHandleExt;
@@ -209,7 +209,7 @@ fn a_watched_lock_is_taken_by_the_long_way_only() {
     let lock = Lock::new(0);
     assert!(lock.try_lock_unwatched().is_some());
     assert!(!lock.lock().is_watched());
-    lock.lock().watch(true);
+    lock.lock().watch(Watcher::LivePage, true);
     assert!(lock.lock().is_watched());
     for _ in 0..2 {
         assert!(lock.try_lock_unwatched().is_none());
@@ -221,7 +221,7 @@ fn a_watched_lock_is_taken_by_the_long_way_only() {
     // SAFETY: locked in the line before, and no guard is held.
     unsafe { lock.unlock_after_fork() };
     assert!(lock.try_lock_unwatched().is_none(), "a fork has ended the watch");
-    lock.lock().watch(false);
+    lock.lock().watch(Watcher::LivePage, false);
     assert!(lock.try_lock_unwatched().is_some());
     assert_eq!(lock.contended(), 0, "nobody waited");
 }

@@ -41,6 +41,7 @@ use core::ffi::{c_char, c_int};
 
 static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
 static LINKED: smalloc::SmallocGlobal<smalloc::Linked> = smalloc::SmallocGlobal::with_region_size(1 << 20);
+static SEVERAL: smalloc::SmallocGlobal<smalloc::Indexed, 3> = smalloc::SmallocGlobal::with_region_size(1 << 20);
 
 unsafe extern "C" {
     fn a_panic_can_be_reached() -> !;
@@ -82,7 +83,7 @@ extern "C" fn main(count: c_int, _: *const *const c_char) -> c_int {
     if WORDS[seed] == 3 {
         return 2;
     }
-    c_int::from(!(exercise(&HEAP, seed) && exercise(&LINKED, seed)))
+    c_int::from(!(exercise(&HEAP, seed) && exercise(&LINKED, seed) && exercise(&SEVERAL, seed)))
 }
 "#;
 

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::ptr::{self, NonNull};
 
 use lock_api::Mutex;
-use smalloc::{Linked, SmallocGlobal};
+use smalloc::{Indexed, Linked, SmallocGlobal};
 use spinning_top::RawSpinlock;
 
 use crate::region::Region;
@@ -425,13 +425,16 @@ macro_rules! allocators {
 /// Those that serve the whole process and cannot be given a region.
 pub const WITHOUT_REGION: &[&str] = &["system", "mimalloc", "jemalloc"];
 
-/// Left out unless `--only` names them: the textbook list is slow by design, and the bare loop is
-/// no allocator.
-pub const ON_DEMAND: &[&str] = &["smalloc-linked", "loop"];
+/// Left out unless `--only` names them: the textbook list is slow by design, several regions are for
+/// several threads, and the bare loop is no allocator.
+pub const ON_DEMAND: &[&str] = &["smalloc-linked", "smalloc-2", "smalloc-4", "smalloc-16", "loop"];
 
 allocators! {
     KindSmalloc "smalloc": SmallocGlobal = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindLinked "smalloc-linked": SmallocGlobal<Linked> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
+    KindTwo "smalloc-2": SmallocGlobal<Indexed, 2> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
+    KindFour "smalloc-4": SmallocGlobal<Indexed, 4> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
+    KindSixteen "smalloc-16": SmallocGlobal<Indexed, 16> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindTalc "talc": Talc = |bytes| Talc::create(bytes);
     KindTlsf "rlsf": Arena<Tlsf> = |bytes| Arena::create(bytes);
     KindDlmalloc "dlmalloc": Arena<Dlmalloc> = |bytes| Arena::create(bytes);

@@ -15,6 +15,7 @@
 //! | `efficiency` | a region of 128 MiB filled to the first failure: live bytes over region |
 //! | `cheese` | requests too large for each of many holes: steps and time against their number |
 //! | `threads` | sets of blocks that wander among 1 to 64 threads: pairs per second |
+//! | `larson` | the same with sets of 1000 blocks that wander seldom |
 //! | `remote` | one thread allocates, another frees: blocks per second |
 //! | `latency` | single calls of a million: median, 99 %, 99.9 %, worst; of each call the least over the rounds |
 //! | `callgrind` | instructions and mispredicted branches of the replays, exact (needs valgrind) |
@@ -57,8 +58,8 @@
 //! - `footprint` uses a process for each number, with all of its own memory touched before.
 //! - What the time limit cut short (`*`) would look worse at full length.
 //!
-//! The `smalloc` whose free list is the plain one is `smalloc-linked`; like `loop` it takes part
-//! only when it is named.
+//! The `smalloc` whose free list is the plain one is `smalloc-linked`, those with several regions
+//! are `smalloc-2`, `smalloc-4` and `smalloc-16`; like `loop` they take part only when they are named.
 
 use std::env;
 use std::io;
@@ -84,7 +85,7 @@ mod trace;
 use options::Options;
 
 /// What `all` runs, and whether it needs traces.
-const ALL: [(&str, bool); 11] = [
+const ALL: [(&str, bool); 12] = [
     ("replay", true),
     ("cold", true),
     ("footprint", true),
@@ -93,6 +94,7 @@ const ALL: [(&str, bool); 11] = [
     ("efficiency", false),
     ("cheese", false),
     ("threads", false),
+    ("larson", false),
     ("remote", false),
     ("latency", false),
     ("callgrind", true),
@@ -132,6 +134,7 @@ fn run(options: &Options) -> io::Result<()> {
         "efficiency" => random::run_efficiency(options),
         "cheese" => cheese::run(options),
         "threads" => threads::run_threads(options),
+        "larson" => threads::run_larson(options),
         "remote" => threads::run_remote(options),
         "latency" => latency::run(options),
         "callgrind" => callgrind::run(options),

@@ -11,7 +11,7 @@ use crate::allocators::{NAMES, ON_DEMAND};
 pub const HELP: &str = "\
 smalloc-bench COMMAND [OPTIONS]
 
-commands: all replay cold footprint churn random efficiency cheese threads remote latency callgrind
+commands: all replay cold footprint churn random efficiency cheese threads larson remote latency callgrind
 
 --traces PATH       a trace or a folder of them, for replay, cold, footprint, callgrind; repeatable
 --only A,B          the allocators, in the order of the columns
@@ -24,7 +24,7 @@ commands: all replay cold footprint churn random efficiency cheese threads remot
 --region-mib N      the region of a replay (256)
 --live N,N          live blocks of churn (1000,10000,100000,1000000)
 --pairs N           timed pairs of churn (300000)
---threads N,N       threads of threads (1,2,4,16,64)";
+--threads N,N       threads of threads and larson (1,2,4,16,64)";
 
 /// How much of each block a replay writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -24,21 +24,35 @@ const REGION: usize = 256 << 20;
 /// Blocks are aligned as most Rust types are.
 const ALIGN: usize = 8;
 
-/// The sizes of the blocks, in bytes, evenly spread.
+/// What the threads of larson's pattern do.
+#[derive(Clone, Copy)]
+pub struct Pattern {
+    /// The sizes of the blocks, in bytes, evenly spread.
+    sizes: (usize, usize),
+    /// Live blocks of a set.
+    set: usize,
+    /// Sets of blocks, and one more than there are threads at least. Where they are many, the heap
+    /// gets no larger with more threads, so the comparison to one thread shows the contention and not
+    /// the caches.
+    sets: usize,
+    /// Pairs of free and alloc a thread makes on a set before it hands it on.
+    batch: usize,
+    /// Pairs of one round, over all threads.
+    pairs: usize,
+    /// Whether every byte of a block is written, or its first word.
+    whole: bool,
+}
+
+/// Small sets that are handed on often.
+const EXCHANGE: Pattern =
+    Pattern { sizes: (16, 1000), set: 200, sets: 128, batch: 200, pairs: 400_000, whole: false };
+
+/// Sets as large as larson's, which are handed on as seldom.
+pub const LARSON: Pattern =
+    Pattern { sizes: (10, 500), set: 1000, sets: 0, batch: 5000, pairs: 1_600_000, whole: false };
+
+/// The sizes of the blocks that one thread allocates and another frees.
 const SIZES: (usize, usize) = (16, 1000);
-
-/// Live blocks of a set.
-const SET: usize = 200;
-
-/// Sets of blocks, whatever the number of threads: with more threads the heap gets no larger, so
-/// the comparison to one thread shows the contention and not the caches.
-const SETS: usize = 128;
-
-/// Pairs of free and alloc a thread makes on a set before it hands it on.
-const BATCH: usize = 200;
-
-/// Pairs of one round, over all threads.
-const PAIRS: usize = 400_000;
 
 /// A live block, as a number so that threads can pass it on.
 #[derive(Clone, Copy)]
@@ -58,15 +72,18 @@ fn layout(size: usize) -> Layout {
     unsafe { Layout::from_size_align_unchecked(size, ALIGN) }
 }
 
-/// Allocates a block of a random size and writes its first word. The address is 0 on failure.
+/// Allocates a block of a random size and writes its first word, or all of it. The address is 0 on failure.
 #[inline]
-fn new_block<A: GlobalAlloc>(heap: &A, rng: &mut Rng) -> Block {
-    let size = rng.range(SIZES.0, SIZES.1);
-    // SAFETY: the size is not 0, and a block that is not null has room for a word.
+fn new_block<A: GlobalAlloc>(heap: &A, rng: &mut Rng, sizes: (usize, usize), whole: bool) -> Block {
+    let size = rng.range(sizes.0, sizes.1);
+    // SAFETY: the size is at least that of a word, as are those of all blocks that are not null.
     unsafe {
         let address = heap.alloc(layout(size));
         if !address.is_null() {
             address.cast::<usize>().write_volatile(size);
+            if whole {
+                address.write_bytes(1, size);
+            }
         }
         Block { address: address.expose_provenance(), size }
     }
@@ -84,6 +101,7 @@ fn free_block<A: GlobalAlloc>(heap: &A, block: Block) {
 /// What the threads of larson's pattern share.
 struct Larson<'a, A> {
     heap: &'a A,
+    pattern: Pattern,
     /// Sets no thread works on: taken from the front, put to the back.
     sets: Mutex<VecDeque<Vec<Block>>>,
     /// Batches that no thread has begun.
@@ -104,13 +122,13 @@ impl<A: GlobalAlloc + Sync> Larson<'_, A> {
     /// Replaces random blocks of a set.
     #[inline(never)]
     fn batch(&self, set: &mut [Block], rng: &mut Rng, part: &mut Part) {
-        for _ in 0..BATCH {
+        for _ in 0..self.pattern.batch {
             if self.stop.load(Ordering::Relaxed) {
                 return;
             }
             let index = rng.below(set.len());
             free_block(self.heap, set[index]);
-            set[index] = new_block(self.heap, rng);
+            set[index] = new_block(self.heap, rng, self.pattern.sizes, self.pattern.whole);
             part.whole &= set[index].address != 0;
             part.pairs += 1;
         }
@@ -160,6 +178,7 @@ impl<A: GlobalAlloc + Sync> Larson<'_, A> {
 
 /// One case of larson's pattern.
 struct Exchange {
+    pattern: Pattern,
     threads: usize,
     limit: Duration,
 }
@@ -170,12 +189,15 @@ impl Visitor for Exchange {
 
     fn visit<K: Kind>(&self) -> Sample {
         let heap = K::create(REGION);
+        let pattern = self.pattern;
         let mut rng = Rng::new(0);
-        let mut set = || (0..SET).map(|_| new_block(&*heap, &mut rng)).collect();
+        let mut block = || new_block(&*heap, &mut rng, pattern.sizes, pattern.whole);
+        let mut set = || (0..pattern.set).map(|_| block()).collect();
         let larson = Larson {
             heap: &*heap,
-            sets: Mutex::new((0..SETS.max(2 * self.threads)).map(|_| set()).collect()),
-            left: AtomicUsize::new(PAIRS / BATCH),
+            pattern,
+            sets: Mutex::new((0..pattern.sets.max(self.threads + 1)).map(|_| set()).collect()),
+            left: AtomicUsize::new(pattern.pairs / pattern.batch),
             stop: AtomicBool::new(false),
             start: Barrier::new(self.threads),
         };
@@ -187,7 +209,7 @@ impl Visitor for Exchange {
         let pairs: usize = parts.iter().map(|part| part.pairs).sum();
         let time = parts.iter().map(|part| part.time).max().unwrap_or_default();
         let value = pairs as f64 / time.as_micros() as f64;
-        match (parts.iter().all(|part| part.whole), pairs < PAIRS) {
+        match (parts.iter().all(|part| part.whole), pairs < pattern.pairs) {
             (false, _) => Sample::Missing,
             (true, false) => Sample::Full(value),
             (true, true) => Sample::Cut(value),
@@ -195,21 +217,34 @@ impl Visitor for Exchange {
     }
 }
 
-/// Larson's pattern with each number of threads, absolute and over one thread.
+/// Small sets with each number of threads, absolute and over one thread.
 ///
 /// # Errors
 ///
 /// If a CSV file cannot be written.
 pub fn run_threads(options: &Options) -> io::Result<()> {
+    run_pattern(["threads", "threads-scaling"], EXCHANGE, options)
+}
+
+/// The same with larson's sets.
+///
+/// # Errors
+///
+/// If a CSV file cannot be written.
+pub fn run_larson(options: &Options) -> io::Result<()> {
+    run_pattern(["larson", "larson-scaling"], LARSON, options)
+}
+
+fn run_pattern([title, scaling]: [&'static str; 2], pattern: Pattern, options: &Options) -> io::Result<()> {
     let unit = "million free+alloc pairs per second, more is better";
-    let mut table = Comparison::new("threads", unit, &options.only, &options.base).with_decimals(2);
+    let mut table = Comparison::new(title, unit, &options.only, &options.base).with_decimals(2);
     for threads in options.threads.iter().copied() {
-        let exchange = Exchange { threads, limit: options.limit };
+        let exchange = Exchange { pattern, threads, limit: options.limit };
         table.push(format!("{threads} threads"), compare(&options.only, options.rounds_or(5), &exchange));
     }
     table.finish(options.out.as_deref())?;
     let unit = "pairs per second over those of the first line, more is better";
-    table.over_first("threads-scaling", unit).finish(options.out.as_deref())
+    table.over_first(scaling, unit).finish(options.out.as_deref())
 }
 
 /// Blocks that travel together: a channel costs more than an allocation.
@@ -250,7 +285,7 @@ fn produce<A: GlobalAlloc>(
 ) -> bool {
     for _ in 0..loads {
         let Ok(mut load) = empty.recv() else { return false };
-        load.extend((0..LOAD).map(|_| new_block(heap, &mut rng)));
+        load.extend((0..LOAD).map(|_| new_block(heap, &mut rng, SIZES, false)));
         let whole = load.iter().all(|block| block.address != 0);
         if full.send(load).is_err() || !whole {
             return false;
@@ -305,7 +340,7 @@ impl Visitor for Remote {
 pub fn run_remote(options: &Options) -> io::Result<()> {
     let unit = "million blocks per second, more is better";
     let mut table = Comparison::new("remote", unit, &options.only, &options.base).with_decimals(2);
-    for lanes in [1, 4] {
+    for lanes in [1, 4, 16] {
         let samples = compare(&options.only, options.rounds_or(5), &Remote { lanes });
         table.push(format!("{lanes} producer{}", if lanes > 1 { "s" } else { "" }), samples);
     }

@@ -8,7 +8,7 @@ use crate::errno;
 use crate::fatal::{refuse, say};
 use crate::free_list::FreeList;
 use crate::inspect::{LiveError, LivePage, PathText};
-use crate::lock::Guard;
+use crate::lock::{Guard, Watcher};
 use crate::region::{boot_ns, coarse_ns};
 use core::ffi::CStr;
 use core::ptr::NonNull;
@@ -22,7 +22,27 @@ const SHARE: u64 = 50;
 /// Whether a heap has asked the environment for a page: the first of a process does.
 static ASKED: AtomicBool = AtomicBool::new(false);
 
-impl<L: FreeList> SmallocGlobal<L> {
+/// The page, and what of it is known of each region.
+pub(super) struct Published<const REGIONS: usize> {
+    page: LivePage,
+    /// The bytes in use, and top.
+    used_and_top: [(usize, usize); REGIONS],
+}
+
+impl<const REGIONS: usize> Published<REGIONS> {
+    /// Sets what a region has, and adds up what all have.
+    fn set(&mut self, region: usize, used_and_top: (usize, usize)) -> (usize, usize) {
+        if let Some(own) = self.used_and_top.get_mut(region) {
+            *own = used_and_top;
+        }
+        let add = |sum: (usize, usize), one: &(usize, usize)| {
+            (sum.0.wrapping_add(one.0), sum.1.wrapping_add(one.1))
+        };
+        self.used_and_top.iter().fold((0, 0), add)
+    }
+}
+
+impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and the example `live` to be read by
     /// other processes while this one runs.
     ///
@@ -67,24 +87,25 @@ impl<L: FreeList> SmallocGlobal<L> {
             return Err(LiveError::AlreadyPublishing);
         }
         let page = LivePage::create(path, process(), boot_ns(), L::NAME)?;
-        let mut heap = self.heap.lock();
-        page.write(&self.stats_of(&heap), boot_ns(), 0);
-        *self.live.lock() = Some(page);
-        heap.watch(true);
+        let mut heaps = self.lock_all();
+        page.write(&self.stats_of(&heaps), boot_ns(), 0);
+        let used_and_top = heaps.each_ref().map(|heap| heap.used_and_top());
+        *self.live.lock() = Some(Published { page, used_and_top });
+        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::LivePage, true));
         Ok(())
     }
 
     /// Stops to publish; the file stays, with the numbers of now. False if the heap did not publish.
     pub fn stop_publishing(&self) -> bool {
-        let mut heap = self.heap.lock();
-        let page = self.live.lock().take();
-        heap.watch(false);
-        if let Some(page) = &page {
-            page.write(&self.stats_of(&heap), boot_ns(), 0);
+        let mut heaps = self.lock_all();
+        let published = self.live.lock().take();
+        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::LivePage, false));
+        if let Some(Published { page, .. }) = &published {
+            page.write(&self.stats_of(&heaps), boot_ns(), 0);
             page.stop();
         }
-        drop(heap);
-        page.is_some()
+        drop(heaps);
+        published.is_some()
     }
 
     /// Publishes in the file that the environment names, if it names one and this is the first heap that asks.
@@ -111,36 +132,40 @@ impl<L: FreeList> SmallocGlobal<L> {
         }
     }
 
-    /// Publishes what a call has left behind, if that is wanted.
+    /// Publishes what a call has left behind in a region, if that is wanted.
     #[inline(always)]
-    pub(super) fn show(&self, heap: &Guard<'_, Heap<L>>) {
+    pub(super) fn show(&self, region: usize, heap: &Guard<'_, Heap<L>>) {
         if heap.is_watched() {
-            self.write_page(heap);
+            self.write_page(region, heap);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn write_page(&self, heap: &Guard<'_, Heap<L>>) {
-        let live = self.live.lock();
-        let Some(page) = &*live else { return };
-        let (used, top) = heap.used_and_top();
+    fn write_page(&self, region: usize, heap: &Guard<'_, Heap<L>>) {
+        let mut live = self.live.lock();
+        let Some(published) = &mut *live else { return };
+        let (used, top) = published.set(region, heap.used_and_top());
         let now = coarse_ns();
-        if page.call(used, top, now) {
-            let begin = boot_ns();
-            let stats = self.stats_of(heap);
+        if !published.page.call(used, top, now) {
+            return;
+        }
+        let begin = boot_ns();
+        // Where another thread is at work in another region, the next call will do.
+        if let Some(stats) = self.stats_beside(region, heap) {
             let took = boot_ns().saturating_sub(begin);
-            page.write(&stats, begin, now.saturating_add(INTERVAL_NS.max(took.saturating_mul(SHARE))));
+            let next = now.saturating_add(INTERVAL_NS.max(took.saturating_mul(SHARE)));
+            published.page.write(&stats, begin, next);
         }
     }
 
     /// In the child of a `fork`, lets go of the page, which is the parent's.
     pub(super) fn leave_page_to_parent(&self) {
-        let mut heap = self.heap.lock();
+        let mut heaps = self.lock_all();
         let mut live = self.live.lock();
-        if live.as_ref().is_some_and(|page| page.process() != u64::from(process())) {
+        if live.as_ref().is_some_and(|published| published.page.process() != u64::from(process())) {
             *live = None;
-            heap.watch(false);
+            heaps.iter_mut().for_each(|heap| heap.watch(Watcher::LivePage, false));
         }
     }
 }

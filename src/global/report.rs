@@ -61,7 +61,7 @@ fn asked_for() -> bool {
     }
 }
 
-impl<L: FreeList> SmallocGlobal<L> {
+impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The same heap, which reports the first request that finds no place: see
     /// [`report_failures`](Self::report_failures).
     ///
@@ -116,14 +116,14 @@ impl<L: FreeList> SmallocGlobal<L> {
         work()
     }
 
-    /// Reports a request that found no place, if that was asked for.
+    /// Reports a request that found no place in the region tried last, if that was asked for.
     #[cold]
     #[inline(never)]
-    pub(super) fn report(&self, heap: Guard<'_, Heap<L>>, layout: Layout) {
-        if self.reporting.is_next() {
-            let failure = heap.failure(layout.size(), layout.align());
-            drop(heap);
-            errno::unchanged(|| failure.tell(write_to_stderr));
+    pub(super) fn report<'a>(&'a self, heap: Guard<'a, Heap<L>>, layout: Layout) -> Guard<'a, Heap<L>> {
+        if !self.reporting.is_next() {
+            return heap;
         }
+        let failure = heap.failure(layout.size(), layout.align());
+        heap.unlocked(|| errno::unchanged(|| failure.tell(write_to_stderr))).0
     }
 }

@@ -14,6 +14,8 @@ use core::fmt;
 pub struct Corruption {
     /// The invariant's name: M1 to M3 of the segment map, L1 to L3 of the free list, I1 to I3 of the index, H1.
     pub invariant: &'static str,
+    /// The number of the region; 0 where there is only one.
+    pub region: usize,
     /// Where it is broken, in bytes from the region's base.
     pub offset: usize,
     /// What is wrong there.
@@ -30,7 +32,7 @@ impl core::error::Error for Corruption {}
 
 impl From<Broken> for Corruption {
     fn from(broken: Broken) -> Self {
-        Self { invariant: broken.invariant, offset: broken.at.bytes(), what: broken.what }
+        Self { invariant: broken.invariant, region: 0, offset: broken.at.bytes(), what: broken.what }
     }
 }
 

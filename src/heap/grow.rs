@@ -17,43 +17,59 @@ const FIRST_STEP: usize = 128 << 10;
 /// The largest step, in bytes.
 const LARGEST_STEP: usize = 32 << 20;
 
+/// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of the size that the first one
+/// wants. Returns how many bytes lie between the starts of two, a power of two where there are several. If the address
+/// space is refused, regions of half the size are tried, and so on.
+pub(crate) fn map_side_by_side<L: FreeList>(heaps: &mut [&mut Heap<L>]) -> Result<usize, InitError> {
+    let wanted = match heaps.first().map_or(0, |first| first.wanted) {
+        0 => region_from_environment().unwrap_or(DEFAULT_REGION),
+        wanted => wanted,
+    };
+    let mut size = whole_pages(wanted.clamp(MIN_REGION, MAX_REGION));
+    loop {
+        match map_all(heaps, size) {
+            Ok(stride) => return Ok(stride),
+            Err(errno) if size <= MIN_REGION => return Err(InitError { region_size: wanted, errno }),
+            Err(_) => size = whole_pages((size / 2).max(MIN_REGION)),
+        }
+    }
+}
+
+/// Maps all of `heaps` with regions of `size` bytes, or none of them.
+fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize) -> Result<usize, i32> {
+    let bytes = whole_pages(Heap::<L>::mapped_bytes(size));
+    let stride = if heaps.len() > 1 { bytes.max(BASE_ALIGN).next_power_of_two() } else { bytes };
+    let mut rest = Reservation::new(stride.saturating_mul(heaps.len()))?;
+    let mapped = heaps.iter_mut().try_for_each(|heap| heap.map_region(rest.cut(stride), size));
+    if mapped.is_err() {
+        // A heap gives back what it has mapped when it is dropped.
+        heaps.iter_mut().for_each(|heap| **heap = Heap::unmapped(heap.wanted));
+        // SAFETY: nobody has a part of what is left.
+        unsafe { rest.release() };
+    }
+    mapped.map(|()| stride)
+}
+
 impl<L: FreeList> Heap<L> {
     /// Maps the region, unless it is mapped. If the address space for it is refused, half of it is tried, and so on.
     pub(crate) fn init(&mut self) -> Result<(), InitError> {
-        if !self.ground.region.base().is_null() {
-            return Ok(());
-        }
-        let wanted =
-            if self.wanted == 0 { region_from_environment().unwrap_or(DEFAULT_REGION) } else { self.wanted };
-        let mut size = whole_pages(wanted.clamp(MIN_REGION, MAX_REGION));
-        loop {
-            match self.map_region(size) {
-                Ok(()) => return Ok(()),
-                Err(errno) if size <= MIN_REGION => return Err(InitError { region_size: wanted, errno }),
-                Err(_) => size = whole_pages((size / 2).max(MIN_REGION)),
-            }
-        }
+        if self.ground.region.base().is_null() { map_side_by_side(&mut [self]).map(drop) } else { Ok(()) }
     }
 
-    fn map_region(&mut self, size: usize) -> Result<(), i32> {
+    /// Bytes of address space that a region of `size` bytes takes with its tables.
+    fn mapped_bytes(size: usize) -> usize {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
-        let map_bytes = SegmentMap::bytes(chunks);
-        let list_at = size.saturating_add(map_bytes);
-        let mut reservation = Reservation::new(list_at.saturating_add(L::bytes(chunks)))?;
+        size.saturating_add(SegmentMap::bytes(chunks)).saturating_add(L::bytes(chunks))
+    }
+
+    fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
+        let chunks = (size / GRANULE).div_ceil(CHUNK);
         self.ground.map = SegmentMap::new(&reservation, size, chunks);
-        self.list.attach(&reservation, list_at, chunks);
-        // The tables' first pages are opened now: looking at an empty heap reads them.
-        if !(self.ground.map.commit(0) && self.list.commit(0)) {
-            let errno = errno::get();
-            // SAFETY: no segment exists yet, and the tables in it are not used again.
-            unsafe { reservation.release() };
-            self.ground.map = SegmentMap::NONE;
-            self.list = L::EMPTY;
-            return Err(errno);
-        }
+        self.list.attach(&reservation, size.saturating_add(SegmentMap::bytes(chunks)), chunks);
         self.ground.region = Region::new(&reservation, size);
         self.reservation = reservation;
-        Ok(())
+        // The tables' first pages are opened now: looking at an empty heap reads them.
+        if self.ground.map.commit(0) && self.list.commit(0) { Ok(()) } else { Err(errno::get()) }
     }
 
     /// Opens region and tables for `n` granules above `from`, and for more if the heap is growing. False when the

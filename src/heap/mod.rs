@@ -26,6 +26,7 @@ mod walk;
 
 pub(crate) use crate::segment_map::Short;
 pub use check::Corruption;
+pub(crate) use grow::map_side_by_side;
 #[cfg(feature = "hardened")]
 pub(crate) use peaks::Peaks;
 pub use public::MallocStatus;
@@ -99,6 +100,12 @@ impl<L: FreeList> Heap<L> {
             reservation: Reservation::NONE,
             wanted,
         }
+    }
+
+    /// The heap without what the feature `hardened` adds.
+    #[cfg(not(feature = "hardened"))]
+    pub(crate) fn bare(&mut self) -> &mut Self {
+        self
     }
 
     #[inline(always)]

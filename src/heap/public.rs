@@ -28,6 +28,8 @@ pub struct MallocStatus {
     pub success: bool,
     /// Where the payload begins, in bytes from the region's base.
     pub payload_offset: Option<usize>,
+    /// The number of that region; 0 where there is only one. Where nothing fits, the last one that was asked.
+    pub region: usize,
     /// What the search looked at beyond the first: `stepped + probes`.
     ///
     /// With [`Linked`](crate::Linked) these are exactly the free segments in front of the one that was taken, 0 when the
@@ -44,6 +46,7 @@ impl From<Fit> for MallocStatus {
         Self {
             success: fit.start().is_some(),
             payload_offset: fit.start().map(Granule::bytes),
+            region: 0,
             hops: fit.hops(),
             stepped: fit.stepped(),
             probes: fit.probes(),
@@ -137,18 +140,44 @@ impl<L: FreeList> Heap<L> {
     /// As for [`dealloc`](Self::dealloc); and `new_size`, rounded up to the layout's alignment, does not exceed
     /// `isize::MAX`.
     pub unsafe fn realloc(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise.
+        let fit = unsafe { self.resize_or_move(payload, layout, new_size) };
+        fit.start().map_or(ptr::null_mut(), |at| self.region().pointer(at).as_ptr())
+    }
+
+    /// The same as [`realloc`](Self::realloc), and says where and at what cost; in place, that is no hop.
+    ///
+    /// # Safety
+    /// As for [`realloc`](Self::realloc).
+    pub unsafe fn srealloc(
+        &mut self,
+        payload: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+    ) -> (Option<NonNull<u8>>, MallocStatus) {
+        // SAFETY: the caller's promise.
+        let fit = unsafe { self.resize_or_move(payload.as_ptr(), layout, new_size) };
+        (fit.start().map(|at| self.region().pointer(at)), fit.into())
+    }
+
+    /// Where a payload is once it has `new_size` bytes.
+    ///
+    /// # Safety
+    /// As for [`realloc`](Self::realloc).
+    unsafe fn resize_or_move(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> Fit {
         let (at, n) = self.segment_of(payload, layout);
         if self.resize(at, n, new_size) {
             shadow::resized(payload, layout.size(), new_size);
-            return payload;
+            return Fit::NONE.at(at);
         }
-        let Some(to) = self.place(new_size, layout.align()).start() else { return ptr::null_mut() };
+        let fit = self.place(new_size, layout.align());
+        let Some(to) = fit.start() else { return fit };
         let moved = shadow::given(self.region().pointer(to), new_size);
         // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
         shadow::back(payload, layout.size());
         self.give_back_moved(at, n);
-        moved
+        fit
     }
 
     /// The size of the region in bytes.
@@ -199,6 +228,7 @@ impl<L: FreeList> Heap<L> {
             splits: counters.splits,
             coalesces: counters.coalesces(),
             contended: 0,
+            handed_over: 0,
             committed_bytes: self.ground.region.committed(),
             metadata_bytes: self.ground.map.committed().saturating_add(self.list.committed()),
             hops: counters.hops,
@@ -234,7 +264,7 @@ impl<L: FreeList> Heap<L> {
         if !self.copy_segments(&mut buffer) {
             return Err(SnapshotError::GrewTooFast { capacity: buffer.capacity() });
         }
-        Ok(Snapshot::new(buffer, self.counts(), 0))
+        Ok(Snapshot::new(buffer, self.counts(), 0, 0))
     }
 
     /// What is to be told of a request that has just found no place. With a region, and room in the wilderness, it can

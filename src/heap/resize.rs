@@ -8,6 +8,7 @@ use crate::segment_map::HUGE;
 impl<L: FreeList> Heap<L> {
     /// Makes the segment `at..at + old` one that holds `new_size` bytes, without moving it. False, and nothing has
     /// changed, when neither a free segment right behind it nor the wilderness has enough.
+    #[inline(always)]
     pub(super) fn resize_in_place(&mut self, at: Granule, old: usize, new_size: usize) -> bool {
         let new = granules(new_size);
         let (end, to) = (at.up(old), at.up(new));
@@ -31,6 +32,7 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Gives back `to..end`, the tail of the segment at `at`.
+    #[inline(always)]
     fn shrink(&mut self, at: Granule, end: Granule, to: Granule) {
         if end == self.ground.top {
             self.ground.map.move_end_at_top(at, end, to);
@@ -58,6 +60,7 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Takes `end..to` of the free segment behind the segment at `at`.
+    #[inline(always)]
     fn grow_into_hole(&mut self, at: Granule, end: Granule, to: Granule) -> bool {
         let hole_end = self.hole_end_behind(end);
         if hole_end < to {

@@ -176,6 +176,18 @@ impl HopHistogram {
         new.sum = self.sum.saturating_sub(earlier.sum);
         new
     }
+
+    /// The searches of both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        let mut both = *self;
+        for (both, other) in both.counts.iter_mut().zip(&other.counts) {
+            *both = both.wrapping_add(*other);
+        }
+        both.sum = both.sum.wrapping_add(other.sum);
+        both.max = both.max.max(other.max);
+        both
+    }
 }
 
 impl Default for HopHistogram {

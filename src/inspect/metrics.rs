@@ -132,6 +132,12 @@ pub(super) static GROUPS: [Group; 9] = [
             events("contended", "waited for the lock", "Times that a thread found the lock taken.", |s| {
                 s.contended
             }),
+            events(
+                "handed_over",
+                "handed over",
+                "Blocks freed without waiting for another region's lock.",
+                |s| s.handed_over,
+            ),
         ],
     },
     Group {

@@ -45,6 +45,9 @@ pub(crate) struct SegmentBuffer {
 }
 
 impl SegmentBuffer {
+    /// No memory.
+    pub(crate) const EMPTY: Self = Self { packed: Buffer::EMPTY };
+
     /// Memory for `capacity` segments, faulted in. The error is the system's `errno`.
     pub(crate) fn populated(capacity: usize) -> Result<Self, i32> {
         Ok(Self { packed: Buffer::populated(capacity)? })
@@ -125,15 +128,23 @@ pub struct Snapshot {
     stats: Stats,
     /// Nanoseconds for which the heap's lock was held.
     held: u64,
+    /// The number of the region.
+    region: usize,
 }
 
 impl Snapshot {
-    /// What the heap copied under its lock, which it held for `held` nanoseconds. The largest hole is found here, since
-    /// that takes time and needs no lock.
-    pub(crate) fn new(segments: SegmentBuffer, stats: Stats, held: u64) -> Self {
-        let mut snapshot = Self { segments, stats, held };
+    /// What the heap of that region copied under its lock, which was held for `held` nanoseconds. The largest hole is
+    /// found here, since that takes time and needs no lock.
+    pub(crate) fn new(segments: SegmentBuffer, stats: Stats, held: u64, region: usize) -> Self {
+        let mut snapshot = Self { segments, stats, held, region };
         snapshot.stats.largest_hole = snapshot.largest_hole().map_or(0, |hole| hole.size);
         snapshot
+    }
+
+    /// The number of the region; 0 where there is only one.
+    #[must_use]
+    pub const fn region(&self) -> usize {
+        self.region
     }
 
     /// All segments in address order, the wilderness last. Their sizes add up to the region's size.
@@ -361,7 +372,7 @@ pub(super) mod tests {
         stats.peak_used_bytes = stats.used_bytes;
         let holes = sizes.split_last().map_or(&[][..], |(_, below)| below).iter().filter(|&&size| size < 0);
         stats.largest_hole = holes.map(|size| size.unsigned_abs()).max().unwrap_or(0);
-        Snapshot::new(buffer, stats, 1_500)
+        Snapshot::new(buffer, stats, 1_500, 0)
     }
 
     const EXAMPLE: [isize; 6] = [32, -48, 16, 64, -16, 80];

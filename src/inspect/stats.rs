@@ -76,6 +76,9 @@ pub struct Stats {
     pub coalesces: u64,
     /// Times that a thread found the lock taken.
     pub contended: u64,
+    /// Blocks that threads freed in a region other than their home without waiting for its lock, and that it has taken
+    /// back since. 0 with one region.
+    pub handed_over: u64,
     /// Bytes of the region that may be touched, so far.
     pub committed_bytes: usize,
     /// Bytes that the segment map and the index take beside the region, so far.
@@ -123,6 +126,42 @@ impl Stats {
         share(wide(self.free_bytes.saturating_sub(largest)), wide(self.free_bytes))
     }
 
+    /// The numbers of two heaps together: sums, but for the size of the largest hole and of the last failed request, of
+    /// which the larger is kept. What lies above their tops counts as one wilderness.
+    pub(crate) fn plus(&self, other: &Self) -> Self {
+        let wilderness = self.wilderness_bytes().saturating_add(other.wilderness_bytes()) > 0;
+        let holes = self.holes().saturating_add(other.holes());
+        Self {
+            region_size: self.region_size.saturating_add(other.region_size),
+            used_bytes: self.used_bytes.saturating_add(other.used_bytes),
+            free_bytes: self.free_bytes.saturating_add(other.free_bytes),
+            top: self.top.saturating_add(other.top),
+            peak_used_bytes: self.peak_used_bytes.saturating_add(other.peak_used_bytes),
+            peak_top: self.peak_top.saturating_add(other.peak_top),
+            live_segments: self.live_segments.saturating_add(other.live_segments),
+            free_segments: holes.saturating_add(usize::from(wilderness)),
+            hole_bytes: self.hole_bytes.saturating_add(other.hole_bytes),
+            largest_hole: self.largest_hole.max(other.largest_hole),
+            allocs: self.allocs.wrapping_add(other.allocs),
+            frees: self.frees.wrapping_add(other.frees),
+            reallocs: self.reallocs.wrapping_add(other.reallocs),
+            reallocs_in_place: self.reallocs_in_place.wrapping_add(other.reallocs_in_place),
+            reallocs_moved: self.reallocs_moved.wrapping_add(other.reallocs_moved),
+            failures: self.failures.wrapping_add(other.failures),
+            last_failed_size: self.last_failed_size.max(other.last_failed_size),
+            requested_total: self.requested_total.wrapping_add(other.requested_total),
+            allocated_total: self.allocated_total.wrapping_add(other.allocated_total),
+            splits: self.splits.wrapping_add(other.splits),
+            coalesces: self.coalesces.wrapping_add(other.coalesces),
+            contended: self.contended.wrapping_add(other.contended),
+            handed_over: self.handed_over.wrapping_add(other.handed_over),
+            committed_bytes: self.committed_bytes.saturating_add(other.committed_bytes),
+            metadata_bytes: self.metadata_bytes.saturating_add(other.metadata_bytes),
+            hops: self.hops.plus(&other.hops),
+            failed_hops: self.failed_hops.plus(&other.failed_hops),
+        }
+    }
+
     /// What happened since `earlier`, an older copy of the same heap's numbers.
     ///
     /// ```
@@ -156,6 +195,7 @@ impl Stats {
             splits: self.splits.saturating_sub(earlier.splits),
             coalesces: self.coalesces.saturating_sub(earlier.coalesces),
             contended: self.contended.saturating_sub(earlier.contended),
+            handed_over: self.handed_over.saturating_sub(earlier.handed_over),
             hops: self.hops.minus(&earlier.hops),
             failed_hops: self.failed_hops.minus(&earlier.failed_hops),
         }
@@ -190,6 +230,7 @@ pub struct StatsDelta {
     pub splits: u64,
     pub coalesces: u64,
     pub contended: u64,
+    pub handed_over: u64,
     pub hops: HopHistogram,
     pub failed_hops: HopHistogram,
 }
@@ -249,6 +290,7 @@ mod tests {
             splits: events(119),
             coalesces: events(120),
             contended: events(121),
+            handed_over: events(122),
             ..Stats::default()
         }
     }
@@ -268,12 +310,12 @@ mod tests {
         let once = fields(&format!("{:#?}", example(1)));
         for (delta, sign) in [(later.since(&earlier), 7), (earlier.since(&later), -7)] {
             let delta = fields(&format!("{delta:#?}"));
-            assert_eq!(delta.len(), 18);
+            assert_eq!(delta.len(), 19);
             for (name, value) in delta {
                 let is_field = |field: &&(String, i64)| field.0 == name || field.0 == format!("{name}_total");
                 let field = once.iter().find(is_field).unwrap();
                 // Counters never fall, so their difference is 0 when the two are taken the wrong way round.
-                let expected = if sign < 0 && (111..=121).contains(&field.1) { 0 } else { sign * field.1 };
+                let expected = if sign < 0 && (111..=122).contains(&field.1) { 0 } else { sign * field.1 };
                 assert_eq!(value, expected, "{name}");
             }
         }
@@ -289,6 +331,17 @@ mod tests {
         let delta = later.since(&earlier);
         assert_eq!((delta.hops.count(), delta.hops.sum(), delta.hops.max()), (1, 2, 2));
         assert_eq!((delta.failed_hops.count(), delta.failed_hops.sum()), (1, 9));
+    }
+
+    #[test]
+    fn a_sum_is_of_all_numbers() {
+        let [once, twice] = [3, 6].map(|scale| Stats { region_size: 100 * scale, ..example(scale) });
+        let sum = once.plus(&once);
+        // The wildernesses count as one.
+        assert_eq!(sum, Stats { free_segments: twice.free_segments - 1, ..twice });
+        assert_eq!((sum.holes(), sum.wilderness_bytes()), (2 * once.holes(), 2 * once.wilderness_bytes()));
+        let other = Stats { largest_hole: 5, last_failed_size: 7, ..Stats::default() };
+        assert_eq!((once.plus(&other).largest_hole, other.plus(&once).last_failed_size), (5, 7));
     }
 
     #[test]

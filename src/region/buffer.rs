@@ -19,6 +19,9 @@ unsafe impl<T: Send> Send for Buffer<T> {}
 unsafe impl<T: Sync> Sync for Buffer<T> {}
 
 impl<T: Copy> Buffer<T> {
+    /// No room, and no memory.
+    pub(crate) const EMPTY: Self = Self { start: NonNull::dangling(), len: 0, capacity: 0 };
+
     /// Room for at least `capacity` entries, or the system's `errno`.
     pub(crate) fn populated(capacity: usize) -> Result<Self, i32> {
         let bytes = capacity.max(1).checked_mul(size_of::<T>()).ok_or(libc::ENOMEM)?;

@@ -18,10 +18,12 @@
 //!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
 mod buffer;
+mod log;
 mod page;
 mod table;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use log::{Entry, Log};
 pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove, sleep_ms};
 pub(crate) use table::{Node, Table, WINDOW};
 
@@ -218,6 +220,15 @@ impl Reservation {
             unsafe { unmap(start, bytes) };
         }
         Err(libc::ENOMEM)
+    }
+
+    /// Cuts the first `bytes` bytes off, a multiple of [`BASE_ALIGN`] if anything is to be left.
+    pub(crate) fn cut(&mut self, bytes: usize) -> Self {
+        let front = Self { start: self.start, bytes: bytes.min(self.bytes) };
+        // SAFETY: the front ends inside the reservation or at its end.
+        self.start = unsafe { self.start.add(front.bytes) };
+        self.bytes = self.bytes.wrapping_sub(front.bytes);
+        front
     }
 
     /// The `bytes` bytes from `offset` on, for one part of the heap.

@@ -6,11 +6,13 @@ use std::collections::HashMap;
 use std::hint::black_box;
 use std::ptr::NonNull;
 use std::sync::Barrier;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 24);
+static SEVERAL: SmallocGlobal<Indexed, 3> = SmallocGlobal::with_region_size(1 << 24);
 
 fn main() {
     let name = std::env::args().nth(1).expect("an argument");
@@ -114,8 +116,40 @@ fn clean() {
     every_call(&LINKED);
     own_heap::<Indexed>();
     own_heap::<Linked>();
+    hand_around();
     HEAP.check().expect("the heap is whole");
     LINKED.check().expect("the heap is whole");
+}
+
+/// Threads with different homes write to and free what another one has allocated. They meet by atomics alone, which the
+/// checkers see.
+fn hand_around() {
+    const SIZE: usize = 200;
+    static PLACES: [AtomicUsize; 4] = [const { AtomicUsize::new(0) }; 4];
+    let work = |number: usize| {
+        let (mine, next) = (&PLACES[number], &PLACES[(number + 1) % PLACES.len()]);
+        for _ in 0..500 {
+            let block = block(&SEVERAL, SIZE).expose_provenance();
+            while mine.compare_exchange(0, block, Ordering::AcqRel, Ordering::Relaxed).is_err() {
+                thread::yield_now();
+            }
+            let other = loop {
+                match next.swap(0, Ordering::AcqRel) {
+                    0 => thread::yield_now(),
+                    other => break std::ptr::with_exposed_provenance_mut::<u8>(other),
+                }
+            };
+            // SAFETY: the block is in use, this thread's, and has so many bytes.
+            unsafe { other.write_bytes(2, SIZE) };
+            // SAFETY: as above.
+            unsafe { SEVERAL.dealloc(other, layout(SIZE)) };
+        }
+    };
+    let threads: Vec<_> = (0..PLACES.len()).map(|number| thread::spawn(move || work(number))).collect();
+    threads.into_iter().for_each(|thread| thread.join().expect("it does not panic"));
+    let stats = SEVERAL.stats();
+    assert!(stats.handed_over > 1000 && stats.used_bytes == 0, "{stats}");
+    SEVERAL.check().expect("the heap is whole");
 }
 
 /// Collections that grow, move and shrink, and strings that other threads free.

@@ -110,6 +110,7 @@ impl Oracle {
     }
 
     /// Every segment in address order: offset, size, in use.
+    #[allow(dead_code, reason = "not every test program looks at them")]
     pub fn segments(&self) -> Vec<(usize, usize, bool)> {
         let holes = self.holes.iter().map(|hole| (hole.start, hole.len(), false));
         let used = self.used.iter().map(|(&offset, &size)| (offset, size, true));

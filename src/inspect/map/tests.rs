@@ -195,7 +195,7 @@ fn a_heap_never_used_has_one_line() {
     let mut stats = *snapshot(&[-1024]).stats();
     stats.region_size = 1 << 33;
     let buffer = crate::inspect::snapshot::SegmentBuffer::populated(1).unwrap();
-    let unmapped = Snapshot::new(buffer, stats, 0);
+    let unmapped = Snapshot::new(buffer, stats, 0, 0);
     for heap in [unmapped, snapshot(&[-(1 << 33)])] {
         let map = text(&heap, MapOptions::text());
         assert_eq!(map.lines().filter(|line| line.starts_with("0x")).count(), 1, "{map}");

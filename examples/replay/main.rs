@@ -1,0 +1,279 @@
+//! Replays a trace on a heap: a recording of smalloc, which must come to the same call by call, or what other tools
+//! have recorded of any program. Says what became of it, and draws it.
+
+mod android;
+mod bitmap;
+mod call;
+mod charts;
+#[path = "../common/mod.rs"]
+mod common;
+mod heaptrack;
+mod input;
+mod mtrace;
+mod player;
+mod raster;
+mod recording;
+mod script;
+mod series;
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use common::{Bytes, Count, List, Outcome};
+use input::Input;
+use lexopt::prelude::*;
+use raster::Raster;
+use script::{Change, Script, Step};
+use series::{Series, Sizes};
+use smalloc::recording::{End, Head};
+use smalloc::{MapOptions, Snapshot, Stats};
+
+/// The region for a trace that does not tell its size.
+const REGION: usize = 32 << 30;
+
+const HELP: &str = "\
+Replay a trace of allocations on a heap, say what became of it, and draw it.
+
+usage: replay [OPTIONS] FILE
+
+  FILE             a recording of smalloc, or the text of Android's
+                   memory_replay, of `heaptrack --raw` or of glibc's mtrace,
+                   plain or gzipped; - is standard input
+  --list LIST      linked, indexed or both [default: that of the recording,
+                   or indexed]
+  --region SIZE    the size of the heap [default: that of the recording, or
+                   32G, of which only what is used takes memory]
+  --of N           which region, from 0 on, of a recording of several
+  --raster FILE    draw address over time, as PNG
+  --hops FILE      draw hops and holes over time, as SVG
+  --memory FILE    draw live and used bytes, top and footprint over time, as SVG
+  --map FILE       draw where the segments lie, as SVG
+  --holes FILE     draw the sizes of the holes, as SVG
+  --at N           draw map and holes as they are after call N [default: at
+                   the end]
+  -h, --help       print this
+
+A recording of smalloc is compared with its replay, call by call: the offsets,
+and with the list that was recorded the hops. With another --region it is not.
+";
+
+/// The pictures that can be asked for, by their options.
+const PICTURES: [&str; 5] = ["raster", "hops", "memory", "map", "holes"];
+
+struct Options {
+    trace: PathBuf,
+    lists: Vec<List>,
+    region: Option<usize>,
+    of: Option<u16>,
+    pictures: Vec<Picture>,
+    at: Option<u64>,
+}
+
+/// A picture, whose file is made before the work begins, so that a path that cannot be written is told at once.
+struct Picture {
+    option: &'static str,
+    path: PathBuf,
+    file: BufWriter<File>,
+}
+
+impl Picture {
+    fn create(option: &'static str, path: PathBuf) -> Outcome<Self> {
+        let file = File::create(&path)
+            .map_err(|error| format!("--{option}: cannot write {}: {error}", path.display()))?;
+        Ok(Self { option, path, file: BufWriter::new(file) })
+    }
+}
+
+fn options() -> Outcome<Options> {
+    let mut trace = None;
+    let (mut lists, mut region, mut of, mut pictures, mut at) = (Vec::new(), None, None, Vec::new(), None);
+    let mut parser = lexopt::Parser::from_env();
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Short('h') | Long("help") => common::help(HELP),
+            Long("list") => lists = parser.value()?.parse_with(parse_lists)?,
+            Long("region") => region = Some(parser.value()?.parse_with(common::parse_size)?),
+            Long("of") => of = Some(parser.value()?.parse()?),
+            Long("at") => at = Some(parser.value()?.parse_with(common::parse_count)? as u64),
+            Long(name) => match PICTURES.into_iter().find(|&option| option == name) {
+                Some(option) => pictures.push((option, parser.value()?)),
+                None => return Err(argument.unexpected().into()),
+            },
+            Value(path) if trace.is_none() => trace = Some(PathBuf::from(path)),
+            _ => return Err(argument.unexpected().into()),
+        }
+    }
+    let trace = trace.ok_or_else(|| lexopt::Error::from("which trace is missing"))?;
+    let create = |(option, path): (&'static str, std::ffi::OsString)| Picture::create(option, path.into());
+    Ok(Options {
+        trace,
+        lists,
+        region,
+        of,
+        pictures: pictures.into_iter().map(create).collect::<Outcome<_>>()?,
+        at,
+    })
+}
+
+fn parse_lists(text: &str) -> Result<Vec<List>, String> {
+    match text {
+        "both" => Ok(vec![List::Linked, List::Indexed]),
+        one => one.parse().map(|list| vec![list]).map_err(|_| "it is linked, indexed or both".into()),
+    }
+}
+
+fn main() -> ExitCode {
+    common::main(|| {
+        let options = options()?;
+        let mut input = Input::open(&options.trace)?;
+        input.choose(options.of)?;
+        let head = input.head().copied();
+        let region = options.region.or(head.map(|head| head.region_size)).unwrap_or(REGION);
+        let heaps = heaps(&options.lists, head.as_ref(), region)?;
+        let comparable = head.as_ref().filter(|head| incomparable(head, region).is_none());
+        let mut replay = Replay::new(Script::new(heaps, comparable), options.at);
+        replay.run(&mut input)?;
+        replay.report(&input, head.as_ref(), region);
+        let name = options.trace.file_name().unwrap_or(options.trace.as_os_str()).to_string_lossy();
+        replay.draw(options.pictures, if name == "-" { "standard input" } else { &name })
+    })
+}
+
+/// A heap for each list that is asked for.
+fn heaps(lists: &[List], head: Option<&Head>, region: usize) -> Outcome<Vec<Box<dyn player::Player>>> {
+    let recorded = head.and_then(|head| head.list().parse().ok()).unwrap_or(List::Indexed);
+    let lists = if lists.is_empty() { &[recorded] } else { lists };
+    let heaps = lists.iter().map(|&list| Ok(player::player(list, region)?));
+    heaps.collect()
+}
+
+/// Why a recording is not compared with its replay; none if it is.
+fn incomparable(head: &Head, region: usize) -> Option<String> {
+    if head.hardened {
+        return Some("it was made with the feature `hardened`, which places differently".into());
+    }
+    let recorded = head.region_size;
+    (region != recorded)
+        .then(|| format!("its heap was of {}, this one is of {}", Bytes(recorded), Bytes(region)))
+}
+
+/// A replay, and what is drawn of it.
+struct Replay {
+    script: Script,
+    raster: Raster,
+    series: Series,
+    at: Option<u64>,
+    snapshot: Option<Snapshot>,
+}
+
+impl Replay {
+    fn new(script: Script, at: Option<u64>) -> Self {
+        let series = Series::new(script.players.len());
+        Self { script, raster: Raster::new(), series, at, snapshot: None }
+    }
+
+    fn run(&mut self, input: &mut Input) -> Outcome {
+        let mut step = Step::default();
+        while let Some(event) = input.next()? {
+            let before = self.script.calls;
+            self.script.play(event, &mut step)?;
+            step.changes.iter().for_each(|&change| self.raster.change(change));
+            let call = self.script.calls;
+            if call == before {
+                continue;
+            }
+            self.raster.tick();
+            let player = &self.script.players[0];
+            let reached = step.changes.iter().filter(|change| change.in_use).map(Change::end).max();
+            let sizes = Sizes {
+                live: self.script.live,
+                used: self.script.used,
+                top: reached.unwrap_or(0),
+                ..Sizes::default()
+            };
+            self.series.tick(call, &step.hops, sizes, || Sizes::of(&player.stats()));
+            if self.at == Some(call) {
+                self.snapshot = Some(player.snapshot()?);
+            }
+        }
+        let player = &self.script.players[0];
+        self.series.finish(Sizes::of(&player.stats()));
+        for player in &self.script.players {
+            player.check()?;
+        }
+        match self.at {
+            Some(at) if self.snapshot.is_none() => {
+                Err(format!("--at {at}: there are only {} calls", self.script.calls).into())
+            }
+            Some(_) => Ok(()),
+            None => {
+                self.snapshot = Some(player.snapshot()?);
+                Ok(())
+            }
+        }
+    }
+
+    fn report(&self, input: &Input, head: Option<&Head>, region: usize) {
+        let script = &self.script;
+        println!("Replayed {} calls of {}.", Count(script.calls), input.format());
+        println!(
+            "Live at most: {} after call {}; at the end: {}.",
+            Bytes(script.peak_live.0),
+            Count(script.peak_live.1),
+            Bytes(script.live)
+        );
+        for (what, count) in script.skipped.iter().chain(&input.others) {
+            println!("Not replayed as they are: {} {what}.", Count(*count));
+        }
+        if let Some(head) = head {
+            print_head(head, region, &script.compared);
+        }
+        if script.players.len() > 1 {
+            println!("Both lists gave every block the same place.");
+        }
+        for player in &script.players {
+            println!("\n{}:", player.list());
+            common::print_heap(&player.stats());
+        }
+    }
+
+    fn draw(self, pictures: Vec<Picture>, name: &str) -> Outcome {
+        let stats: Vec<(&str, Stats)> =
+            self.script.players.iter().map(|player| (player.list(), player.stats())).collect();
+        let mut raster = Some(self.raster);
+        for Picture { option, path, mut file } in pictures {
+            let mut text = String::new();
+            match (option, &self.snapshot) {
+                ("raster", _) => raster.take().map_or(Ok(()), |raster| raster.write(name, &mut file))?,
+                ("hops", _) => text = charts::hops(&self.series, &stats, name)?,
+                ("memory", _) => text = charts::memory(&self.series, name)?,
+                ("map", Some(snapshot)) => snapshot.write_map_svg(&mut text, MapOptions::svg())?,
+                ("holes", Some(snapshot)) => snapshot.write_holes_svg(&mut text)?,
+                _ => {}
+            }
+            let written = file.write_all(text.as_bytes()).and_then(|()| file.flush());
+            written.map_err(|error| format!("--{option}: cannot write {}: {error}", path.display()))?;
+            println!("The picture for --{option} is in {}.", path.display());
+        }
+        Ok(())
+    }
+}
+
+/// How a recording ended, and what came of the comparison.
+fn print_head(head: &Head, region: usize, compared: &script::Compared) {
+    match head.end {
+        End::Open => println!("The recording ended with its process."),
+        End::Stopped => println!("The recording was stopped by its program."),
+        End::NoRoom => println!("The recording is cut off: there was no room for more of it."),
+    }
+    match incomparable(head, region) {
+        Some(why) => println!("Not compared with the recording: {why}."),
+        None => println!(
+            "The same as recorded: the offsets of {} requests, the hops of {}.",
+            Count(compared.offsets),
+            Count(compared.hops)
+        ),
+    }
+}

@@ -1,0 +1,104 @@
+//! The recordings of smalloc itself.
+
+use std::io::{self, BufRead};
+
+use super::call::{Call, Event, Told};
+use crate::common::Outcome;
+use smalloc::recording::{Call as Kind, HEAD_BYTES, Head, RECORD_BYTES, Record};
+
+/// Reads records, and puts the two of a `realloc` that moved together.
+pub(crate) struct Reader {
+    head: Head,
+    input: Box<dyn BufRead>,
+    /// The record that was read one ahead.
+    ahead: Option<Record>,
+    read: u64,
+    /// The region whose calls are read.
+    region: u16,
+}
+
+impl Reader {
+    pub(crate) fn new(mut input: Box<dyn BufRead>) -> Outcome<Self> {
+        let mut head = [0; HEAD_BYTES];
+        input.read_exact(&mut head).map_err(|_| "the recording ends in its head")?;
+        Ok(Self { head: Head::from_bytes(&head)?, input, ahead: None, read: 0, region: 0 })
+    }
+
+    /// Reads only the calls on that region: each is a heap of its own.
+    pub(crate) fn choose(&mut self, region: u16) {
+        self.region = region;
+    }
+
+    pub(crate) fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// The next call; none at the end.
+    pub(crate) fn next(&mut self) -> Outcome<Option<Event>> {
+        let Some(record) = self.take()? else { return Ok(None) };
+        let told = Some(Told { offset: record.offset, hops: record.hops() });
+        let (block, old) = (record.offset.map(name), record.old_offset.map(name));
+        let (size, align) = (record.size, record.align);
+        let call = match (record.call, block) {
+            (Kind::Dealloc | Kind::Sfree | Kind::MovedFrom, Some(block)) => Call::Free { block },
+            (Kind::Held, Some(block)) => Call::Held { block, size },
+            (Kind::Alloc | Kind::AllocZeroed | Kind::Smalloc, Some(block)) => {
+                Call::Alloc { block, size, align }
+            }
+            (Kind::Realloc, Some(new)) => self.realloc(old, new, size, align)?,
+            (_, None) => Call::Refused { block: old, size, align },
+        };
+        Ok(Some(Event { call, told: told.filter(|_| !matches!(call, Call::Free { .. })) }))
+    }
+
+    /// A `realloc` that moved frees its old place with the next record, unless another thread came in between. Then it
+    /// is an allocation, and a free later.
+    fn realloc(&mut self, old: Option<u64>, new: u64, size: usize, align: usize) -> Outcome<Call> {
+        let old = old.ok_or_else(|| format!("record {}: a realloc without an old offset", self.read))?;
+        if old == new {
+            return Ok(Call::Realloc { old, new, size, align });
+        }
+        match self.take()? {
+            Some(next) if next.call == Kind::MovedFrom && next.offset.map(name) == Some(old) => {
+                Ok(Call::Realloc { old, new, size, align })
+            }
+            next => {
+                self.ahead = next;
+                Ok(Call::Alloc { block: new, size, align })
+            }
+        }
+    }
+
+    fn take(&mut self) -> Outcome<Option<Record>> {
+        if let Some(record) = self.ahead.take() {
+            return Ok(Some(record));
+        }
+        loop {
+            match self.read()? {
+                Some(record) if record.region != self.region => {}
+                record => return Ok(record),
+            }
+        }
+    }
+
+    /// The next record, of any region.
+    fn read(&mut self) -> Outcome<Option<Record>> {
+        let mut bytes = [0; RECORD_BYTES];
+        let number = self.read + 1;
+        if self.input.fill_buf()?.is_empty() {
+            return Ok(None);
+        }
+        self.input.read_exact(&mut bytes).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => format!("record {number}: the file ends in the midst of it"),
+            _ => format!("record {number}: {error}"),
+        })?;
+        let record = Record::from_bytes(&bytes).map_err(|error| format!("record {number}: {error}"))?;
+        self.read += u64::from(record.is_some());
+        Ok(record)
+    }
+}
+
+/// An offset as the name of a block. No block has the name 0.
+fn name(offset: usize) -> u64 {
+    offset as u64 + 1
+}

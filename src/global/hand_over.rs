@@ -1,0 +1,91 @@
+//! A free that does not wait: the block is handed over to whoever holds its region's lock next.
+
+use super::SmallocGlobal;
+use crate::free_list::FreeList;
+use crate::handover::FIRST;
+use crate::lock::Guard;
+use crate::region::{GRANULE, Granule};
+use crate::shared::Heap;
+use core::alloc::Layout;
+
+impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
+    /// Hands a payload over to its region. False if that has no room for more, or where the block is none that could be
+    /// freed: that is found out with the lock held.
+    pub(super) fn hand_over(&self, region: usize, payload: *mut u8, layout: Option<Layout>) -> bool {
+        let Some(shared) = self.regions.all().get(region) else { return false };
+        let offset = self.regions.offset_in(region, payload);
+        let aligned = layout.is_none_or(|layout| payload.addr() & layout.align().wrapping_sub(1) == 0);
+        let block = Block { at: Granule(offset / GRANULE), size: layout.map(|layout| layout.size()) };
+        match block.pack() {
+            Some(packed) if aligned && offset.is_multiple_of(GRANULE) => shared.handed_over.put(packed),
+            _ => false,
+        }
+    }
+
+    /// Frees all that was handed over to a heap. A double free, or a layout that does not match, is found out here.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn free_handed_over(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
+        self.regions.get(region).handed_over.take(|packed| {
+            let block = Block::unpack(packed);
+            let payload = heap.region().pointer(block.at).as_ptr();
+            let layout = block.size.and_then(|size| Layout::from_size_align(size, 1).ok());
+            self.free_in(region, heap, payload, layout);
+        });
+    }
+
+    /// Takes all locks, and frees what was handed over.
+    pub(super) fn lock_all(&self) -> [Guard<'_, Heap<L>>; REGIONS] {
+        let mut heaps = self.regions.lock_all();
+        for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
+            if REGIONS > 1 && shared.handed_over.waiting() {
+                self.free_handed_over(region, heap);
+            }
+        }
+        heaps
+    }
+}
+
+/// A block that is handed over.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Block {
+    at: Granule,
+    /// The size that its layout names, if there is a layout.
+    size: Option<usize>,
+}
+
+impl Block {
+    /// Both in one number: the granule above, the size plus one below. None for what is too large for that.
+    fn pack(self) -> Option<u64> {
+        let at = u32::try_from(self.at.0).ok()?;
+        let size = u32::try_from(self.size.map_or(0, |size| size.wrapping_add(1))).ok()?;
+        (u64::from(at) << 32 | u64::from(size)).checked_add(FIRST)
+    }
+
+    fn unpack(packed: u64) -> Self {
+        let packed = packed.wrapping_sub(FIRST);
+        let size = packed as u32 as usize;
+        Self { at: Granule((packed >> 32) as usize), size: size.checked_sub(1) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn blocks_are_what_they_were() {
+        let most = u32::MAX as usize;
+        for at in [0, 1, 12_345, most] {
+            for size in [None, Some(0), Some(1), Some(4096), Some(most - 3)] {
+                let block = Block { at: Granule(at), size };
+                let packed = block.pack().unwrap();
+                assert!(packed >= FIRST);
+                assert_eq!(Block::unpack(packed), block);
+            }
+        }
+        assert_eq!(Block { at: Granule(most + 1), size: None }.pack(), None);
+        assert_eq!(Block { at: Granule(0), size: Some(most) }.pack(), None);
+        assert_eq!(Block { at: Granule(most), size: Some(most - 1) }.pack(), None);
+    }
+}

@@ -1,0 +1,135 @@
+//! Recording: every call passes [`SmallocGlobal::note`] while it holds the heap's lock.
+//!
+//! While a heap is recorded its lock is watched, so that the short ways of `alloc` and `dealloc` do not exist; the others
+//! ask. The recorder has a lock of its own, which is taken last, so that the calls on all regions are in one order.
+
+use super::{Heap, SmallocGlobal};
+use crate::errno;
+use crate::free_list::{Fit, FreeList};
+use crate::lock::{Guard, Watcher};
+use crate::recording::{self, Call, Head, Record, RecordError, Recorded};
+use crate::region::{Granule, Log};
+use core::alloc::Layout;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a heap has asked the environment for a recording: the first of a process does.
+static ASKED: AtomicBool = AtomicBool::new(false);
+
+impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
+    /// Records every call from now on in a file: where it was placed, at what cost, by which thread, and in which order.
+    ///
+    /// The file is replaced if it is there, and grows by 32 bytes a call, which are written with the lock held; all
+    /// threads then take turns at that too. What is in it outlives the process, also one that is killed. If it cannot
+    /// grow, because the disk is full, the recording ends with a line on standard error, and the program goes on.
+    ///
+    /// The segments in use come first, so that a recording that begins late can be replayed too. For its first
+    /// allocation, a program is too late: the environment variable `SMALLOC_RECORD` names a file to which the first
+    /// `SmallocGlobal` of a process is recorded from its first call on, with the number of the process for `%p`.
+    ///
+    /// A child of `fork` is not recorded, and leaves its parent's recording alone. Nobody else may shorten the file
+    /// while it is written.
+    ///
+    /// Several regions are recorded in one file, in one order. A request that was refused by the thread's home and placed
+    /// elsewhere is two records, a `realloc` that moves to another region an `alloc` and a `dealloc`, and a free that
+    /// was handed over is recorded when it is done, by the thread that does it.
+    ///
+    /// The format is told in [`recording`](crate::recording); the example `replay` reads it.
+    ///
+    /// # Errors
+    /// The heap is being recorded already, the file cannot be made or mapped, or there is no region.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 20);
+    ///
+    /// let path = std::env::temp_dir().join(format!("smalloc-record-{}", std::process::id()));
+    /// HEAP.record_to(path.to_str().unwrap())?;
+    /// let (block, _) = HEAP.smalloc(std::alloc::Layout::new::<u64>());
+    /// assert!(block.is_some());
+    /// let recorded = HEAP.stop_recording().unwrap();
+    /// assert_eq!((recorded.records, recorded.complete), (1, true));
+    /// # std::fs::remove_file(path)?;
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn record_to(&self, path: impl AsRef<[u8]>) -> Result<(), RecordError> {
+        self.init().map_err(RecordError::NoRegion)?;
+        if self.recorder.lock().is_on() {
+            return Err(RecordError::AlreadyRecording);
+        }
+        errno::unchanged(|| {
+            let log = recording::create(path.as_ref())?;
+            self.begin(log)
+        })
+    }
+
+    /// Ends the recording, and says what is in it. None if there is none.
+    ///
+    /// A recording that ended by itself is told of once.
+    pub fn stop_recording(&self) -> Option<Recorded> {
+        let mut heaps = self.lock_all();
+        let recorded = errno::unchanged(|| self.recorder.lock().stop());
+        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::Recorder, false));
+        recorded
+    }
+
+    /// The file that the environment names for this heap, if it is the first that asks.
+    pub(super) fn log_from_environment() -> Option<Log> {
+        if ASKED.swap(true, Ordering::Relaxed) { None } else { recording::from_environment() }
+    }
+
+    /// Begins a recording of regions that are mapped.
+    pub(super) fn begin(&self, log: Log) -> Result<(), RecordError> {
+        let mut heaps = self.lock_all();
+        let mut recorder = self.recorder.lock();
+        let size = heaps.first().map_or(0, |heap| heap.region().size());
+        recorder.begin(log, Head::new(L::NAME, REGIONS as u32, size))?;
+        for (region, heap) in heaps.iter().enumerate() {
+            for run in heap.runs().flatten().filter(|run| run.in_use) {
+                let size = Granule(run.end.above(run.start)).bytes();
+                let held = Record::new(Call::Held, size, Some(run.start.bytes()));
+                recorder.write(Record { region: region as u16, ..held });
+            }
+        }
+        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::Recorder, recorder.is_on()));
+        Ok(())
+    }
+
+    /// Records a call that is being made on the heap of a region, if it is recorded.
+    #[inline(always)]
+    pub(super) fn note(&self, region: usize, heap: &mut Guard<'_, Heap<L>>, record: impl FnOnce() -> Record) {
+        if heap.is_watched() {
+            self.write_down(heap, Record { region: region as u16, ..record() });
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn write_down(&self, heap: &mut Guard<'_, Heap<L>>, record: Record) {
+        if !errno::unchanged(|| self.recorder.lock().write(record)) {
+            heap.watch(Watcher::Recorder, false);
+        }
+    }
+}
+
+impl Record {
+    /// A request, and where it was placed.
+    pub(super) fn request(call: Call, layout: Layout, placement: Fit) -> Self {
+        let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Self {
+            align: layout.align(),
+            stepped: narrow(placement.stepped()),
+            probes: narrow(placement.probes()),
+            ..Self::new(call, layout.size(), placement.start().map(Granule::bytes))
+        }
+    }
+
+    /// A payload at `old` is to have `new_size` bytes, and where it was placed.
+    pub(super) fn resize(layout: Layout, new_size: usize, old: Granule, placement: Fit) -> Self {
+        let request = Self::request(Call::Realloc, layout, placement);
+        Self { size: new_size, old_offset: Some(old.bytes()), ..request }
+    }
+
+    /// What is freed.
+    pub(super) fn free(call: Call, layout: Layout, at: Granule) -> Self {
+        Self { align: layout.align(), ..Self::new(call, layout.size(), Some(at.bytes())) }
+    }
+}

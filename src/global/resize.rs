@@ -1,0 +1,92 @@
+//! `realloc`: in place, else to another place in the same region, else to another region.
+
+use super::{Heap, SmallocGlobal};
+use crate::free_list::{Fit, FreeList};
+use crate::lock::Guard;
+use crate::recording::{Call, Record};
+use crate::shadow;
+use core::alloc::Layout;
+use core::ptr;
+use core::sync::atomic::Ordering;
+
+impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
+    /// Reallocates where the lock was taken.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn realloc_again(
+        &self,
+        region: usize,
+        payload: *mut u8,
+        layout: Layout,
+        new_size: usize,
+    ) -> *mut u8 {
+        self.realloc_in::<true>(region, self.lock(region), payload, layout, new_size)
+    }
+
+    /// Reallocates in a region whose lock is held. Whether somebody watches is asked only if it is `MAYBE_WATCHED`.
+    #[inline(always)]
+    pub(super) fn realloc_in<const MAYBE_WATCHED: bool>(
+        &self,
+        region: usize,
+        mut heap: Guard<'_, Heap<L>>,
+        payload: *mut u8,
+        layout: Layout,
+        new_size: usize,
+    ) -> *mut u8 {
+        let (at, n) = heap.segment_of(payload, layout);
+        if heap.resize(at, n, new_size) {
+            if MAYBE_WATCHED {
+                self.note(region, &mut heap, || Record::resize(layout, new_size, at, Fit::NONE.at(at)));
+                self.show(region, &heap);
+            }
+            shadow::resized(payload, layout.size(), new_size);
+            return payload;
+        }
+        let at_home = REGIONS == 1 || region == self.regions.home_number();
+        let placement = if at_home { heap.place(new_size, layout.align()) } else { Fit::NONE };
+        if MAYBE_WATCHED && at_home {
+            self.note(region, &mut heap, || Record::resize(layout, new_size, at, placement));
+        }
+        let Some(to) = placement.start() else {
+            return if REGIONS == 1 {
+                // SAFETY: the caller's promise makes a layout of it.
+                let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+                drop(self.report(heap, new_layout));
+                ptr::null_mut()
+            } else {
+                drop(heap);
+                // SAFETY: the caller's promise for realloc.
+                unsafe { self.realloc_across(payload, layout, new_size) }
+            };
+        };
+        let moved = shadow::given(heap.region().pointer(to), new_size);
+        drop(heap);
+        // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
+        unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
+        let mut heap = self.lock(region);
+        // A recording may have begun in the meantime.
+        self.note(region, &mut heap, || Record::free(Call::MovedFrom, layout, at));
+        shadow::back(payload, layout.size());
+        heap.give_back_moved(at, n);
+        self.show(region, &heap);
+        moved
+    }
+
+    /// Moves a payload, which its region could not resize or is not this thread's home, to another region.
+    ///
+    /// # Safety
+    /// As for `realloc`.
+    #[cold]
+    unsafe fn realloc_across(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        // SAFETY: the caller's promise for realloc.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        let moved = self.give(&self.place(new_layout, Call::Alloc), new_layout);
+        if !moved.is_null() {
+            // SAFETY: both payloads are in use and this thread's, so they do not overlap; each has that many bytes.
+            unsafe { moved.copy_from_nonoverlapping(payload, layout.size().min(new_size)) };
+            self.dealloc_locking(payload, layout);
+            self.between.moved.fetch_add(1, Ordering::Relaxed);
+        }
+        moved
+    }
+}

@@ -1,0 +1,335 @@
+//! Head and records, to bytes and back.
+
+use crate::region::{Entry, GRANULE};
+use core::fmt;
+
+/// The first bytes of a recording. No text begins so.
+pub const MAGIC: [u8; 8] = *b"\x8fsmalloc";
+/// Bytes of the head.
+pub const HEAD_BYTES: usize = 64;
+/// Bytes of a record.
+pub const RECORD_BYTES: usize = 32;
+
+/// The version that this library writes and reads.
+const VERSION: u32 = 1;
+/// The flag of a heap that was built with the feature `hardened`.
+const HARDENED: u32 = 1;
+/// Bytes for the name of the list.
+const NAME_BYTES: usize = 16;
+/// The offset of what has none.
+const NOWHERE: u32 = u32::MAX;
+
+const _: () = assert!(RECORD_BYTES == size_of::<Entry>() && HEAD_BYTES == 2 * RECORD_BYTES);
+
+/// How a recording ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// With the process, or it has not ended yet.
+    Open,
+    /// It was stopped.
+    Stopped,
+    /// There was no room for the next record: calls were made that are not in it.
+    NoRoom,
+}
+
+/// What stands at the beginning of a recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Head {
+    /// Whether the heap was built with the feature `hardened`, in which placement differs.
+    pub hardened: bool,
+    /// How the recording ended.
+    pub end: End,
+    /// How many regions the heap has.
+    pub regions: u32,
+    /// The size of a region in bytes.
+    pub region_size: usize,
+    /// How many records there are; 0 if the recording is [`End::Open`].
+    pub records: u64,
+    name: [u8; NAME_BYTES],
+}
+
+impl Head {
+    pub(crate) const NONE: Self = Self {
+        hardened: cfg!(feature = "hardened"),
+        end: End::Open,
+        regions: 1,
+        region_size: 0,
+        records: 0,
+        name: [0; NAME_BYTES],
+    };
+
+    /// The head of a recording that begins.
+    pub(crate) fn new(list: &str, regions: u32, region_size: usize) -> Self {
+        let mut head = Self { regions, region_size, ..Self::NONE };
+        head.name.iter_mut().zip(list.bytes()).for_each(|(to, from)| *to = from);
+        head
+    }
+
+    /// The name of the free list: `linked` or `indexed`.
+    #[must_use]
+    pub fn list(&self) -> &str {
+        let name = self.name.split(|&byte| byte == 0).next().unwrap_or_default();
+        core::str::from_utf8(name).unwrap_or_default()
+    }
+
+    /// The head of the same recording when it has ended.
+    pub(crate) fn ended(self, end: End, records: u64) -> Self {
+        Self { end, records, ..self }
+    }
+
+    pub(crate) fn to_entries(self) -> [Entry; 2] {
+        let end = match self.end {
+            End::Open => 0,
+            End::Stopped => 1,
+            End::NoRoom => 2,
+        };
+        let flags = if self.hardened { HARDENED } else { 0 };
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let name = u128::from_le_bytes(self.name);
+        [
+            [
+                u64::from_le_bytes(MAGIC),
+                pair(VERSION, RECORD_BYTES as u32),
+                pair(GRANULE as u32, flags),
+                pair(end, self.regions),
+            ],
+            [self.region_size as u64, self.records, name as u64, (name >> 64) as u64],
+        ]
+    }
+
+    /// Reads a head.
+    ///
+    /// # Errors
+    /// The bytes are no head, or that of another version.
+    pub fn from_bytes(bytes: &[u8; HEAD_BYTES]) -> Result<Self, FormatError> {
+        let mut words = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+        let mut word = || words.next().unwrap_or(0);
+        let halves = |word: u64| (word as u32, (word >> 32) as u32);
+        if word() != u64::from_le_bytes(MAGIC) {
+            return Err(FormatError::NoRecording);
+        }
+        let (version, record) = halves(word());
+        let (granule, flags) = halves(word());
+        if (version, record, granule) != (VERSION, RECORD_BYTES as u32, GRANULE as u32) {
+            return Err(FormatError::Version(version));
+        }
+        let (end, regions) = halves(word());
+        let end = match end {
+            0 => End::Open,
+            1 => End::Stopped,
+            2 => End::NoRoom,
+            _ => return Err(FormatError::End(end)),
+        };
+        let (region_size, records) = (word() as usize, word());
+        let name = (u128::from(word()) | u128::from(word()) << 64).to_le_bytes();
+        Ok(Self { hardened: flags & HARDENED != 0, end, regions, region_size, records, name })
+    }
+}
+
+/// Which call a record is of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Call {
+    /// `GlobalAlloc::alloc`.
+    Alloc = 1,
+    /// `GlobalAlloc::alloc_zeroed`.
+    AllocZeroed = 2,
+    /// `SmallocGlobal::smalloc`.
+    Smalloc = 3,
+    /// `GlobalAlloc::dealloc`.
+    Dealloc = 4,
+    /// `SmallocGlobal::sfree`.
+    Sfree = 5,
+    /// `GlobalAlloc::realloc`: in place, moved or refused.
+    Realloc = 6,
+    /// The old place of a `realloc` that moved is freed.
+    MovedFrom = 7,
+    /// No call: a segment that was in use when the recording began.
+    Held = 8,
+}
+
+impl Call {
+    const ALL: [Self; 8] = [
+        Self::Alloc,
+        Self::AllocZeroed,
+        Self::Smalloc,
+        Self::Dealloc,
+        Self::Sfree,
+        Self::Realloc,
+        Self::MovedFrom,
+        Self::Held,
+    ];
+}
+
+/// One call, and what came of it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub struct Record {
+    /// Which call.
+    pub call: Call,
+    /// The alignment of the layout in bytes; 1 where there is no layout.
+    pub align: usize,
+    /// The number of the region.
+    pub region: u16,
+    /// The thread, by the system's number.
+    pub thread: u32,
+    /// Bytes asked for, of the layout that is freed, or of the segment if there is no layout.
+    pub size: usize,
+    /// Where the payload is (or was, if it is freed), in bytes from the region's base. None if the request was refused.
+    pub offset: Option<usize>,
+    /// Where a `realloc` found the payload. None for other calls.
+    pub old_offset: Option<usize>,
+    /// Free segments that the search stepped over.
+    pub stepped: u32,
+    /// Nodes of the index that it looked at.
+    pub probes: u32,
+}
+
+impl Record {
+    pub(crate) const fn new(call: Call, size: usize, offset: Option<usize>) -> Self {
+        Self { call, align: 1, region: 0, thread: 0, size, offset, old_offset: None, stepped: 0, probes: 0 }
+    }
+
+    pub(crate) fn to_entry(self) -> Entry {
+        let align = u64::from(self.align.trailing_zeros());
+        let (region, thread) = (u64::from(self.region), u64::from(self.thread));
+        let granules = |offset: Option<usize>| offset.map_or(NOWHERE, |offset| (offset / GRANULE) as u32);
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        [
+            self.call as u64 | align << 8 | region << 16 | thread << 32,
+            self.size as u64,
+            pair(granules(self.offset), granules(self.old_offset)),
+            pair(self.stepped, self.probes),
+        ]
+    }
+
+    /// Reads a record; none where the recording ends.
+    ///
+    /// # Errors
+    /// The bytes are no record.
+    pub fn from_bytes(bytes: &[u8; RECORD_BYTES]) -> Result<Option<Self>, FormatError> {
+        let mut words = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
+        let mut word = || words.next().unwrap_or(0);
+        let offset = |granules: u32| (granules != NOWHERE).then_some(granules as usize * GRANULE);
+        let (what, size, offsets, hops) = (word(), word(), word(), word());
+        let call = what as u8;
+        if call == 0 {
+            return Ok(None);
+        }
+        let known = Call::ALL.into_iter().find(|&known| known as u8 == call);
+        let align = 1_usize.checked_shl((what >> 8) as u8 as u32);
+        let (Some(call), Some(align)) = (known, align) else { return Err(FormatError::Call(call)) };
+        Ok(Some(Self {
+            call,
+            align,
+            region: (what >> 16) as u16,
+            thread: (what >> 32) as u32,
+            size: size as usize,
+            offset: offset(offsets as u32),
+            old_offset: offset((offsets >> 32) as u32),
+            stepped: hops as u32,
+            probes: (hops >> 32) as u32,
+        }))
+    }
+
+    /// What the search looked at beyond the first: `stepped + probes`.
+    #[must_use]
+    pub const fn hops(&self) -> usize {
+        self.stepped as usize + self.probes as usize
+    }
+}
+
+/// Why bytes are no recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FormatError {
+    /// The first bytes are not those of a recording.
+    NoRecording,
+    /// The format has this version, which is another one.
+    Version(u32),
+    /// There is no such way to end.
+    End(u32),
+    /// There is no call of this number, or its alignment is none.
+    Call(u8),
+}
+
+impl fmt::Display for FormatError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoRecording => f.write_str("not a recording of smalloc"),
+            Self::Version(version) => {
+                write!(f, "a recording of format version {version}, this is for version {VERSION}")
+            }
+            Self::End(end) => write!(f, "damaged: no recording ends in way {end}"),
+            Self::Call(call) => write!(f, "damaged: no call has number {call}, or none its alignment"),
+        }
+    }
+}
+
+impl core::error::Error for FormatError {}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::vec::Vec;
+
+    fn bytes<const N: usize>(entries: &[Entry]) -> [u8; N] {
+        let bytes: Vec<u8> = entries.iter().flatten().flat_map(|word| word.to_le_bytes()).collect();
+        bytes.try_into().unwrap()
+    }
+
+    #[test]
+    fn heads_are_as_documented() {
+        let head = Head { end: End::NoRoom, records: 5, ..Head::new("linked", 3, 1 << 40) };
+        let written: [u8; HEAD_BYTES] = bytes(&head.to_entries());
+        assert_eq!(Head::from_bytes(&written), Ok(head));
+        assert_eq!(head.list(), "linked");
+        let hardened = u8::from(cfg!(feature = "hardened"));
+        let expected = [
+            &b"\x8fsmalloc"[..],
+            &[1, 0, 0, 0, 32, 0, 0, 0, 16, 0, 0, 0, hardened, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0],
+            &[0, 0, 0, 0, 0, 1, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0],
+            b"linked\0\0\0\0\0\0\0\0\0\0",
+        ];
+        assert_eq!(written[..], expected.concat());
+        for (at, error) in [(0, FormatError::NoRecording), (8, FormatError::Version(9))] {
+            let mut other = written;
+            other[at] = 9;
+            assert_eq!(Head::from_bytes(&other), Err(error));
+        }
+    }
+
+    #[test]
+    fn records_are_as_documented() {
+        let record = Record {
+            call: Call::Realloc,
+            align: 4096,
+            region: 0x0102,
+            thread: 0x0304_0506,
+            size: 1 << 40,
+            offset: None,
+            old_offset: Some(0x0708 * GRANULE),
+            stepped: 9,
+            probes: 10,
+        };
+        let written: [u8; RECORD_BYTES] = bytes(&[record.to_entry()]);
+        let expected = [
+            [6, 12, 2, 1, 6, 5, 4, 3, 0, 0, 0, 0, 0, 1, 0, 0],
+            [255, 255, 255, 255, 8, 7, 0, 0, 9, 0, 0, 0, 10, 0, 0, 0],
+        ];
+        assert_eq!(written[..], expected.concat());
+        assert_eq!(Record::from_bytes(&written), Ok(Some(record)));
+        assert_eq!((record.hops(), Record::from_bytes(&[0; 32])), (19, Ok(None)));
+        for call in Call::ALL {
+            let written = bytes(&[Record { call, ..record }.to_entry()]);
+            assert_eq!(Record::from_bytes(&written).unwrap().unwrap().call, call);
+        }
+        for (at, value) in [(0, 9), (1, 64)] {
+            let mut other = written;
+            other[at] = value;
+            assert!(Record::from_bytes(&other).is_err());
+        }
+    }
+}

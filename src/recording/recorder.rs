@@ -1,0 +1,272 @@
+//! Writing a recording. Nothing here allocates, and `errno` is the caller's to keep.
+
+use super::format::{End, Head, Record};
+use crate::errno::Reason;
+use crate::fatal::{refuse, say};
+use crate::region::{InitError, Log};
+use core::ffi::CStr;
+use core::fmt;
+
+/// Bytes of the longest path that the system takes, with the zero behind it.
+const PATH_BYTES: usize = libc::PATH_MAX as usize;
+
+/// What a recording came to; see [`SmallocGlobal::stop_recording`](crate::SmallocGlobal::stop_recording).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recorded {
+    /// How many records are in it.
+    pub records: u64,
+    /// Whether every call until now is in it. If not, there was no room for more: the disk is full, the file may not be
+    /// larger, or the program has closed it.
+    pub complete: bool,
+}
+
+/// Why there is no recording.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// This heap is being recorded already.
+    AlreadyRecording,
+    /// Another heap or another process is being recorded to that file.
+    InUse,
+    /// The path holds a zero byte, or is longer than the system's paths.
+    BadPath,
+    /// The file cannot be made, mapped or written to, for the reason of this `errno`.
+    System {
+        /// The system's error number.
+        errno: i32,
+    },
+    /// There is no region to record.
+    NoRegion(InitError),
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::AlreadyRecording => f.write_str("the heap is being recorded already"),
+            Self::InUse => f.write_str("another heap or process is being recorded to that file"),
+            Self::BadPath => f.write_str("no file can have that path"),
+            Self::System { errno } => Reason(*errno).fmt(f),
+            Self::NoRegion(error) => error.fmt(f),
+        }
+    }
+}
+
+impl core::error::Error for RecordError {}
+
+/// What a heap is recorded by, if it is.
+pub(crate) struct Recorder {
+    log: Option<Log>,
+    head: Head,
+    /// Records written; how many there were once the log has been closed.
+    records: u64,
+    /// Whether a recording has ended by itself, and nobody has been told.
+    ended: bool,
+}
+
+impl Recorder {
+    pub(crate) const OFF: Self = Self { log: None, head: Head::NONE, records: 0, ended: false };
+
+    /// Whether calls are to be recorded.
+    pub(crate) fn is_on(&self) -> bool {
+        self.log.is_some()
+    }
+
+    /// Begins a recording in an empty log, unless there is one.
+    pub(crate) fn begin(&mut self, mut log: Log, head: Head) -> Result<(), RecordError> {
+        if self.is_on() {
+            return Err(RecordError::AlreadyRecording);
+        }
+        for entry in head.to_entries() {
+            log.push(entry).map_err(|errno| RecordError::System { errno })?;
+        }
+        *self = Self { log: Some(log), head, records: 0, ended: false };
+        Ok(())
+    }
+
+    /// Adds a record. False when the recording has ended, with this call or before it.
+    pub(crate) fn write(&mut self, record: Record) -> bool {
+        let Some(log) = &mut self.log else { return false };
+        if log.is_copy() {
+            // The file is the parent's. This process's part of it is taken down.
+            self.log = None;
+            return false;
+        }
+        let record = Record { thread: thread(), ..record };
+        match log.push(record.to_entry()) {
+            Ok(()) => {
+                self.records = self.records.wrapping_add(1);
+                true
+            }
+            Err(errno) => {
+                self.close(End::NoRoom);
+                self.ended = true;
+                let why = match errno {
+                    libc::ENOSPC | libc::EDQUOT => "the disk is full",
+                    libc::EFBIG => "the file may not be larger",
+                    libc::EBADF => "the program has closed the file",
+                    _ => "the file cannot grow",
+                };
+                // The system's own words may come from a file, which takes memory to read.
+                say(format_args!("recording stopped after {} records: {why} (errno {errno})", self.records));
+                false
+            }
+        }
+    }
+
+    /// Ends the recording. None if there is none, or if the one that ended by itself has been told of before.
+    pub(crate) fn stop(&mut self) -> Option<Recorded> {
+        if self.log.as_ref().is_some_and(Log::is_copy) {
+            self.log = None;
+        }
+        let complete = self.is_on();
+        self.close(End::Stopped);
+        let ended = core::mem::replace(&mut self.ended, false);
+        (complete || ended).then_some(Recorded { records: self.records, complete })
+    }
+
+    fn close(&mut self, end: End) {
+        if let Some(log) = self.log.take() {
+            log.finish(&self.head.ended(end, self.records).to_entries());
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        let _ = self.stop();
+    }
+}
+
+/// The system's number of this thread.
+fn thread() -> u32 {
+    // SAFETY: the call has no arguments and cannot fail.
+    unsafe { libc::gettid() as u32 }
+}
+
+/// Makes the file of a recording.
+pub(crate) fn create(path: &[u8]) -> Result<Log, RecordError> {
+    let mut text = Path::new();
+    path.iter().for_each(|&byte| text.push(byte));
+    text.create()
+}
+
+/// The file that the environment variable `SMALLOC_RECORD` names, in which `%p` stands for the number of the process.
+/// None where it is not set, and in programs that run with more rights than their caller.
+///
+/// A file that cannot be made ends the process: whoever wants a recording wants to know. One that another process, such
+/// as the parent, is being recorded to is left to it.
+pub(crate) fn from_environment() -> Option<Log> {
+    // SAFETY: the call has no conditions.
+    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
+        return None;
+    }
+    // SAFETY: the name ends in a zero byte.
+    let value = unsafe { libc::getenv(c"SMALLOC_RECORD".as_ptr()) };
+    let value = core::ptr::NonNull::new(value)?;
+    // SAFETY: what the environment holds ends in a zero byte.
+    let value = unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes();
+    match Path::expanded(value).create() {
+        Ok(log) => Some(log),
+        Err(RecordError::InUse) => {
+            say(format_args!(
+                "SMALLOC_RECORD: not recorded, another process is, to \"{}\" (%p would be the process's number)",
+                value.escape_ascii()
+            ));
+            None
+        }
+        Err(error) => {
+            refuse(format_args!("SMALLOC_RECORD: cannot record to \"{}\": {error}", value.escape_ascii()))
+        }
+    }
+}
+
+/// A path on the stack, with room for the zero behind it.
+struct Path {
+    bytes: [u8; PATH_BYTES],
+    len: usize,
+    /// Whether all of it is there.
+    whole: bool,
+}
+
+impl Path {
+    fn new() -> Self {
+        Self { bytes: [0; PATH_BYTES], len: 0, whole: true }
+    }
+
+    /// The path that a text with `%p` in it stands for.
+    fn expanded(text: &[u8]) -> Self {
+        let mut path = Self::new();
+        let mut rest = text;
+        while let Some((&byte, behind)) = rest.split_first() {
+            rest = behind;
+            if let (b'%', Some(behind)) = (byte, behind.strip_prefix(b"p")) {
+                // SAFETY: the call has no arguments and cannot fail.
+                let process = unsafe { libc::getpid() };
+                // What does not fit is known from `whole`.
+                let _ = fmt::Write::write_fmt(&mut path, format_args!("{process}"));
+                rest = behind;
+            } else {
+                path.push(byte);
+            }
+        }
+        path
+    }
+
+    fn push(&mut self, byte: u8) {
+        let room = self.bytes.get_mut(self.len).filter(|_| self.len < PATH_BYTES - 1);
+        match room {
+            Some(place) if byte != 0 => {
+                *place = byte;
+                self.len = self.len.wrapping_add(1);
+            }
+            _ => self.whole = false,
+        }
+    }
+
+    fn create(&self) -> Result<Log, RecordError> {
+        let path = CStr::from_bytes_until_nul(&self.bytes).ok().filter(|_| self.whole);
+        Log::create(path.ok_or(RecordError::BadPath)?).map_err(|errno| match errno {
+            libc::EWOULDBLOCK => RecordError::InUse,
+            errno => RecordError::System { errno },
+        })
+    }
+}
+
+impl fmt::Write for Path {
+    fn write_str(&mut self, text: &str) -> fmt::Result {
+        text.bytes().for_each(|byte| self.push(byte));
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+    use std::format;
+
+    #[test]
+    fn percent_p_is_the_process() {
+        let process = std::process::id();
+        for (text, path) in [
+            ("plain", "plain".into()),
+            ("run-%p.rec", format!("run-{process}.rec")),
+            ("%p%p%", format!("{process}{process}%")),
+            ("%q%%p", format!("%q%{process}")),
+        ] {
+            let expanded = Path::expanded(text.as_bytes());
+            assert_eq!(&expanded.bytes[..expanded.len], path.as_bytes(), "{text}");
+            assert!(expanded.whole);
+        }
+    }
+
+    #[test]
+    fn paths_that_cannot_be_are_refused() {
+        assert_eq!(create(b"a\0b").err(), Some(RecordError::BadPath));
+        assert_eq!(create(&[b'a'; PATH_BYTES]).err(), Some(RecordError::BadPath));
+        assert_eq!(create(b"").err(), Some(RecordError::System { errno: libc::ENOENT }));
+        assert_eq!(create(b"/").err(), Some(RecordError::System { errno: libc::EISDIR }));
+        assert_eq!(create(b"/dev/null").err(), Some(RecordError::System { errno: libc::EINVAL }));
+    }
+}
