@@ -9,6 +9,7 @@ mod errno;
 #[allow(dead_code, reason = "the lock needs less of it than the heap")]
 #[path = "../src/fatal.rs"]
 mod fatal;
+#[allow(dead_code, reason = "not all that watch and wait do so here")]
 #[path = "../src/lock.rs"]
 mod lock;
 
