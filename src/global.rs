@@ -6,20 +6,15 @@
 use crate::errno;
 use crate::fork;
 use crate::free_list::{FreeList, Indexed};
-use crate::heap::{Corruption, MallocStatus, Missed, dirty_bytes};
+use crate::heap::{Corruption, MallocStatus, Missed, Purge};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::lock::{Guard, Lock};
 use crate::region::{Granule, InitError, now_ns};
 use crate::shadow;
+use crate::unlocked::{self, Heap, purge_if_due, settled};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
-
-// The one place where the feature is chosen: the two have the same calls.
-#[cfg(feature = "hardened")]
-use crate::hardened::Hardened as Heap;
-#[cfg(not(feature = "hardened"))]
-use crate::heap::Heap;
 
 /// A first-fit heap that any thread may use: the global allocator.
 ///
@@ -47,6 +42,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed> {
 
 /// Attempts at a snapshot while other threads keep adding segments.
 const SNAPSHOT_ATTEMPTS: usize = 8;
+/// Smaller requests for zeroed memory, in bytes, are cleared without a look at what is zero: they hold no whole page or one.
+const CLEARED_WHOLE: usize = 8 << 10;
 
 impl<L: FreeList> SmallocGlobal<L> {
     /// A heap that reserves generously: 32 GiB of address space, or what the environment variable `SMALLOC_REGION`
@@ -101,7 +98,7 @@ impl<L: FreeList> SmallocGlobal<L> {
         let Some(at) = placement.start() else {
             return if self.maps_late(heap) { self.smalloc(layout) } else { (None, placement.into()) };
         };
-        let payload = heap.region().pointer(at);
+        let payload = settled(heap, at, layout.size()).region().pointer(at);
         shadow::given(payload, layout.size());
         (Some(payload), placement.into())
     }
@@ -113,10 +110,30 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// # Safety
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&self, payload: NonNull<u8>) {
-        let mut heap = self.heap.lock();
+        let heap = self.heap.lock();
         let (at, n) = heap.segment_at(payload.as_ptr(), None);
         shadow::back(payload.as_ptr(), Granule(n).bytes());
-        heap.give_back(at, n);
+        give_back(heap, at, n);
+    }
+
+    /// Gives everything back to the system that is free, and says how many bytes.
+    ///
+    /// These are all whole pages of free segments that have been in use since they were last given back. They are zero
+    /// then. Other threads may go on meanwhile; one whose request is placed where memory is on its way waits for that.
+    /// Without this call the heap does the same by itself, later and with less zeal.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 24);
+    /// # use core::alloc::{GlobalAlloc, Layout};
+    /// let layout = Layout::new::<[u8; 1 << 20]>();
+    /// let block = unsafe { HEAP.alloc_zeroed(layout) };
+    /// unsafe { HEAP.dealloc(block, layout) };
+    /// let given_back = HEAP.trim();
+    /// assert_eq!(given_back, if cfg!(feature = "hardened") { 0 } else { 1 << 20 });
+    /// assert_eq!(HEAP.trim(), 0);
+    /// ```
+    pub fn trim(&self) -> usize {
+        unlocked::purge(unlocked::idle(&self.heap), Purge::ALL)
     }
 
     /// All numbers of this instant. Allocates nothing.
@@ -183,7 +200,10 @@ impl<L: FreeList> SmallocGlobal<L> {
     fn alloc_again(&self, layout: Layout) -> *mut u8 {
         let mut heap = self.heap.lock();
         match heap.place(layout.size(), layout.align()).start() {
-            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
+            Some(at) => {
+                let heap = settled(heap, at, layout.size());
+                shadow::given(heap.region().pointer(at), layout.size())
+            }
             None if self.maps_late(heap) => self.alloc_again(layout),
             None => ptr::null_mut(),
         }
@@ -216,7 +236,7 @@ impl<L: FreeList> SmallocGlobal<L> {
         let there = global.covered_at.load(Ordering::Relaxed) == address.addr();
         if there {
             // SAFETY: after_fork is called by the same thread in both processes.
-            unsafe { global.heap.lock_for_fork() };
+            unsafe { unlocked::lock_for_fork(&global.heap) };
         }
         there
     }
@@ -247,6 +267,7 @@ impl<L: FreeList> Drop for SmallocGlobal<L> {
 #[inline(never)]
 fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
     heap.give_back(at, n);
+    purge_if_due(heap);
 }
 
 /// Frees what one window does not show.
@@ -255,6 +276,7 @@ fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, la
     let (at, n) = heap.segment_of(payload, layout);
     shadow::back(payload, layout.size());
     heap.give_back(at, n);
+    purge_if_due(heap);
 }
 
 impl<L: FreeList> core::fmt::Debug for SmallocGlobal<L> {
@@ -297,13 +319,17 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        if layout.size() < CLEARED_WHOLE {
+            // SAFETY: the caller's promise.
+            let payload = unsafe { self.alloc(layout) };
+            if !payload.is_null() {
+                // SAFETY: the payload was just allocated, with layout.size() bytes.
+                unsafe { payload.write_bytes(0, layout.size()) };
+            }
+            return payload;
+        }
         let mut heap = self.heap.lock();
-        let dirty_end = heap.dirty_end();
-        let place = match heap.place_at_once(layout.size(), layout.align()) {
-            Ok(at) => Some(at),
-            Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
-        };
-        let Some(at) = place else {
+        let Some(at) = heap.place_zeroed(layout.size(), layout.align()).start() else {
             return if self.maps_late(heap) {
                 // SAFETY: the layout is the caller's. There is a region now, so this is done once.
                 unsafe { self.alloc_zeroed(layout) }
@@ -311,22 +337,20 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
                 ptr::null_mut()
             };
         };
-        let payload = heap.region().pointer(at);
-        drop(heap);
-        shadow::given_zeroed(payload, layout.size());
-        // SAFETY: the payload was just allocated, with layout.size() bytes.
-        unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
-        payload.as_ptr()
+        unlocked::zeroed(heap, at, layout)
     }
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let mut heap = self.heap.lock();
         let (at, n) = heap.segment_of(payload, layout);
         if heap.resize(at, n, new_size) {
+            let heap = settled(heap, at, new_size);
             shadow::resized(payload, layout.size(), new_size);
+            purge_if_due(heap);
             return payload;
         }
         let Some(to) = heap.place(new_size, layout.align()).start() else { return ptr::null_mut() };
+        let heap = settled(heap, to, new_size);
         let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
@@ -334,6 +358,7 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         let mut heap = self.heap.lock();
         shadow::back(payload, layout.size());
         heap.give_back_moved(at, n);
+        purge_if_due(heap);
         moved
     }
 }

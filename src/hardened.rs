@@ -21,8 +21,8 @@
 
 use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList};
-use crate::heap::{Heap, Missed, Short, granules};
-use crate::region::{GRANULE, Granule, InitError};
+use crate::heap::{Heap, Missed, Purge, Short, granules};
+use crate::region::{GRANULE, Granule, InitError, Pieces};
 use crate::shadow::unwatched;
 use core::alloc::Layout;
 use core::ops::Deref;
@@ -66,7 +66,7 @@ impl<L: FreeList> Hardened<L> {
 
     /// As in [`Heap`]; what rests is given up before a request is refused.
     pub(crate) fn place(&mut self, size: usize, align: usize) -> Fit {
-        let untouched = self.heap.dirty_end();
+        let untouched = self.heap.highest_top();
         let mut placement = self.heap.place(size, align);
         if placement.start().is_none() && self.release_all() {
             placement = self.heap.place(size, align);
@@ -78,6 +78,14 @@ impl<L: FreeList> Hardened<L> {
             self.check_filled(at, to.min(untouched), L::LINK_BYTES);
             self.set_canary(at, size);
         }
+        placement
+    }
+
+    /// As in [`Heap`].
+    pub(crate) fn place_zeroed(&mut self, size: usize, align: usize) -> Fit {
+        let before = self.heap.wilderness();
+        let placement = self.place(size, align);
+        self.heap.soil_placed(before, placement.start(), size);
         placement
     }
 
@@ -164,11 +172,24 @@ impl<L: FreeList> Hardened<L> {
         }
     }
 
+    /// What is free stays filled, so nothing is given back to the system.
+    pub(crate) fn purge_due(&mut self) -> Option<Purge> {
+        None
+    }
+
+    /// As above.
+    pub(crate) fn begin_purge(&mut self, _purge: &mut Purge, _by: usize) -> Option<Pieces> {
+        None
+    }
+
+    /// As above.
+    pub(crate) fn end_purge(&mut self, _purge: &mut Purge, _pieces: &Pieces, _done: bool) {}
+
     // ---- resizing --------------------------------------------------------------------------------------------
 
     /// As in [`Heap`]. A tail that is given back is filled, and does not rest.
     pub(crate) fn resize(&mut self, at: Granule, n: usize, new_size: usize) -> bool {
-        let untouched = self.heap.dirty_end();
+        let untouched = self.heap.highest_top();
         let (end, to) = (at.up(n), at.up(granules(new_size)));
         // Before the heap has it: the linked list writes to it then.
         self.fill(to, end, 0);

@@ -30,12 +30,14 @@
 //!
 //! ```text
 //! global        layout in, pointer or null out; the lock
+//! unlocked      what is done for a heap while its lock is not held: giving back, waiting for that, clearing
 //! fork, lock    every heap locked around a fork; who waits, and how
 //! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
 //! inspect       numbers, snapshots, pictures: reads, never writes
 //! free_list     which free segment a request gets: Linked, Indexed
 //! segment_map   where segments begin and end, two bits a granule
+//! pages         which pages of free memory may hold something, one bit a page
 //! region        the mapping; the only home of pointer arithmetic
 //! shadow        what memory checkers are told, if there are any
 //! errno, fatal  errno kept; one line, then abort
@@ -79,9 +81,11 @@ mod hardened;
 mod heap;
 mod inspect;
 mod lock;
+mod pages;
 mod region;
 mod segment_map;
 mod shadow;
+mod unlocked;
 
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::SmallocGlobal;

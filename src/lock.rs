@@ -63,6 +63,8 @@ pub(crate) struct Lock<T> {
     /// `FORKING`, and with `WATCHED` or without. Written only by the thread that holds the lock.
     rest: AtomicUsize,
     contended: AtomicU64,
+    /// How many want the lock to be watched. Written only by the thread that holds the lock.
+    watchers: AtomicUsize,
     value: UnsafeCell<T>,
 }
 
@@ -83,6 +85,7 @@ impl<T> Lock<T> {
             word: AtomicUsize::new(FREE),
             rest: AtomicUsize::new(FREE),
             contended: AtomicU64::new(0),
+            watchers: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
         }
     }
@@ -191,7 +194,7 @@ impl<T> Lock<T> {
     #[inline(never)]
     fn wait_to_hold(&self, me: usize) {
         if self.word.load(Ordering::Relaxed) & !(FORKING | WATCHED) == me {
-            fatal(format_args!("recursive call: the thread already holds the heap's lock"));
+            recursive();
         }
         self.contended.fetch_add(1, Ordering::Relaxed);
         let mut wait = Wait::new();
@@ -213,10 +216,34 @@ fn at_rest(word: usize, me: usize) -> bool {
 }
 
 impl<T> Guard<'_, T> {
-    /// From now on, lets [`Lock::try_lock_unwatched`] fail, or lets it succeed again.
+    /// From now on, lets [`Lock::try_lock_unwatched`] fail, or lets it succeed again when all who wanted it to fail
+    /// have said so.
     pub(crate) fn watch(&mut self, watched: bool) {
+        let others = self.lock.watchers.load(Ordering::Relaxed);
+        let watchers = if watched { others.wrapping_add(1) } else { others.saturating_sub(1) };
+        self.lock.watchers.store(watchers, Ordering::Relaxed);
+        let watched = watchers > 0;
         let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;
         self.lock.rest.store(if watched { rest | WATCHED } else { rest }, Ordering::Relaxed);
+    }
+}
+
+impl<'a, T> Guard<'a, T> {
+    /// Releases the lock, does the work, and takes the lock again.
+    pub(crate) fn unlocked<R>(self, work: impl FnOnce() -> R) -> (Self, R) {
+        let lock = self.lock;
+        drop(self);
+        let result = work();
+        (lock.lock(), result)
+    }
+
+    /// Releases the lock for a while, again and again, as long as `busy` says so.
+    pub(crate) fn wait_while(mut self, busy: impl Fn(&T) -> bool) -> Self {
+        let mut wait = Wait::new();
+        while busy(&self) {
+            (self, ()) = self.unlocked(|| wait.a_while());
+        }
+        self
     }
 }
 
@@ -244,6 +271,12 @@ impl<T> Drop for Guard<'_, T> {
         let rest = self.lock.rest.load(Ordering::Relaxed);
         self.lock.word.store(rest, Ordering::Release);
     }
+}
+
+/// Ends the process: the thread would wait for itself.
+#[cold]
+pub(crate) fn recursive() -> ! {
+    fatal(format_args!("recursive call: the thread already holds the heap's lock"))
 }
 
 /// How a thread waits next.
@@ -309,7 +342,7 @@ fn single_threaded() -> bool {
 /// It is the address of the thread's control block, which both ABIs keep in a register.
 #[inline(always)]
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86_64", not(miri)))]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     let token: usize;
     // SAFETY: the first word of the thread control block is its own address.
     unsafe {
@@ -321,7 +354,7 @@ fn thread_token() -> usize {
 /// A number of the calling thread that no other living thread has: not 0, a multiple of 4, and the same after a `fork`.
 #[inline(always)]
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64", not(miri)))]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     let token: usize;
     // SAFETY: the register may be read by every program and is only read.
     unsafe {
@@ -337,7 +370,7 @@ fn thread_token() -> usize {
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(miri)
 )))]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     // SAFETY: the call takes no arguments and cannot fail.
     let thread = unsafe { libc::pthread_self() };
     // The system's threads are numbered by the address of their control block.

@@ -8,15 +8,17 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 12] = [
-    ("global", &["fork", "lock", "hardened", "heap", "inspect", "free_list", "region", "shadow", "errno"]),
+const LAYERS: [(&str, &[&str]); 14] = [
+    ("global", &["unlocked", "fork", "lock", "heap", "inspect", "free_list", "region", "shadow", "errno"]),
+    ("unlocked", &["lock", "hardened", "heap", "free_list", "region", "shadow"]),
     ("fork", &["lock"]),
     ("lock", &["fatal", "errno"]),
     ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),
-    ("heap", &["inspect", "free_list", "segment_map", "region", "shadow", "fatal", "errno"]),
+    ("heap", &["inspect", "free_list", "segment_map", "pages", "region", "shadow", "fatal", "errno"]),
     ("inspect", &["region"]),
     ("free_list", &["segment_map", "region", "fatal"]),
     ("segment_map", &["region", "fatal"]),
+    ("pages", &["region"]),
     ("region", &["shadow", "fatal", "errno"]),
     ("shadow", &[]),
     ("fatal", &["errno"]),

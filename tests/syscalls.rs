@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// To map the region, to open more of it, and to make room for a snapshot.
 const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
+/// To give memory back.
+const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
 /// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
 const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
 /// To wait for the lock.
@@ -27,10 +29,12 @@ const DYING: [libc::c_long; 6] = [
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
 
-const CASES: [case::Case; 7] = [
-    ("growing", || filtered(&[&MAPPING], || grow(&INDEXED) && grow(&LINKED))),
+const CASES: [case::Case; 9] = [
+    ("growing", || filtered(&[&MAPPING, &GIVING], || grow(&INDEXED) && grow(&LINKED))),
     ("steady", steady),
-    ("inspecting", || filtered(&[&MAPPING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))),
+    ("coming_and_going", coming_and_going),
+    ("trimming", || filtered(&[&MAPPING, &GIVING], trim)),
+    ("inspecting", || filtered(&[&MAPPING, &GIVING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))),
     ("waiting", waiting),
     ("misusing", || filtered(&[&DYING], misuse)),
     ("planted", || filtered(&[&MAPPING, &CLOCK, &WAITING, &DYING], planted)),
@@ -143,6 +147,8 @@ fn grow<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
 /// A heap that has been as large as it gets asks the system for nothing.
 fn steady() {
     assert!(grow(&INDEXED) && grow(&LINKED));
+    // Else it would give back what the small blocks below do not need.
+    assert!(INDEXED.trim() + LINKED.trim() > 0);
     filtered(&[], || (0..1000).all(|_| churn(&INDEXED) && churn(&LINKED)));
 }
 
@@ -157,6 +163,33 @@ fn churn<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
         unsafe { heap.sfree(block) };
     }
     true
+}
+
+/// Takes and frees 64 MiB in blocks of one size.
+fn come_and_go(size: usize, blocks: &mut Vec<*mut u8>) -> bool {
+    // SAFETY: the layout is not empty.
+    blocks.extend((0..(64 << 20) / size).map(|_| unsafe { INDEXED.alloc(layout(size)) }));
+    let good = blocks.iter().all(|block| !block.is_null());
+    // SAFETY: the blocks are live and have this layout.
+    blocks.drain(..).for_each(|block| unsafe { INDEXED.dealloc(block, layout(size)) });
+    good
+}
+
+/// What is freed and taken again, as one block or as many, is not given back in between once the heap has seen that.
+fn coming_and_going() {
+    const SIZES: [usize; 3] = [64 << 20, 100 << 10, 1 << 10];
+    let mut blocks = Vec::with_capacity(64 << 10);
+    let round = |blocks: &mut Vec<*mut u8>| {
+        SIZES.iter().all(|&size| come_and_go(size, blocks) && come_and_go(size, blocks))
+    };
+    assert!((0..5).all(|_| round(&mut blocks)));
+    filtered(&[], || (0..10).all(|_| round(&mut blocks)));
+}
+
+fn trim() -> bool {
+    let grown = grow(&INDEXED);
+    let (given, again) = (INDEXED.trim(), INDEXED.trim());
+    grown && given > 0 && again == 0
 }
 
 fn inspect<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
@@ -214,13 +247,23 @@ fn assert_filtered(case: &str) {
 }
 
 #[test]
-fn growing_maps_and_opens_memory_and_no_more() {
+fn growing_maps_opens_and_gives_back_and_no_more() {
     assert_filtered("growing");
 }
 
 #[test]
 fn steady_heaps_ask_for_nothing() {
     assert_filtered("steady");
+}
+
+#[test]
+fn memory_that_comes_and_goes_costs_no_call() {
+    assert_filtered("coming_and_going");
+}
+
+#[test]
+fn trimming_advises() {
+    assert_filtered("trimming");
 }
 
 #[test]

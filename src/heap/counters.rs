@@ -12,8 +12,10 @@ pub(super) struct Counters {
     pub(super) returned: u64,
     /// Bytes asked for by all requests so far.
     pub(super) requested: u64,
-    /// The most granules in use at once.
-    pub(super) peak_used: u64,
+    /// The most granules in use at once since the heap last looked at how many it needs.
+    peak_used: u64,
+    /// The most before that.
+    peak_used_before: u64,
     /// The highest top before it last came down.
     pub(super) peak_top: usize,
     /// Segments freed, moved ones included.
@@ -46,6 +48,7 @@ impl Counters {
         returned: 0,
         requested: 0,
         peak_used: 0,
+        peak_used_before: 0,
         peak_top: 0,
         freed: 0,
         cuts: 0,
@@ -79,6 +82,30 @@ impl Counters {
         if used > self.peak_used {
             self.peak_used = used;
         }
+    }
+
+    /// Granules in use.
+    pub(super) fn used(&self) -> u64 {
+        self.allocated.wrapping_sub(self.returned)
+    }
+
+    /// Granules that were given out and that came back, so far.
+    #[inline(always)]
+    pub(super) fn turnover(&self) -> u64 {
+        self.allocated.wrapping_add(self.returned)
+    }
+
+    /// The most granules in use at once, ever.
+    pub(super) fn highest_used(&self) -> u64 {
+        self.peak_used.max(self.peak_used_before)
+    }
+
+    /// The most granules in use at once since this was last asked.
+    pub(super) fn take_peak(&mut self) -> u64 {
+        let peak = self.peak_used;
+        self.peak_used_before = self.peak_used_before.max(peak);
+        self.peak_used = self.used();
+        peak
     }
 
     /// `n` granules fewer are in use.

@@ -4,6 +4,7 @@ use super::Heap;
 use crate::errno;
 use crate::fatal::refuse;
 use crate::free_list::FreeList;
+use crate::pages::Pages;
 use crate::region::{
     BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, whole_pages,
 };
@@ -39,16 +40,19 @@ impl<L: FreeList> Heap<L> {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
         let map_bytes = SegmentMap::bytes(chunks);
         let list_at = size.saturating_add(map_bytes);
-        let mut reservation = Reservation::new(list_at.saturating_add(L::bytes(chunks)))?;
+        let pages_at = list_at.saturating_add(L::bytes(chunks));
+        let mut reservation = Reservation::new(pages_at.saturating_add(Pages::bytes(size)))?;
         self.ground.map = SegmentMap::new(&reservation, size, chunks);
         self.list.attach(&reservation, list_at, chunks);
+        self.pages = Pages::new(&reservation, pages_at, size);
         // The tables' first pages are opened now: looking at an empty heap reads them.
-        if !(self.ground.map.commit(0) && self.list.commit(0)) {
+        if !(self.ground.map.commit(0) && self.list.commit(0) && self.pages.commit(Granule(0))) {
             let errno = errno::get();
             // SAFETY: no segment exists yet, and the tables in it are not used again.
             unsafe { reservation.release() };
             self.ground.map = SegmentMap::NONE;
             self.list = L::EMPTY;
+            self.pages = Pages::NONE;
             return Err(errno);
         }
         self.ground.region = Region::new(&reservation, size);
@@ -76,8 +80,8 @@ impl<L: FreeList> Heap<L> {
     fn open(&mut self, end: Granule) -> bool {
         let chunks = end.0.div_ceil(CHUNK);
         let before = self.ground.region.committed();
-        let done =
-            self.ground.map.commit(chunks) && self.list.commit(chunks) && self.ground.region.commit(end);
+        let tables = self.ground.map.commit(chunks) && self.list.commit(chunks) && self.pages.commit(end);
+        let done = tables && self.ground.region.commit(end);
         if done {
             let opened = self.ground.region.committed().saturating_sub(before);
             shadow::opened(self.ground.region.pointer(Granule(before / GRANULE)), opened);

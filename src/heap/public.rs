@@ -85,6 +85,7 @@ impl<L: FreeList> Heap<L> {
         let (at, n) = self.segment_at(payload.as_ptr(), None);
         shadow::back(payload.as_ptr(), Granule(n).bytes());
         self.give_back(at, n);
+        self.purge_if_due();
     }
 
     /// Allocates first fit; null when nothing fits.
@@ -96,14 +97,20 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// Allocates zeroed memory; null when nothing fits. Memory that was never used is known to be zero.
+    /// Allocates zeroed memory; null when nothing fits. Pages that are known to be zero, because they were never used or
+    /// were given back to the system, are not touched.
     pub fn alloc_zeroed(&mut self, layout: Layout) -> *mut u8 {
-        let dirty_end = self.dirty_end();
-        let Some(at) = self.place(layout.size(), layout.align()).start() else { return ptr::null_mut() };
+        let Some(at) = self.place_zeroed(layout.size(), layout.align()).start() else {
+            return ptr::null_mut();
+        };
         let payload = self.region().pointer(at);
         shadow::given_zeroed(payload, layout.size());
-        // SAFETY: the payload was just allocated, with layout.size() bytes.
-        unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
+        let mut from = at;
+        while let Some((unknown, next)) = self.next_unknown(at, layout.size(), from) {
+            // SAFETY: these bytes belong to the payload that was just allocated.
+            unsafe { unknown.cast::<u8>().write_bytes(0, unknown.len()) };
+            from = next;
+        }
         payload.as_ptr()
     }
 
@@ -125,6 +132,7 @@ impl<L: FreeList> Heap<L> {
             let (at, n) = self.segment_of(payload, layout);
             shadow::back(payload, layout.size());
             self.give_back(at, n);
+            self.purge_if_due();
         }
     }
 
@@ -138,6 +146,7 @@ impl<L: FreeList> Heap<L> {
         let (at, n) = self.segment_of(payload, layout);
         if self.resize(at, n, new_size) {
             shadow::resized(payload, layout.size(), new_size);
+            self.purge_if_due();
             return payload;
         }
         let Some(to) = self.place(new_size, layout.align()).start() else { return ptr::null_mut() };
@@ -146,6 +155,7 @@ impl<L: FreeList> Heap<L> {
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
         shadow::back(payload, layout.size());
         self.give_back_moved(at, n);
+        self.purge_if_due();
         moved
     }
 
@@ -173,8 +183,8 @@ impl<L: FreeList> Heap<L> {
             used_bytes: used,
             free_bytes: region_size.saturating_sub(used),
             top: self.ground.top.bytes(),
-            peak_used_bytes: Granule(counters.peak_used as usize).bytes(),
-            peak_top: Granule(counters.peak_top.max(self.ground.top.0)).bytes(),
+            peak_used_bytes: Granule(counters.highest_used() as usize).bytes(),
+            peak_top: self.highest_top().bytes(),
             live_segments: placed.wrapping_sub(counters.freed) as usize,
             free_segments: counters.holes().wrapping_add(usize::from(self.ground.top.bytes() < region_size)),
             hole_bytes: self.ground.top.bytes().saturating_sub(used),
@@ -192,7 +202,8 @@ impl<L: FreeList> Heap<L> {
             coalesces: counters.coalesces(),
             contended: 0,
             committed_bytes: self.ground.region.committed(),
-            metadata_bytes: self.ground.map.committed().saturating_add(self.list.committed()),
+            metadata_bytes: self.tables_committed(),
+            purged_total: self.purged_bytes(),
             hops: counters.hops,
             failed_hops: counters.failed_hops,
         }
@@ -210,6 +221,15 @@ impl<L: FreeList> Heap<L> {
             return Err(SnapshotError::GrewTooFast { capacity: buffer.capacity() });
         }
         Ok(Snapshot::new(buffer, self.stats(), 0))
+    }
+
+    /// Bytes of the tables that are open.
+    fn tables_committed(&self) -> usize {
+        self.ground
+            .map
+            .committed()
+            .saturating_add(self.list.committed())
+            .saturating_add(self.pages.committed())
     }
 
     /// How many segments there are, the wilderness included.
@@ -241,10 +261,9 @@ impl<L: FreeList> Heap<L> {
 
 // What the heap's own calls and the global allocator's are made of.
 impl<L: FreeList> Heap<L> {
-    /// Memory below this has been used before; above it, it is zero.
-    #[inline]
-    pub(crate) fn dirty_end(&self) -> Granule {
-        self.touched.max(self.ground.top)
+    /// Memory above this was never handed out.
+    pub(crate) fn highest_top(&self) -> Granule {
+        Granule(self.counters.peak_top.max(self.ground.top.0))
     }
 
     /// Counts a `realloc` and does it in place, if it can be.
@@ -258,10 +277,4 @@ impl<L: FreeList> Heap<L> {
         self.counters.reallocs_moved = self.counters.reallocs_moved.wrapping_add(1);
         self.give_back(at, n);
     }
-}
-
-/// How many of `size` bytes from `at` on have been used before and are not known to be zero.
-#[inline]
-pub(crate) fn dirty_bytes(at: Granule, dirty_end: Granule, size: usize) -> usize {
-    if at >= dirty_end { 0 } else { size.min(Granule(dirty_end.above(at)).bytes()) }
 }

@@ -80,6 +80,8 @@ pub struct Stats {
     pub committed_bytes: usize,
     /// Bytes that the segment map and the index take beside the region, so far.
     pub metadata_bytes: usize,
+    /// Bytes of free pages that were given back to the system, so far.
+    pub purged_total: u64,
     /// The hops of the searches that found a place.
     pub hops: HopHistogram,
     /// The hops of the searches that did not.
@@ -156,6 +158,7 @@ impl Stats {
             splits: self.splits.saturating_sub(earlier.splits),
             coalesces: self.coalesces.saturating_sub(earlier.coalesces),
             contended: self.contended.saturating_sub(earlier.contended),
+            purged: self.purged_total.saturating_sub(earlier.purged_total),
             hops: self.hops.minus(&earlier.hops),
             failed_hops: self.failed_hops.minus(&earlier.failed_hops),
         }
@@ -189,6 +192,8 @@ pub struct StatsDelta {
     pub splits: u64,
     pub coalesces: u64,
     pub contended: u64,
+    /// Bytes of free pages that were given back to the system in between.
+    pub purged: u64,
     pub hops: HopHistogram,
     pub failed_hops: HopHistogram,
 }
@@ -223,6 +228,7 @@ mod tests {
             splits: events(119),
             coalesces: events(120),
             contended: events(121),
+            purged_total: events(122),
             ..Stats::default()
         }
     }
@@ -242,12 +248,12 @@ mod tests {
         let once = fields(&format!("{:#?}", example(1)));
         for (delta, sign) in [(later.since(&earlier), 7), (earlier.since(&later), -7)] {
             let delta = fields(&format!("{delta:#?}"));
-            assert_eq!(delta.len(), 18);
+            assert_eq!(delta.len(), 19);
             for (name, value) in delta {
                 let is_field = |field: &&(String, i64)| field.0 == name || field.0 == format!("{name}_total");
                 let field = once.iter().find(is_field).unwrap();
                 // Counters never fall, so their difference is 0 when the two are taken the wrong way round.
-                let expected = if sign < 0 && (111..=121).contains(&field.1) { 0 } else { sign * field.1 };
+                let expected = if sign < 0 && (111..=122).contains(&field.1) { 0 } else { sign * field.1 };
                 assert_eq!(value, expected, "{name}");
             }
         }

@@ -18,9 +18,11 @@
 //!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
 mod buffer;
+mod pieces;
 mod table;
 
 pub(crate) use buffer::Buffer;
+pub(crate) use pieces::Pieces;
 pub(crate) use table::{Node, Table, WINDOW};
 
 use crate::errno;

@@ -1,6 +1,8 @@
-//! `alloc_zeroed` over memory that was never used, that was, and that was in part.
+//! `alloc_zeroed` over memory that was never used, that was, that was in part, and that was given back to the system.
 
-use crate::MIB;
+use crate::{KIB, MIB};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use smalloc::{FreeList, Heap};
 use std::alloc::Layout;
 
@@ -87,7 +89,85 @@ fn whole_region<L: FreeList>() {
     }
 }
 
+/// What a hole's links leave behind where it began, in a page that was given back, when it is wilderness again.
+fn links_in_clean_pages<L: FreeList>() {
+    let page = 64 * KIB;
+    let mut heap = heap::<L>();
+    let (lower, hole) = (take_zeroed(&mut heap, page), take_zeroed(&mut heap, 4 * page));
+    let above = take_zeroed(&mut heap, 16);
+    give(&mut heap, hole, 4 * page);
+    heap.trim();
+    let first = take_zeroed(&mut heap, page);
+    assert_eq!(first, hole);
+    give(&mut heap, above, 16);
+    give(&mut heap, first, page);
+    assert_eq!(take_zeroed(&mut heap, 4 * page), hole);
+    give(&mut heap, hole, 4 * page);
+    give(&mut heap, lower, page);
+}
+
+/// Small blocks come back by the short way and leave no mark; then padding makes a hole of where they were.
+fn padding_over_dirt<L: FreeList>() {
+    let mut heap = heap::<L>();
+    let blocks: Vec<_> = (0..20_000).map(|_| take_zeroed(&mut heap, 16)).collect();
+    for &block in blocks[1..].iter().rev() {
+        give(&mut heap, block, 16);
+    }
+    let aligned = heap.alloc(Layout::from_size_align(16, MIB).unwrap());
+    assert_eq!(aligned.addr() - heap.base().addr(), MIB);
+    take_zeroed(&mut heap, 300_000);
+}
+
+/// Random calls in a heap that gives back all the time: on every free page either something was written since it was last
+/// given back, or it is zero, and the heap does not take the one for the other.
+fn given_back_at_random<L: FreeList>() {
+    for seed in 0..60 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut heap = heap::<L>();
+        let mut live: Vec<(*mut u8, usize)> = Vec::new();
+        let sizes = [200, 900, 5_000, 20_000, 150_000];
+        let often = random.random_range(4..40);
+        for _ in 0..800 {
+            let most = sizes[random.random_range(0..sizes.len())];
+            let size = random.random_range(1..=most);
+            match random.random_range(0..often) {
+                0 => drop(heap.trim()),
+                1 => live.push((take_zeroed(&mut heap, size), size)),
+                2 if !live.is_empty() => {
+                    let (start, old) = live.swap_remove(random.random_range(0..live.len()));
+                    // SAFETY: the block is live, has this layout, and gets this size.
+                    let moved = unsafe { heap.realloc(start, layout(old), size) };
+                    // SAFETY: as above.
+                    unsafe { moved.write_bytes(0xA5, size) };
+                    live.push((moved, size));
+                }
+                3 => {
+                    let aligned = Layout::from_size_align(size, 1 << random.random_range(5..17)).unwrap();
+                    let start = heap.alloc(aligned);
+                    // SAFETY: the block is live and has this size and this layout.
+                    unsafe {
+                        start.write_bytes(0xA5, size);
+                        heap.dealloc(start, aligned);
+                    }
+                }
+                number if number % 2 == 0 && live.len() < 60 => {
+                    live.push((take_zeroed(&mut heap, size), size))
+                }
+                _ if !live.is_empty() => {
+                    let (start, size) = live.swap_remove(random.random_range(0..live.len()));
+                    give(&mut heap, start, size);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(heap.check(), Ok(()));
+    }
+}
+
 on_both_lists! {
+    given_back_at_random
+    links_in_clean_pages
+    padding_over_dirt
     dirty_memory
     half_dirty_memory
     dirty_by_realloc
