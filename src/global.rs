@@ -10,6 +10,7 @@ use crate::heap::{Corruption, MallocStatus, Missed, Purge};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::lock::{Guard, Lock};
 use crate::region::{Granule, InitError, now_ns};
+use crate::relief::{LowMemory, Relief};
 use crate::shadow;
 use crate::unlocked::{self, Heap, purge_if_due, settled};
 use core::alloc::{GlobalAlloc, Layout};
@@ -38,6 +39,7 @@ pub struct SmallocGlobal<L: FreeList = Indexed> {
     heap: Lock<Heap<L>>,
     /// The address at which the heap is covered against `fork`; 0 if it is not.
     covered_at: AtomicUsize,
+    relief: Relief,
 }
 
 /// Attempts at a snapshot while other threads keep adding segments.
@@ -50,15 +52,20 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self { heap: Lock::new(Heap::unmapped(0)), covered_at: AtomicUsize::new(0) }
+        Self::of(0)
     }
 
     /// A heap whose region has `bytes` bytes, rounded up to whole pages: a hard bound. At least 64 KiB, at most 64 GiB
     /// less 2 MiB.
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
-        let bytes = if bytes == 0 { 1 } else { bytes };
-        Self { heap: Lock::new(Heap::unmapped(bytes)), covered_at: AtomicUsize::new(0) }
+        Self::of(if bytes == 0 { 1 } else { bytes })
+    }
+
+    /// A heap that wants a region of `bytes` bytes; 0 asks for as much as is sensible.
+    const fn of(bytes: usize) -> Self {
+        let heap = Lock::new(Heap::unmapped(bytes));
+        Self { heap, covered_at: AtomicUsize::new(0), relief: Relief::new() }
     }
 
     /// Maps the region now, if it is not mapped.
@@ -96,7 +103,7 @@ impl<L: FreeList> SmallocGlobal<L> {
         let mut heap = self.heap.lock();
         let placement = heap.place(layout.size(), layout.align());
         let Some(at) = placement.start() else {
-            return if self.maps_late(heap) { self.smalloc(layout) } else { (None, placement.into()) };
+            return self.try_again(heap, layout, (None, placement.into()), || self.smalloc(layout));
         };
         let payload = settled(heap, at, layout.size()).region().pointer(at);
         shadow::given(payload, layout.size());
@@ -134,6 +141,53 @@ impl<L: FreeList> SmallocGlobal<L> {
     /// ```
     pub fn trim(&self) -> usize {
         unlocked::purge(unlocked::idle(&self.heap), Purge::ALL)
+    }
+
+    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region: [`top`](Stats::top) does
+    /// not rise above them, whichever thread asks. More than the region has lifts the limit.
+    ///
+    /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16.
+    ///
+    /// ```
+    /// # use core::alloc::{GlobalAlloc, Layout};
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 24);
+    /// HEAP.set_limit(1 << 20);
+    /// let block = unsafe { HEAP.alloc(Layout::new::<[u8; 1 << 21]>()) };
+    /// assert!(block.is_null());
+    /// ```
+    pub fn set_limit(&self, bytes: usize) -> usize {
+        self.heap.lock().set_limit(bytes)
+    }
+
+    /// Has a function called when a request finds no room, or none. It is called by the thread that asks, without the
+    /// heap's lock: it may free, and allocate. If it returns true, the request is tried once more.
+    ///
+    /// A request that fails inside of the function fails at once. Several threads may be in it at the same time, and
+    /// the program may hold any lock of its own when it allocates: take such locks by `try_lock`.
+    ///
+    /// ```
+    /// # use core::alloc::{GlobalAlloc, Layout};
+    /// use core::sync::atomic::{AtomicPtr, Ordering};
+    ///
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 20);
+    /// static CACHE: AtomicPtr<u8> = AtomicPtr::new(core::ptr::null_mut());
+    /// const LARGE: Layout = Layout::new::<[u8; 700 << 10]>();
+    ///
+    /// fn drop_cache(_: Layout) -> bool {
+    ///     let cache = CACHE.swap(core::ptr::null_mut(), Ordering::Relaxed);
+    ///     if !cache.is_null() {
+    ///         unsafe { HEAP.dealloc(cache, LARGE) };
+    ///     }
+    ///     !cache.is_null()
+    /// }
+    ///
+    /// HEAP.on_low_memory(Some(drop_cache));
+    /// CACHE.store(unsafe { HEAP.alloc(LARGE) }, Ordering::Relaxed);
+    /// let block = unsafe { HEAP.alloc(LARGE) };
+    /// assert!(!block.is_null() && CACHE.load(Ordering::Relaxed).is_null());
+    /// ```
+    pub fn on_low_memory(&self, function: Option<LowMemory>) {
+        self.relief.set(function);
     }
 
     /// All numbers of this instant. Allocates nothing.
@@ -194,6 +248,23 @@ impl<L: FreeList> SmallocGlobal<L> {
         unmapped && self.init().is_ok()
     }
 
+    /// What comes of a request that found no place: `failed`, or what comes of it once there may be room, because
+    /// there is a region now or the program has freed something.
+    #[cold]
+    fn try_again<R>(
+        &self,
+        heap: Guard<'_, Heap<L>>,
+        layout: Layout,
+        failed: R,
+        again: impl FnOnce() -> R,
+    ) -> R {
+        if self.maps_late(heap) {
+            return again();
+        }
+        let Some(_asking) = self.relief.ask(layout) else { return failed };
+        again()
+    }
+
     /// Allocates where the lock was taken, or where there was no region.
     #[cold]
     #[inline(never)]
@@ -204,8 +275,7 @@ impl<L: FreeList> SmallocGlobal<L> {
                 let heap = settled(heap, at, layout.size());
                 shadow::given(heap.region().pointer(at), layout.size())
             }
-            None if self.maps_late(heap) => self.alloc_again(layout),
-            None => ptr::null_mut(),
+            None => self.try_again(heap, layout, ptr::null_mut(), || self.alloc_again(layout)),
         }
     }
 
@@ -214,8 +284,7 @@ impl<L: FreeList> SmallocGlobal<L> {
     fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, missed: Missed) -> *mut u8 {
         match heap.place_searching(layout.size(), layout.align(), missed).start() {
             Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None if self.maps_late(heap) => self.alloc_again(layout),
-            None => ptr::null_mut(),
+            None => self.try_again(heap, layout, ptr::null_mut(), || self.alloc_again(layout)),
         }
     }
 
@@ -330,12 +399,9 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
         }
         let mut heap = self.heap.lock();
         let Some(at) = heap.place_zeroed(layout.size(), layout.align()).start() else {
-            return if self.maps_late(heap) {
-                // SAFETY: the layout is the caller's. There is a region now, so this is done once.
-                unsafe { self.alloc_zeroed(layout) }
-            } else {
-                ptr::null_mut()
-            };
+            // SAFETY: the layout is the caller's.
+            let again = || unsafe { self.alloc_zeroed(layout) };
+            return self.try_again(heap, layout, ptr::null_mut(), again);
         };
         unlocked::zeroed(heap, at, layout)
     }
@@ -349,7 +415,13 @@ unsafe impl<L: FreeList> GlobalAlloc for SmallocGlobal<L> {
             purge_if_due(heap);
             return payload;
         }
-        let Some(to) = heap.place(new_size, layout.align()).start() else { return ptr::null_mut() };
+        let Some(to) = heap.place(new_size, layout.align()).start() else {
+            // SAFETY: the caller's promise: the size, rounded up to the alignment, does not exceed isize::MAX.
+            let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+            // SAFETY: the payload is as it was.
+            let again = || unsafe { self.realloc(payload, layout, new_size) };
+            return self.try_again(heap, new_layout, ptr::null_mut(), again);
+        };
         let heap = settled(heap, to, new_size);
         let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);

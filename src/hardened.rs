@@ -58,6 +58,10 @@ impl<L: FreeList> Hardened<L> {
         Self { heap: Heap::unmapped(wanted), queue: Queue::EMPTY }
     }
 
+    pub(crate) fn set_limit(&mut self, bytes: usize) -> usize {
+        self.heap.set_limit(bytes)
+    }
+
     pub(crate) fn init(&mut self) -> Result<(), InitError> {
         self.heap.init()
     }

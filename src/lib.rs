@@ -31,6 +31,7 @@
 //! ```text
 //! global        layout in, pointer or null out; the lock
 //! unlocked      what is done for a heap while its lock is not held: giving back, waiting for that, clearing
+//! relief        asks the program for room when there is none
 //! fork, lock    every heap locked around a fork; who waits, and how
 //! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
@@ -83,6 +84,7 @@ mod inspect;
 mod lock;
 mod pages;
 mod region;
+mod relief;
 mod segment_map;
 mod shadow;
 mod unlocked;
@@ -92,6 +94,7 @@ pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};
 pub use inspect::*;
 pub use region::InitError;
+pub use relief::LowMemory;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

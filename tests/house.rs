@@ -8,9 +8,13 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 14] = [
-    ("global", &["unlocked", "fork", "lock", "heap", "inspect", "free_list", "region", "shadow", "errno"]),
+const LAYERS: [(&str, &[&str]); 15] = [
+    (
+        "global",
+        &["unlocked", "relief", "fork", "lock", "heap", "inspect", "free_list", "region", "shadow", "errno"],
+    ),
     ("unlocked", &["lock", "hardened", "heap", "free_list", "region", "shadow"]),
+    ("relief", &["lock"]),
     ("fork", &["lock"]),
     ("lock", &["fatal", "errno"]),
     ("hardened", &["heap", "free_list", "region", "shadow", "fatal"]),

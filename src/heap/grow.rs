@@ -67,7 +67,7 @@ impl<L: FreeList> Heap<L> {
         if self.ground.region.base().is_null() {
             return false;
         }
-        let end = Granule(self.ground.region.size() / GRANULE);
+        let end = Granule(self.ground.region.size() / GRANULE).min(self.limit);
         if n > end.above(from) {
             return false;
         }
@@ -86,7 +86,7 @@ impl<L: FreeList> Heap<L> {
             let opened = self.ground.region.committed().saturating_sub(before);
             shadow::opened(self.ground.region.pointer(Granule(before / GRANULE)), opened);
             let open = self.ground.region.committed() / GRANULE;
-            self.ready = Granule(open.min(chunks.wrapping_mul(CHUNK)).max(self.ready.0));
+            self.ready = Granule(open.min(chunks.wrapping_mul(CHUNK)).max(self.ready.0)).min(self.limit);
         }
         done
     }

@@ -69,6 +69,8 @@ pub struct Heap<L: FreeList = Indexed> {
     touched: Granule,
     pages: Pages,
     thrift: Thrift,
+    /// Top does not rise above this.
+    limit: Granule,
     reservation: Reservation,
     /// The size in bytes that was asked for; what is mapped may be smaller. 0 asks for as much as is sensible.
     wanted: usize,
@@ -102,6 +104,7 @@ impl<L: FreeList> Heap<L> {
             touched: Granule(0),
             pages: Pages::NONE,
             thrift: Thrift::NEW,
+            limit: Granule(usize::MAX),
             reservation: Reservation::NONE,
             wanted,
         }

@@ -159,6 +159,32 @@ impl<L: FreeList> Heap<L> {
         moved
     }
 
+    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region: [`top`](Stats::top) does
+    /// not rise above them. More than the region has lifts the limit.
+    ///
+    /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16.
+    ///
+    /// ```
+    /// use core::alloc::Layout;
+    ///
+    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+    /// assert_eq!(heap.set_limit(4096), 4096);
+    /// assert!(heap.alloc(Layout::new::<[u8; 5000]>()).is_null());
+    /// assert_eq!(heap.set_limit(usize::MAX), 1 << 20);
+    /// assert!(!heap.alloc(Layout::new::<[u8; 5000]>()).is_null());
+    /// assert_eq!(heap.set_limit(0), 5008);
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn set_limit(&mut self, bytes: usize) -> usize {
+        self.limit = Granule(bytes / GRANULE).max(self.ground.top);
+        self.ready = self.ready.min(self.limit);
+        if self.ground.region.base().is_null() {
+            self.limit.bytes()
+        } else {
+            self.limit.bytes().min(self.ground.region.size())
+        }
+    }
+
     /// The size of the region in bytes.
     #[must_use]
     pub fn region_size(&self) -> usize {
