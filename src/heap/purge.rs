@@ -275,8 +275,7 @@ impl<L: FreeList> Heap<L> {
         self.soil_wilderness(self.ground.top);
         // A hole of so many granules may hold a whole page.
         let n = least.max(self.pages.granules());
-        loop {
-            let Some(start) = self.list.search_from(&self.ground, cursor, n).start() else { break };
+        while let Some(start) = self.list.search_from(&self.ground, cursor, n).start() {
             let end = self.ground.map.hole_end(start, self.ground.top);
             if end <= cursor {
                 broken("L2", "a search went down", start);
