@@ -123,6 +123,39 @@ impl<L: FreeList> SmallocGlobal<L> {
         give_back(heap, at, n);
     }
 
+    /// As [`realloc`](GlobalAlloc::realloc), and what the payload grows by is zero. Pages that are known to be zero are
+    /// not touched. A payload that moves counts as allocated and freed.
+    ///
+    /// # Safety
+    /// As for [`realloc`](GlobalAlloc::realloc).
+    ///
+    /// ```
+    /// # use core::alloc::{GlobalAlloc, Layout};
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 24);
+    /// let block = unsafe { HEAP.alloc_zeroed(Layout::new::<[u8; 1000]>()) };
+    /// let block = unsafe { HEAP.realloc_zeroed(block, Layout::new::<[u8; 1000]>(), 1 << 20) };
+    /// assert!(unsafe { core::slice::from_raw_parts(block, 1 << 20) }.iter().all(|&byte| byte == 0));
+    /// ```
+    pub unsafe fn realloc_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let heap = self.heap.lock();
+        let segment = heap.segment_of(payload, layout);
+        match unlocked::grown_zeroed(heap, segment, (layout.size(), new_size)) {
+            Ok(()) => return payload,
+            Err(heap) => drop(heap),
+        }
+        // SAFETY: the caller's promise: the size, rounded up to the alignment, does not exceed isize::MAX.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        // SAFETY: what grows is not empty.
+        let moved = unsafe { self.alloc_zeroed(new_layout) };
+        if !moved.is_null() {
+            // SAFETY: both payloads are in use and this thread's, so they do not overlap; the new one is the larger.
+            unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
+            // SAFETY: the caller's promise.
+            unsafe { self.dealloc(payload, layout) };
+        }
+        moved
+    }
+
     /// Gives everything back to the system that is free, and says how many bytes.
     ///
     /// These are all whole pages of free segments that have been in use since they were last given back. They are zero

@@ -26,6 +26,7 @@ use crate::region::{GRANULE, Granule, InitError, Pieces};
 use crate::shadow::unwatched;
 use core::alloc::Layout;
 use core::ops::Deref;
+use core::ptr::NonNull;
 
 /// What freed memory is filled with. As an address, eight of these lie where no program has memory.
 const FILL: u8 = 0xdf;
@@ -91,6 +92,17 @@ impl<L: FreeList> Hardened<L> {
         let placement = self.place(size, align);
         self.heap.soil_placed(before, placement.start(), size);
         placement
+    }
+
+    /// As in [`Heap`].
+    pub(crate) fn soil_grown(
+        &mut self,
+        before: (Granule, Granule),
+        segment: (Granule, usize),
+        old_size: usize,
+        new_size: usize,
+    ) -> NonNull<[u8]> {
+        self.heap.soil_grown(before, segment, old_size, new_size)
     }
 
     /// There is no short way.

@@ -29,6 +29,7 @@
 //! Data flows down as sizes and offsets and comes back up as values. A file uses only files below it.
 //!
 //! ```text
+//! allocator     with the features `allocator-api2` and `nightly`: the traits `Allocator`
 //! global        layout in, pointer or null out; the lock
 //! unlocked      what is done for a heap while its lock is not held: giving back, waiting for that, clearing
 //! relief        asks the program for room when there is none
@@ -45,6 +46,7 @@
 //! ```
 
 #![no_std]
+#![cfg_attr(feature = "nightly", feature(allocator_api))]
 #![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]
 #![warn(
     clippy::undocumented_unsafe_blocks,
@@ -72,6 +74,8 @@ compile_error!(
 #[cfg(test)]
 extern crate std;
 
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+mod allocator;
 mod errno;
 mod fatal;
 mod fork;
@@ -89,6 +93,8 @@ mod segment_map;
 mod shadow;
 mod unlocked;
 
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+pub use allocator::HeapCell;
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};

@@ -74,16 +74,48 @@ pub(crate) fn idle<L: FreeList>(lock: &Lock<Heap<L>>) -> Guard<'_, Heap<L>> {
 
 /// The payload that was placed at `at` by `place_zeroed`, cleared where it may not be zero.
 pub(crate) fn zeroed<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -> *mut u8 {
-    let mut heap = settled(heap, at, layout.size());
+    let heap = settled(heap, at, layout.size());
     let payload = heap.region().pointer(at);
     shadow::given_zeroed(payload, layout.size());
+    drop(cleared(heap, at, layout.size()));
+    payload.as_ptr()
+}
+
+/// Clears what may not be zero of the `size` bytes at `at`, which were just placed.
+fn cleared<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, size: usize) -> Guard<'_, Heap<L>> {
     let mut from = at;
-    while let Some((unknown, next)) = heap.next_unknown(at, layout.size(), from) {
-        // SAFETY: these bytes belong to the payload that was just placed, and are this thread's.
+    while let Some((unknown, next)) = heap.next_unknown(at, size, from) {
+        // SAFETY: these bytes belong to a payload that is this thread's.
         (heap, ()) = heap.unlocked(|| unsafe { unknown.cast::<u8>().write_bytes(0, unknown.len()) });
         from = next;
     }
-    payload.as_ptr()
+    heap
+}
+
+/// Resizes the segment `at.0..at.0 + at.1` in place, of which the first `sizes.0` bytes are known, to `sizes.1` bytes; the
+/// rest is zero. The lock, where that cannot be done.
+pub(crate) fn grown_zeroed<L: FreeList>(
+    mut heap: Guard<'_, Heap<L>>,
+    (at, n): (Granule, usize),
+    (old_size, new_size): (usize, usize),
+) -> Result<(), Guard<'_, Heap<L>>> {
+    let before = heap.wilderness();
+    if !heap.resize(at, n, new_size) {
+        return Err(heap);
+    }
+    let rest = heap.soil_grown(before, (at, n), old_size, new_size);
+    let heap = settled(heap, at, new_size);
+    shadow::resized(heap.region().pointer(at).as_ptr(), old_size, new_size);
+    // SAFETY: these bytes belong to the payload and were not part of it before.
+    unsafe { rest.cast::<u8>().write_bytes(0, rest.len()) };
+    let grown = new_size.saturating_sub(Granule(n).bytes());
+    if grown == 0 {
+        purge_if_due(heap);
+        return Ok(());
+    }
+    shadow::zeroed(heap.region().bytes(at.up(n).bytes(), grown));
+    drop(cleared(heap, at.up(n), grown));
+    Ok(())
 }
 
 /// Takes the lock for the time of a `fork`, when nothing is on its way to the system: the child has not the thread that

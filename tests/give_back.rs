@@ -209,7 +209,7 @@ fn zeros_of_a_fresh_heap_touch_nothing() {
     assert!(!start.is_null());
     assert!(all_resident(&heap) < MIB);
     // SAFETY: the block is live and has this layout.
-    let start = unsafe { heap.realloc(start, layout(512 * MIB), 600 * MIB) };
+    let start = unsafe { heap.realloc_zeroed(start, layout(512 * MIB), 600 * MIB) };
     assert!(!start.is_null() && all_resident(&heap) < MIB);
 }
 

@@ -3,7 +3,7 @@
 
 mod case;
 
-use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
+use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -29,7 +29,8 @@ const DYING: [libc::c_long; 6] = [
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
 
-const CASES: [case::Case; 9] = [
+const CASES: [case::Case; 10] = [
+    ("lent", lent),
     ("growing", || filtered(&[&MAPPING, &GIVING], || grow(&INDEXED) && grow(&LINKED))),
     ("steady", steady),
     ("coming_and_going", coming_and_going),
@@ -186,6 +187,22 @@ fn coming_and_going() {
     filtered(&[], || (0..10).all(|_| round(&mut blocks)));
 }
 
+/// A heap in memory that is there needs no system.
+fn lent() {
+    let mut memory = vec![0xAA_u8; 8 << 20];
+    let start = NonNull::new(memory.as_mut_ptr()).expect("memory");
+    filtered(&[], move || {
+        // SAFETY: the memory outlives the heap, and nobody else uses it.
+        let heap = unsafe { Heap::<Indexed>::from_raw_parts(start, 8 << 20) };
+        let Ok(mut heap) = heap else { return false };
+        let blocks = [1, 5_000, 4 << 20].map(|size| (heap.alloc_zeroed(layout(size)), layout(size)));
+        let good = blocks.iter().all(|block| !block.0.is_null());
+        // SAFETY: the blocks are live and have these layouts.
+        blocks.iter().for_each(|&(block, layout)| unsafe { heap.dealloc(block, layout) });
+        good && heap.trim() == 0 && heap.check().is_ok()
+    });
+}
+
 fn trim() -> bool {
     let grown = grow(&INDEXED);
     let (given, again) = (INDEXED.trim(), INDEXED.trim());
@@ -259,6 +276,11 @@ fn steady_heaps_ask_for_nothing() {
 #[test]
 fn memory_that_comes_and_goes_costs_no_call() {
     assert_filtered("coming_and_going");
+}
+
+#[test]
+fn lent_memory_needs_no_system() {
+    assert_filtered("lent");
 }
 
 #[test]

@@ -37,27 +37,35 @@ impl<L: FreeList> Heap<L> {
     }
 
     fn map_region(&mut self, size: usize) -> Result<(), i32> {
-        let chunks = (size / GRANULE).div_ceil(CHUNK);
-        let map_bytes = SegmentMap::bytes(chunks);
-        let list_at = size.saturating_add(map_bytes);
-        let pages_at = list_at.saturating_add(L::bytes(chunks));
-        let mut reservation = Reservation::new(pages_at.saturating_add(Pages::bytes(size)))?;
-        self.ground.map = SegmentMap::new(&reservation, size, chunks);
-        self.list.attach(&reservation, list_at, chunks);
-        self.pages = Pages::new(&reservation, pages_at, size);
-        // The tables' first pages are opened now: looking at an empty heap reads them.
-        if !(self.ground.map.commit(0) && self.list.commit(0) && self.pages.commit(Granule(0))) {
+        let mut reservation = Reservation::new(size.saturating_add(Self::tables(size)))?;
+        if !self.attach(&reservation, size) {
             let errno = errno::get();
             // SAFETY: no segment exists yet, and the tables in it are not used again.
             unsafe { reservation.release() };
-            self.ground.map = SegmentMap::NONE;
-            self.list = L::EMPTY;
-            self.pages = Pages::NONE;
+            self.detach();
             return Err(errno);
         }
-        self.ground.region = Region::new(&reservation, size);
         self.reservation = reservation;
         Ok(())
+    }
+
+    /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.
+    pub(super) fn attach(&mut self, reservation: &Reservation, size: usize) -> bool {
+        let chunks = (size / GRANULE).div_ceil(CHUNK);
+        let list_at = size.saturating_add(SegmentMap::bytes(chunks));
+        self.ground.map = SegmentMap::new(reservation, size, chunks);
+        self.list.attach(reservation, list_at, chunks);
+        self.pages = Pages::new(reservation, list_at.saturating_add(L::bytes(chunks)), size);
+        self.ground.region = Region::new(reservation, size);
+        // The tables' first pages are opened now: looking at an empty heap reads them.
+        self.ground.map.commit(0) && self.list.commit(0) && self.pages.commit(Granule(0))
+    }
+
+    fn detach(&mut self) {
+        self.ground.map = SegmentMap::NONE;
+        self.list = L::EMPTY;
+        self.pages = Pages::NONE;
+        self.ground.region = Region::NONE;
     }
 
     /// Opens region and tables for `n` granules above `from`, and for more if the heap is growing. False when the

@@ -18,6 +18,7 @@ mod aligned;
 mod check;
 mod counters;
 mod grow;
+mod lent;
 mod misuse;
 mod public;
 mod purge;

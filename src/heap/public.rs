@@ -105,13 +105,51 @@ impl<L: FreeList> Heap<L> {
         };
         let payload = self.region().pointer(at);
         shadow::given_zeroed(payload, layout.size());
+        self.clear(at, layout.size());
+        payload.as_ptr()
+    }
+
+    /// Clears what may not be zero of the `size` bytes at `at`, which were just placed.
+    fn clear(&mut self, at: Granule, size: usize) {
         let mut from = at;
-        while let Some((unknown, next)) = self.next_unknown(at, layout.size(), from) {
-            // SAFETY: these bytes belong to the payload that was just allocated.
+        while let Some((unknown, next)) = self.next_unknown(at, size, from) {
+            // SAFETY: these bytes belong to a payload that nobody has been given yet.
             unsafe { unknown.cast::<u8>().write_bytes(0, unknown.len()) };
             from = next;
         }
-        payload.as_ptr()
+    }
+
+    /// As [`realloc`](Self::realloc), and what the payload grows by is zero. Pages that are known to be zero are not
+    /// touched. A payload that moves counts as allocated and freed.
+    ///
+    /// # Safety
+    /// As for [`realloc`](Self::realloc).
+    pub unsafe fn realloc_zeroed(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let old_size = layout.size();
+        let (at, n) = self.segment_of(payload, layout);
+        let before = self.wilderness();
+        if self.resize(at, n, new_size) {
+            shadow::resized(payload, old_size, new_size);
+            let rest = self.soil_grown(before, (at, n), old_size, new_size);
+            // SAFETY: these bytes belong to the payload and were not part of it before.
+            unsafe { rest.cast::<u8>().write_bytes(0, rest.len()) };
+            let grown = new_size.saturating_sub(Granule(n).bytes());
+            if grown > 0 {
+                shadow::zeroed(self.ground.region.bytes(at.up(n).bytes(), grown));
+                self.clear(at.up(n), grown);
+            }
+            self.purge_if_due();
+            return payload;
+        }
+        // SAFETY: the caller's promise: the size, rounded up to the alignment, does not exceed isize::MAX.
+        let moved = self.alloc_zeroed(unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) });
+        if !moved.is_null() {
+            // SAFETY: both payloads are in use, so they do not overlap; the new one is the larger.
+            unsafe { moved.copy_from_nonoverlapping(payload, old_size) };
+            // SAFETY: the caller's promise.
+            unsafe { self.dealloc(payload, layout) };
+        }
+        moved
     }
 
     /// Frees a payload.

@@ -140,6 +140,11 @@ impl<L: FreeList> Heap<L> {
         self.purge(Purge::ALL)
     }
 
+    /// From now on nothing is given back without being asked.
+    pub(super) fn never_purge(&mut self) {
+        self.thrift.interval = u64::MAX;
+    }
+
     /// Gives back what is due.
     pub(super) fn purge_if_due(&mut self) {
         if let Some(purge) = self.purge_due() {
@@ -204,7 +209,7 @@ impl<L: FreeList> Heap<L> {
     /// given them. `by` is a number of the thread.
     pub(crate) fn begin_purge(&mut self, purge: &mut Purge, by: usize) -> Option<Pieces> {
         let mut pieces = Pieces::of(&self.ground.region);
-        if self.is_purging() || self.ground.region.base().is_null() {
+        if self.is_purging() || self.ground.region.base().is_null() || self.reservation.is_lent() {
             return None;
         }
         let turnover = self.counters.turnover();
@@ -247,8 +252,8 @@ impl<L: FreeList> Heap<L> {
         for (from, to) in pieces.iter() {
             self.pages.soil(from, to);
         }
-        // Memory that is locked stays locked: next time, much later.
-        self.thrift.interval = u64::MAX;
+        // Memory that is locked stays locked, until somebody knows better and asks.
+        self.never_purge();
     }
 
     /// Bytes that were given back so far.

@@ -56,6 +56,24 @@ impl<L: FreeList> Heap<L> {
             .then(|| (NonNull::slice_from_raw_parts(self.ground.region.pointer(from), bytes), next))
     }
 
+    /// After the segment at `at` grew from `n` granules to `new_size` bytes in place: marks what it took of the part of the
+    /// wilderness that may hold something. `before` is as above. Returns what it got and may hold something of the
+    /// `old_size` bytes' last granule.
+    pub(crate) fn soil_grown(
+        &mut self,
+        before: (Granule, Granule),
+        (at, n): (Granule, usize),
+        old_size: usize,
+        new_size: usize,
+    ) -> NonNull<[u8]> {
+        let old_end = Granule(n).bytes();
+        if new_size > old_end {
+            self.soil_placed(before, Some(at.up(n)), new_size.wrapping_sub(old_end));
+        }
+        let rest = new_size.min(old_end).saturating_sub(old_size);
+        self.ground.region.bytes(at.bytes().wrapping_add(old_size), rest)
+    }
+
     /// Marks what was freed and is part of a hole now.
     pub(super) fn soil(&mut self, from: Granule, to: Granule) {
         // If a hole began at `to`, what the list wrote there lies inside of one now.
