@@ -248,6 +248,46 @@ fn purged_memory_stays_known_when_top_falls() {
     assert!(all_resident(&heap) <= MIB + page());
 }
 
+// ---- huge pages --------------------------------------------------------------------------------------------------
+
+/// The flags of the mapping that holds an address, as the system tells them.
+fn flags(address: *mut u8) -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("the system tells");
+    let mut inside = false;
+    for line in maps.lines() {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        if let Some((start, end)) = range.and_then(|(start, end)| Some((number(start)?, number(end)?))) {
+            inside = (start..end).contains(&address.addr());
+        }
+        if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| inside) {
+            return flags.split_whitespace().map(str::to_owned).collect();
+        }
+    }
+    panic!("no mapping holds {address:p}")
+}
+
+/// The switch is thrown either way, for what is open and for what will be, and the number of mappings stays.
+#[test]
+fn huge_pages_are_a_switch() {
+    if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage/enabled").exists() {
+        return;
+    }
+    let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
+    let (first, _) = fill(&mut heap, 100);
+    let has = |address, flag: &str| flags(address).iter().any(|known| known == flag);
+    assert!(!has(first, "hg") && !has(first, "nh"), "nothing is asked for by itself");
+    for (wanted, flag, other) in [(true, "hg", "nh"), (false, "nh", "hg")] {
+        assert!(heap.huge_pages(wanted));
+        let later = heap.alloc(layout(20 * MIB));
+        assert!(!later.is_null());
+        // SAFETY: the block ends inside the region, and its last byte is there to be looked at.
+        for address in [first, unsafe { later.add(20 * MIB - 1) }] {
+            assert!(has(address, flag) && !has(address, other), "{:?}", flags(address));
+        }
+    }
+}
+
 // ---- threads -----------------------------------------------------------------------------------------------------
 
 static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 << 20);

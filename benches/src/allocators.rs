@@ -425,13 +425,18 @@ macro_rules! allocators {
 /// Those that serve the whole process and cannot be given a region.
 pub const WITHOUT_REGION: &[&str] = &["system", "mimalloc", "jemalloc"];
 
-/// Left out unless `--only` names them: the textbook list is slow by design, and the bare loop is
-/// no allocator.
-pub const ON_DEMAND: &[&str] = &["smalloc-linked", "loop"];
+/// Left out unless `--only` names them: the textbook list is slow by design, huge pages matter to large blocks, and the
+/// bare loop is no allocator.
+pub const ON_DEMAND: &[&str] = &["smalloc-linked", "smalloc-huge", "loop"];
 
 allocators! {
     KindSmalloc "smalloc": SmallocGlobal = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindLinked "smalloc-linked": SmallocGlobal<Linked> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
+    KindHuge "smalloc-huge": SmallocGlobal = |bytes| {
+        let heap = Box::new(SmallocGlobal::with_region_size(bytes));
+        assert!(heap.huge_pages(true), "the system has huge pages");
+        heap
+    };
     KindTalc "talc": Talc = |bytes| Talc::create(bytes);
     KindTlsf "rlsf": Arena<Tlsf> = |bytes| Arena::create(bytes);
     KindDlmalloc "dlmalloc": Arena<Dlmalloc> = |bytes| Arena::create(bytes);

@@ -17,6 +17,7 @@
 //! | `threads` | sets of blocks that wander among 1 to 64 threads: pairs per second |
 //! | `remote` | one thread allocates, another frees: blocks per second |
 //! | `latency` | single calls of a million: median, 99 %, 99.9 %, worst; of each call the least over the rounds |
+//! | `large` | a block that grows to 1 GiB by doubling; 512 MiB written and read at random; also with huge pages |
 //! | `callgrind` | instructions and mispredicted branches of the replays, exact (needs valgrind) |
 //! | `all` | all of these, one after the other, each in a process of its own |
 //!
@@ -57,8 +58,8 @@
 //! - `footprint` uses a process for each number, with all of its own memory touched before.
 //! - What the time limit cut short (`*`) would look worse at full length.
 //!
-//! The `smalloc` whose free list is the plain one is `smalloc-linked`; like `loop` it takes part
-//! only when it is named.
+//! The `smalloc` whose free list is the plain one is `smalloc-linked`, that with huge pages `smalloc-huge`; like `loop` they
+//! take part only when they are named, but for `large`.
 
 use std::env;
 use std::io;
@@ -71,6 +72,7 @@ mod child;
 mod churn;
 mod clean;
 mod footprint;
+mod large;
 mod latency;
 mod options;
 mod random;
@@ -84,7 +86,7 @@ mod trace;
 use options::Options;
 
 /// What `all` runs, and whether it needs traces.
-const ALL: [(&str, bool); 11] = [
+const ALL: [(&str, bool); 12] = [
     ("replay", true),
     ("cold", true),
     ("footprint", true),
@@ -95,6 +97,7 @@ const ALL: [(&str, bool); 11] = [
     ("threads", false),
     ("remote", false),
     ("latency", false),
+    ("large", false),
     ("callgrind", true),
 ];
 
@@ -134,6 +137,7 @@ fn run(options: &Options) -> io::Result<()> {
         "threads" => threads::run_threads(options),
         "remote" => threads::run_remote(options),
         "latency" => latency::run(options),
+        "large" => large::run(options),
         "callgrind" => callgrind::run(options),
         "callgrind-child" => callgrind::child(&options.arguments),
         "" | "help" => {

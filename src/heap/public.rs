@@ -223,6 +223,23 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
+    /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False where it
+    /// refuses: it may be built without them, or the memory be lent. Without this call it does as it does for all memory.
+    ///
+    /// Huge pages save page faults and translations of addresses in large heaps. They cost memory: of 2 MiB in which one
+    /// byte is used, all are taken, and what was given back in small pieces may be taken again.
+    ///
+    /// ```
+    /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 26)?;
+    /// if !heap.huge_pages(true) {
+    ///     println!("the system has no huge pages");
+    /// }
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn huge_pages(&self, wanted: bool) -> bool {
+        !self.reservation.is_lent() && !self.base().is_null() && self.region().advise_huge_pages(wanted)
+    }
+
     /// The size of the region in bytes.
     #[must_use]
     pub fn region_size(&self) -> usize {

@@ -352,6 +352,13 @@ impl Region {
         self.span.committed()
     }
 
+    /// Asks the system for huge pages in the region, or for none. False where it refuses.
+    pub(crate) fn advise_huge_pages(&self, wanted: bool) -> bool {
+        let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        // SAFETY: the range is the region's own; the advice changes no contents.
+        errno::unchanged(|| unsafe { libc::madvise(self.base.cast(), self.size, advice) == 0 })
+    }
+
     /// The payload at a granule.
     #[inline(always)]
     pub(crate) fn pointer(&self, at: Granule) -> NonNull<u8> {
