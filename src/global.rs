@@ -3,6 +3,7 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
+mod budget;
 mod forking;
 mod hand_over;
 mod live;
@@ -16,13 +17,15 @@ use crate::debugger;
 use crate::errno;
 use crate::fork;
 use crate::free_list::{Fit, FreeList, Indexed};
-use crate::heap::{MallocStatus, Missed, dirty_bytes};
+use crate::heap::{MallocStatus, Missed};
 use crate::lock::{Guard, Lock};
 use crate::recording::{Call, Record, Recorder};
 use crate::region::{Granule, InitError};
 use crate::regions::Regions;
+use crate::relief::Relief;
 use crate::shadow;
 use crate::shared::Heap;
+use crate::unlocked::{self, purge_if_due, settled};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -68,6 +71,7 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// The address at which the heap is covered against `fork`; 0 if it is not.
     covered_at: AtomicUsize,
     between: Between,
+    relief: Relief,
     reporting: Reporting,
     /// Taken by who holds a heap's lock, as is the next.
     live: Lock<Option<Published<REGIONS>>>,
@@ -77,6 +81,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
 /// From this size on, in bytes, a free in another region takes the lock if it can: what is handed over to a region that
 /// nobody uses any more stays there, and that should not be much.
 const LARGE: usize = 64 << 10;
+/// Smaller requests for zeroed memory, in bytes, are cleared without a look at what is zero: they hold no whole page or one.
+const CLEARED_WHOLE: usize = 8 << 10;
 
 /// What happens between several regions, which none of them knows.
 struct Between {
@@ -92,8 +98,6 @@ struct Found<'a, L: FreeList> {
     region: usize,
     heap: Guard<'a, Heap<L>>,
     placement: Fit,
-    /// As the heap's, before.
-    dirty_end: Granule,
 }
 
 impl<L: FreeList> Found<'_, L> {
@@ -131,6 +135,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             regions: Regions::unmapped(bytes),
             covered_at: AtomicUsize::new(0),
             between,
+            relief: Relief::new(),
             reporting: Reporting::unsaid(),
             live: Lock::new(None),
             recorder: Lock::new(Recorder::OFF),
@@ -198,7 +203,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let payload = payload.as_ptr();
         let region = self.regions.number_of(payload);
         if REGIONS == 1 || region == self.regions.home_number() || !self.hand_over(region, payload, None) {
-            self.free_in(region, &mut self.lock(region), payload, None);
+            self.free_locking(region, payload, None);
         }
     }
 
@@ -213,11 +218,17 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline]
     fn place_in(&self, region: usize, layout: Layout, call: Call) -> Found<'_, L> {
         let mut heap = self.lock(region);
-        let dirty_end = heap.dirty_end();
-        let placement = heap.place(layout.size(), layout.align());
+        let placement = if call == Call::AllocZeroed {
+            heap.place_zeroed(layout.size(), layout.align())
+        } else {
+            heap.place(layout.size(), layout.align())
+        };
         self.note(region, &mut heap, || Record::request(call, layout, placement));
         self.show(region, &heap);
-        Found { region, heap, placement, dirty_end }
+        if let Some(at) = placement.start() {
+            heap = settled(heap, at, layout.size());
+        }
+        Found { region, heap, placement }
     }
 
     /// Places a request that found no place at home: because there were no regions yet, or in the others.
@@ -243,9 +254,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             self.between.failures.fetch_add(1, Ordering::Relaxed);
             self.between.last_failed_size.store(layout.size(), Ordering::Relaxed);
         }
-        if call != Call::Smalloc {
-            found.heap = self.report(found.heap, layout);
+        let (heap, asking) = self.ask_for_room(found.heap, layout);
+        if asking.is_some() {
+            drop(heap);
+            return self.place(layout, call);
         }
+        found.heap = if call == Call::Smalloc { heap } else { self.report(heap, layout) };
         found
     }
 
@@ -256,13 +270,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.give(&self.place(layout, Call::Alloc), layout)
     }
 
-    /// Allocates zeroed memory where the lock was taken, or where there was no region.
-    #[cold]
+    /// Allocates zeroed memory of some size, or where the lock was taken, or where there was no region.
     #[inline(never)]
     fn alloc_zeroed_again(&self, layout: Layout) -> *mut u8 {
         let found = self.place(layout, Call::AllocZeroed);
         match found.placement.start() {
-            Some(at) => zeroed(found.heap, at, found.dirty_end, layout),
+            Some(at) => unlocked::zeroed(found.heap, at, layout),
             None => ptr::null_mut(),
         }
     }
@@ -280,8 +293,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     fn alloc_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
-        let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
-        let found = Found { region, heap, placement: Fit::NONE, dirty_end };
+        let found = Found { region: self.regions.home_number(), heap, placement: Fit::NONE };
         self.give(&self.place_elsewhere(found, layout, Call::Alloc), layout)
     }
 
@@ -289,14 +301,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     fn alloc_zeroed_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
-        let (region, dirty_end) = (self.regions.home_number(), heap.dirty_end());
-        let found = self.place_elsewhere(
-            Found { region, heap, placement: Fit::NONE, dirty_end },
-            layout,
-            Call::AllocZeroed,
-        );
+        let found = Found { region: self.regions.home_number(), heap, placement: Fit::NONE };
+        let found = self.place_elsewhere(found, layout, Call::AllocZeroed);
         match found.placement.start() {
-            Some(at) => zeroed(found.heap, at, found.dirty_end, layout),
+            Some(at) => unlocked::zeroed(found.heap, at, layout),
             None => ptr::null_mut(),
         }
     }
@@ -315,8 +323,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
         let region = self.regions.number_of(payload);
         if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
-            self.free_in(region, &mut self.lock(region), payload, Some(layout));
+            self.free_locking(region, payload, Some(layout));
         }
+    }
+
+    /// Frees a payload in a region, by the long way.
+    fn free_locking(&self, region: usize, payload: *mut u8, layout: Option<Layout>) {
+        let mut heap = self.lock(region);
+        self.free_in(region, &mut heap, payload, layout);
+        purge_if_due(heap);
     }
 
     /// Frees a payload in a region whose lock is held, and may be watched.
@@ -354,14 +369,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 }
 
-/// Clears a payload that was just placed, as far as it may have been used: memory from `dirty_end` on is zero.
+/// Clears a small payload that was just placed.
 #[inline]
-fn zeroed<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, dirty_end: Granule, layout: Layout) -> *mut u8 {
+fn cleared<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -> *mut u8 {
     let payload = heap.region().pointer(at);
     drop(heap);
     shadow::given_zeroed(payload, layout.size());
     // SAFETY: the payload was just allocated, with layout.size() bytes.
-    unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
+    unsafe { payload.write_bytes(0, layout.size()) };
     payload.as_ptr()
 }
 
@@ -369,20 +384,16 @@ fn zeroed<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, dirty_end: Granule
 #[inline(never)]
 fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
     heap.give_back(at, n);
+    purge_if_due(heap);
 }
 
 /// Frees what one window does not show. Takes the guard itself, so that it stays in a register where it comes from.
 #[inline(never)]
 fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
-    give_back_sized(&mut heap, payload, layout);
-}
-
-/// Frees a payload of a known layout.
-#[inline]
-fn give_back_sized<L: FreeList>(heap: &mut Heap<L>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of(payload, layout);
     shadow::back(payload, layout.size());
     heap.give_back(at, n);
+    purge_if_due(heap);
 }
 
 impl<L: FreeList, const REGIONS: usize> core::fmt::Debug for SmallocGlobal<L, REGIONS> {
@@ -439,17 +450,19 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
         let region = self.regions.home_number();
         let shared = self.regions.get(region);
+        if layout.size() >= CLEARED_WHOLE {
+            return self.alloc_zeroed_again(layout);
+        }
         let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_zeroed_again(layout) };
         if REGIONS > 1 && shared.handed_over.waiting() {
             self.free_handed_over(region, &mut heap);
         }
-        let dirty_end = heap.dirty_end();
         let place = match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => Some(at),
             Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
         };
         match place {
-            Some(at) => zeroed(heap, at, dirty_end, layout),
+            Some(at) => cleared(heap, at, layout),
             None => self.alloc_zeroed_elsewhere(heap, layout),
         }
     }

@@ -21,11 +21,12 @@
 
 use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList};
-use crate::heap::{Heap, Missed, Peaks, Short, granules};
-use crate::region::{GRANULE, Granule};
+use crate::heap::{Heap, Missed, Peaks, Purge, Short, granules};
+use crate::region::{GRANULE, Granule, Pieces};
 use crate::shadow::unwatched;
 use core::alloc::Layout;
 use core::ops::Deref;
+use core::ptr::NonNull;
 
 /// What freed memory is filled with. As an address, eight of these lie where no program has memory.
 const FILL: u8 = 0xdf;
@@ -67,11 +68,15 @@ impl<L: FreeList> Hardened<L> {
         self.heap.peaks()
     }
 
+    pub(crate) fn set_limit(&mut self, bytes: usize) -> usize {
+        self.heap.set_limit(bytes)
+    }
+
     // ---- allocation ------------------------------------------------------------------------------------------
 
     /// As in [`Heap`]; what rests is given up before a request is refused.
     pub(crate) fn place(&mut self, size: usize, align: usize) -> Fit {
-        let untouched = self.heap.dirty_end();
+        let untouched = self.heap.highest_top();
         let mut placement = self.heap.place(size, align);
         if placement.start().is_none() && self.release_all() {
             placement = self.heap.place(size, align);
@@ -84,6 +89,25 @@ impl<L: FreeList> Hardened<L> {
             self.set_canary(at, size);
         }
         placement
+    }
+
+    /// As in [`Heap`].
+    pub(crate) fn place_zeroed(&mut self, size: usize, align: usize) -> Fit {
+        let before = self.heap.wilderness();
+        let placement = self.place(size, align);
+        self.heap.soil_placed(before, placement.start(), size);
+        placement
+    }
+
+    /// As in [`Heap`].
+    pub(crate) fn soil_grown(
+        &mut self,
+        before: (Granule, Granule),
+        segment: (Granule, usize),
+        old_size: usize,
+        new_size: usize,
+    ) -> NonNull<[u8]> {
+        self.heap.soil_grown(before, segment, old_size, new_size)
     }
 
     /// There is no short way.
@@ -169,11 +193,24 @@ impl<L: FreeList> Hardened<L> {
         }
     }
 
+    /// What is free stays filled, so nothing is given back to the system.
+    pub(crate) fn purge_due(&mut self) -> Option<Purge> {
+        None
+    }
+
+    /// As above.
+    pub(crate) fn begin_purge(&mut self, _purge: &mut Purge, _by: usize) -> Option<Pieces> {
+        None
+    }
+
+    /// As above.
+    pub(crate) fn end_purge(&mut self, _purge: &mut Purge, _pieces: &Pieces, _done: bool) {}
+
     // ---- resizing --------------------------------------------------------------------------------------------
 
     /// As in [`Heap`]. A tail that is given back is filled, and does not rest.
     pub(crate) fn resize(&mut self, at: Granule, n: usize, new_size: usize) -> bool {
-        let untouched = self.heap.dirty_end();
+        let untouched = self.heap.highest_top();
         let (end, to) = (at.up(n), at.up(granules(new_size)));
         // Before the heap has it: the linked list writes to it then.
         self.fill(to, end, 0);

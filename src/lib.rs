@@ -29,9 +29,12 @@
 //! Data flows down as sizes and offsets and comes back up as values. A file uses only files below it.
 //!
 //! ```text
+//! allocator     with the features `allocator-api2` and `nightly`: the traits `Allocator`
 //! global        layout in, pointer or null out; the lock
 //! regions, home several heaps side by side: which one is a thread's, where a payload lies
 //! shared        a heap behind its lock, and (handover) what was freed in it without the lock
+//! unlocked      what is done for a heap while its lock is not held: giving back, waiting for that, clearing
+//! relief        asks the program for room when there is none
 //! fork, lock    every heap locked around a fork; who waits, and how
 //! hardened      with the feature of that name: freed memory is filled, rests, and is checked
 //! heap          the policy: search, split, coalesce, grow, resize
@@ -39,6 +42,7 @@
 //! recording     every call in a file: the format, and who writes it
 //! free_list     which free segment a request gets: Linked, Indexed
 //! segment_map   where segments begin and end, two bits a granule
+//! pages         which pages of free memory may hold something, one bit a page
 //! region        the mapping; the only home of pointer arithmetic
 //! shadow        what memory checkers are told, if there are any
 //! debugger      where a debugger finds the heaps
@@ -46,6 +50,7 @@
 //! ```
 
 #![no_std]
+#![cfg_attr(feature = "nightly", feature(allocator_api))]
 #![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]
 #![warn(
     clippy::undocumented_unsafe_blocks,
@@ -73,6 +78,8 @@ compile_error!(
 #[cfg(test)]
 extern crate std;
 
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+mod allocator;
 mod debugger;
 mod errno;
 mod fatal;
@@ -86,18 +93,24 @@ mod heap;
 mod home;
 mod inspect;
 mod lock;
+mod pages;
 pub mod recording;
 mod region;
 mod regions;
+mod relief;
 mod segment_map;
 mod shadow;
 mod shared;
+mod unlocked;
 
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+pub use allocator::HeapCell;
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};
 pub use inspect::*;
 pub use region::InitError;
+pub use relief::LowMemory;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -61,6 +61,7 @@ const LONGEST_SLEEP_NS: u32 = 1_000_000;
 pub(crate) enum Watcher {
     Recorder = 1,
     LivePage = 2,
+    Purge = 4,
 }
 
 /// A value that one thread at a time may use.
@@ -202,7 +203,7 @@ impl<T> Lock<T> {
     #[inline(never)]
     fn wait_to_hold(&self, me: usize) {
         if self.word.load(Ordering::Relaxed) & !(FORKING | WATCHED) == me {
-            fatal(format_args!("recursive call: the thread already holds the heap's lock"));
+            recursive();
         }
         self.contended.fetch_add(1, Ordering::Relaxed);
         let mut wait = Wait::new();
@@ -249,6 +250,15 @@ impl<'a, T> Guard<'a, T> {
         let result = work();
         (lock.lock(), result)
     }
+
+    /// Releases the lock for a while, again and again, as long as `busy` says so.
+    pub(crate) fn wait_while(mut self, busy: impl Fn(&T) -> bool) -> Self {
+        let mut wait = Wait::new();
+        while busy(&self) {
+            (self, ()) = self.unlocked(|| wait.a_while());
+        }
+        self
+    }
 }
 
 impl<T> Deref for Guard<'_, T> {
@@ -275,6 +285,12 @@ impl<T> Drop for Guard<'_, T> {
         let rest = self.lock.rest.load(Ordering::Relaxed);
         self.lock.word.store(rest, Ordering::Release);
     }
+}
+
+/// Ends the process: the thread would wait for itself.
+#[cold]
+pub(crate) fn recursive() -> ! {
+    fatal(format_args!("recursive call: the thread already holds the heap's lock"))
 }
 
 /// How a thread waits next.
@@ -340,7 +356,7 @@ fn single_threaded() -> bool {
 /// It is the address of the thread's control block, which both ABIs keep in a register.
 #[inline(always)]
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "x86_64", not(miri)))]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     let token: usize;
     // SAFETY: the first word of the thread control block is its own address.
     unsafe {
@@ -352,7 +368,7 @@ fn thread_token() -> usize {
 /// A number of the calling thread that no other living thread has: not 0, a multiple of 4, and the same after a `fork`.
 #[inline(always)]
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64", not(miri)))]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     let token: usize;
     // SAFETY: the register may be read by every program and is only read.
     unsafe {
@@ -368,7 +384,7 @@ fn thread_token() -> usize {
     any(target_arch = "x86_64", target_arch = "aarch64"),
     not(miri)
 )))]
-fn thread_token() -> usize {
+pub(crate) fn thread_token() -> usize {
     // SAFETY: the call takes no arguments and cannot fail.
     let thread = unsafe { libc::pthread_self() };
     // The system's threads are numbered by the address of their control block.

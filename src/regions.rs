@@ -99,15 +99,6 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
-    /// As [`Lock::lock_for_fork`](crate::lock::Lock::lock_for_fork), for all.
-    ///
-    /// # Safety
-    /// As there.
-    pub(crate) unsafe fn lock_for_fork(&self) {
-        // SAFETY: the caller's promise.
-        self.shared.iter().for_each(|shared| unsafe { shared.heap.lock_for_fork() });
-    }
-
     /// As [`Lock::unlock_after_fork`](crate::lock::Lock::unlock_after_fork), for all.
     ///
     /// # Safety

@@ -19,6 +19,24 @@ pub(crate) fn opened(start: NonNull<u8>, bytes: usize) {
     close(start, bytes);
 }
 
+/// Memory that was the heap's belongs to its owner again, who may touch all of it.
+#[inline(always)]
+pub(crate) fn opened_for_owner(start: NonNull<u8>, bytes: usize) {
+    let _ = (start, bytes);
+    #[cfg(feature = "asan")]
+    asan::open(start, bytes);
+    #[cfg(feature = "valgrind")]
+    valgrind::open(start, bytes);
+}
+
+/// These bytes of a payload in use are zero, or about to be cleared.
+#[inline(always)]
+pub(crate) fn zeroed(bytes: NonNull<[u8]>) {
+    let _ = bytes;
+    #[cfg(feature = "valgrind")]
+    valgrind::open(bytes.cast(), bytes.len());
+}
+
 /// A payload of `size` bytes is given out; memcheck takes its contents for unknown.
 #[inline(always)]
 pub(crate) fn given(payload: NonNull<u8>, size: usize) -> *mut u8 {

@@ -228,6 +228,43 @@ fn a_watched_lock_is_taken_by_the_long_way_only() {
 }
 
 #[test]
+fn a_lock_is_watched_as_long_as_anybody_wants() {
+    let lock = Lock::new(0);
+    lock.lock().watch(Watcher::LivePage, true);
+    lock.lock().watch(Watcher::Recorder, true);
+    lock.lock().watch(Watcher::Recorder, true);
+    lock.lock().watch(Watcher::LivePage, false);
+    assert!(lock.try_lock_unwatched().is_none());
+    lock.lock().watch(Watcher::Recorder, false);
+    assert!(lock.try_lock_unwatched().is_some());
+}
+
+#[test]
+fn a_guard_lets_others_in_while_it_is_unlocked() {
+    let lock = Lock::new(0);
+    let (mut guard, seen) = lock.lock().unlocked(|| {
+        *lock.lock() += 1;
+        *lock.lock()
+    });
+    *guard += 1;
+    assert_eq!((*guard, seen), (2, 1));
+    assert!(lock.try_lock().is_none(), "it is locked again");
+}
+
+#[test]
+fn a_guard_waits_for_what_others_do() {
+    let lock = Lock::new(0);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            for _ in 0..100 {
+                *lock.lock() += 1;
+            }
+        });
+        assert_eq!(*lock.lock().wait_while(|&number| number < 100), 100);
+    });
+}
+
+#[test]
 fn a_wait_is_counted_once_and_keeps_errno() {
     static LOCK: Lock<u64> = Lock::new(0);
     on_signal(libc::SIGUSR1, handler(ignore));

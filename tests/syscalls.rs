@@ -3,13 +3,15 @@
 
 mod case;
 
-use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
+use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// To map the region, to open more of it, and to make room for a snapshot.
 const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
+/// To give memory back.
+const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
 /// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
 const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
 /// To wait for the lock.
@@ -27,10 +29,13 @@ const DYING: [libc::c_long; 6] = [
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
 
-const CASES: [case::Case; 8] = [
-    ("growing", || filtered(&[&MAPPING], || grow(&INDEXED) && grow(&LINKED))),
+const CASES: [case::Case; 11] = [
+    ("lent", lent),
+    ("growing", || filtered(&[&MAPPING, &GIVING], || grow(&INDEXED) && grow(&LINKED))),
     ("steady", steady),
-    ("inspecting", || filtered(&[&MAPPING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))),
+    ("coming_and_going", coming_and_going),
+    ("trimming", || filtered(&[&MAPPING, &GIVING], trim)),
+    ("inspecting", || filtered(&[&MAPPING, &GIVING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))),
     ("publishing", publishing),
     ("waiting", waiting),
     ("misusing", || filtered(&[&DYING], misuse)),
@@ -144,6 +149,8 @@ fn grow<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
 /// A heap that has been as large as it gets asks the system for nothing.
 fn steady() {
     assert!(grow(&INDEXED) && grow(&LINKED));
+    // Else it would give back what the small blocks below do not need.
+    assert!(INDEXED.trim() + LINKED.trim() > 0);
     filtered(&[], || (0..1000).all(|_| churn(&INDEXED) && churn(&LINKED)));
 }
 
@@ -155,7 +162,7 @@ fn publishing() {
     INDEXED.publish_to(path).expect("it can be published");
     let live = smalloc::Live::open(path).expect("there is a page");
     std::fs::remove_file(path).expect("the page stays mapped without its name");
-    filtered(&[&CLOCK], || (0..1000).all(|_| churn(&INDEXED)) && live.read().calls == 32_000);
+    filtered(&[&CLOCK, &GIVING], || (0..1000).all(|_| churn(&INDEXED)) && live.read().calls == 32_000);
 }
 
 fn churn<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
@@ -169,6 +176,49 @@ fn churn<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
         unsafe { heap.sfree(block) };
     }
     true
+}
+
+/// Takes and frees 64 MiB in blocks of one size.
+fn come_and_go(size: usize, blocks: &mut Vec<*mut u8>) -> bool {
+    // SAFETY: the layout is not empty.
+    blocks.extend((0..(64 << 20) / size).map(|_| unsafe { INDEXED.alloc(layout(size)) }));
+    let good = blocks.iter().all(|block| !block.is_null());
+    // SAFETY: the blocks are live and have this layout.
+    blocks.drain(..).for_each(|block| unsafe { INDEXED.dealloc(block, layout(size)) });
+    good
+}
+
+/// What is freed and taken again, as one block or as many, is not given back in between once the heap has seen that.
+fn coming_and_going() {
+    const SIZES: [usize; 3] = [64 << 20, 100 << 10, 1 << 10];
+    let mut blocks = Vec::with_capacity(64 << 10);
+    let round = |blocks: &mut Vec<*mut u8>| {
+        SIZES.iter().all(|&size| come_and_go(size, blocks) && come_and_go(size, blocks))
+    };
+    assert!((0..5).all(|_| round(&mut blocks)));
+    filtered(&[], || (0..10).all(|_| round(&mut blocks)));
+}
+
+/// A heap in memory that is there needs no system.
+fn lent() {
+    let mut memory = vec![0xAA_u8; 8 << 20];
+    let start = NonNull::new(memory.as_mut_ptr()).expect("memory");
+    filtered(&[], move || {
+        // SAFETY: the memory outlives the heap, and nobody else uses it.
+        let heap = unsafe { Heap::<Indexed>::from_raw_parts(start, 8 << 20) };
+        let Ok(mut heap) = heap else { return false };
+        let blocks = [1, 5_000, 4 << 20].map(|size| (heap.alloc_zeroed(layout(size)), layout(size)));
+        let good = blocks.iter().all(|block| !block.0.is_null());
+        // SAFETY: the blocks are live and have these layouts.
+        blocks.iter().for_each(|&(block, layout)| unsafe { heap.dealloc(block, layout) });
+        good && heap.trim() == 0 && heap.check().is_ok()
+    });
+}
+
+fn trim() -> bool {
+    let grown = grow(&INDEXED);
+    let (given, again) = (INDEXED.trim(), INDEXED.trim());
+    grown && given > 0 && again == 0
 }
 
 fn inspect<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
@@ -226,13 +276,28 @@ fn assert_filtered(case: &str) {
 }
 
 #[test]
-fn growing_maps_and_opens_memory_and_no_more() {
+fn growing_maps_opens_and_gives_back_and_no_more() {
     assert_filtered("growing");
 }
 
 #[test]
 fn steady_heaps_ask_for_nothing() {
     assert_filtered("steady");
+}
+
+#[test]
+fn memory_that_comes_and_goes_costs_no_call() {
+    assert_filtered("coming_and_going");
+}
+
+#[test]
+fn lent_memory_needs_no_system() {
+    assert_filtered("lent");
+}
+
+#[test]
+fn trimming_advises() {
+    assert_filtered("trimming");
 }
 
 #[test]

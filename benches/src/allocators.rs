@@ -426,8 +426,9 @@ macro_rules! allocators {
 pub const WITHOUT_REGION: &[&str] = &["system", "mimalloc", "jemalloc"];
 
 /// Left out unless `--only` names them: the textbook list is slow by design, several regions are for
-/// several threads, and the bare loop is no allocator.
-pub const ON_DEMAND: &[&str] = &["smalloc-linked", "smalloc-2", "smalloc-4", "smalloc-16", "loop"];
+/// several threads, huge pages matter to large blocks, and the bare loop is no allocator.
+pub const ON_DEMAND: &[&str] =
+    &["smalloc-linked", "smalloc-2", "smalloc-4", "smalloc-16", "smalloc-huge", "loop"];
 
 allocators! {
     KindSmalloc "smalloc": SmallocGlobal = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
@@ -435,6 +436,11 @@ allocators! {
     KindTwo "smalloc-2": SmallocGlobal<Indexed, 2> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindFour "smalloc-4": SmallocGlobal<Indexed, 4> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindSixteen "smalloc-16": SmallocGlobal<Indexed, 16> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
+    KindHuge "smalloc-huge": SmallocGlobal = |bytes| {
+        let heap = Box::new(SmallocGlobal::with_region_size(bytes));
+        assert!(heap.huge_pages(true), "the system has huge pages");
+        heap
+    };
     KindTalc "talc": Talc = |bytes| Talc::create(bytes);
     KindTlsf "rlsf": Arena<Tlsf> = |bytes| Arena::create(bytes);
     KindDlmalloc "dlmalloc": Arena<Dlmalloc> = |bytes| Arena::create(bytes);

@@ -18,6 +18,7 @@
 //! | `larson` | the same with sets of 1000 blocks that wander seldom |
 //! | `remote` | one thread allocates, another frees: blocks per second |
 //! | `latency` | single calls of a million: median, 99 %, 99.9 %, worst; of each call the least over the rounds |
+//! | `large` | a block that grows to 1 GiB by doubling; 512 MiB written and read at random; also with huge pages |
 //! | `callgrind` | instructions and mispredicted branches of the replays, exact (needs valgrind) |
 //! | `all` | all of these, one after the other, each in a process of its own |
 //!
@@ -59,7 +60,8 @@
 //! - What the time limit cut short (`*`) would look worse at full length.
 //!
 //! The `smalloc` whose free list is the plain one is `smalloc-linked`, those with several regions
-//! are `smalloc-2`, `smalloc-4` and `smalloc-16`; like `loop` they take part only when they are named.
+//! are `smalloc-2`, `smalloc-4` and `smalloc-16`, that with huge pages `smalloc-huge`; like `loop`
+//! they take part only when they are named, but for `large`.
 
 use std::env;
 use std::io;
@@ -72,6 +74,7 @@ mod child;
 mod churn;
 mod clean;
 mod footprint;
+mod large;
 mod latency;
 mod options;
 mod random;
@@ -97,6 +100,7 @@ const ALL: [(&str, bool); 12] = [
     ("larson", false),
     ("remote", false),
     ("latency", false),
+    ("large", false),
     ("callgrind", true),
 ];
 
@@ -137,6 +141,7 @@ fn run(options: &Options) -> io::Result<()> {
         "larson" => threads::run_larson(options),
         "remote" => threads::run_remote(options),
         "latency" => latency::run(options),
+        "large" => large::run(options),
         "callgrind" => callgrind::run(options),
         "callgrind-child" => callgrind::child(&options.arguments),
         "" | "help" => {

@@ -11,7 +11,7 @@ use crate::allocators::{NAMES, ON_DEMAND};
 pub const HELP: &str = "\
 smalloc-bench COMMAND [OPTIONS]
 
-commands: all replay cold footprint churn random efficiency cheese threads larson remote latency callgrind
+commands: all replay cold footprint churn random efficiency cheese threads larson remote latency large callgrind
 
 --traces PATH       a trace or a folder of them, for replay, cold, footprint, callgrind; repeatable
 --only A,B          the allocators, in the order of the columns

@@ -3,6 +3,7 @@
 use super::SmallocGlobal;
 use crate::fork;
 use crate::free_list::FreeList;
+use crate::unlocked;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
@@ -17,7 +18,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let there = global.covered_at.load(Ordering::Relaxed) == address.addr();
         if there {
             // SAFETY: after_fork is called by the same thread in both processes.
-            unsafe { global.regions.lock_for_fork() };
+            global.regions.all().iter().for_each(|shared| unsafe { unlocked::lock_for_fork(&shared.heap) });
         }
         there
     }

@@ -5,6 +5,7 @@ use crate::free_list::{Fit, FreeList};
 use crate::lock::Guard;
 use crate::recording::{Call, Record};
 use crate::shadow;
+use crate::unlocked::{purge_if_due, settled};
 use core::alloc::Layout;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -39,7 +40,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 self.note(region, &mut heap, || Record::resize(layout, new_size, at, Fit::NONE.at(at)));
                 self.show(region, &heap);
             }
+            if MAYBE_WATCHED {
+                heap = settled(heap, at, new_size);
+            }
             shadow::resized(payload, layout.size(), new_size);
+            purge_if_due(heap);
             return payload;
         }
         let at_home = REGIONS == 1 || region == self.regions.home_number();
@@ -49,16 +54,16 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
         let Some(to) = placement.start() else {
             return if REGIONS == 1 {
-                // SAFETY: the caller's promise makes a layout of it.
-                let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
-                drop(self.report(heap, new_layout));
-                ptr::null_mut()
+                self.realloc_failed(heap, payload, layout, new_size)
             } else {
                 drop(heap);
                 // SAFETY: the caller's promise for realloc.
                 unsafe { self.realloc_across(payload, layout, new_size) }
             };
         };
+        if MAYBE_WATCHED {
+            heap = settled(heap, to, new_size);
+        }
         let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
@@ -69,7 +74,29 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         shadow::back(payload, layout.size());
         heap.give_back_moved(at, n);
         self.show(region, &heap);
+        purge_if_due(heap);
         moved
+    }
+
+    /// Nothing fits in the one region: asks the program for room and tries again, or reports.
+    #[cold]
+    #[inline(never)]
+    fn realloc_failed(
+        &self,
+        heap: Guard<'_, Heap<L>>,
+        payload: *mut u8,
+        layout: Layout,
+        new_size: usize,
+    ) -> *mut u8 {
+        // SAFETY: realloc's caller promises that the size, rounded up to the alignment, does not exceed isize::MAX.
+        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
+        let (heap, asking) = self.ask_for_room(heap, new_layout);
+        if asking.is_some() {
+            drop(heap);
+            return self.realloc_again(0, payload, layout, new_size);
+        }
+        drop(self.report(heap, new_layout));
+        ptr::null_mut()
     }
 
     /// Moves a payload, which its region could not resize or is not this thread's home, to another region.

@@ -41,6 +41,7 @@ impl<L: FreeList> Heap<L> {
             self.ground.map.note_hole(old_top, place);
             self.counters.padded();
             self.list.gave(&self.ground, (old_top, place), old_top, place);
+            self.soil(old_top, place);
         }
         self.cover(place, place.up(n));
         Some(place)

@@ -87,8 +87,10 @@ impl<L: FreeList> Heap<L> {
         if holes != counters.holes() {
             return broken("the free segments are not as many as were counted");
         }
-        if self.ground.top > self.ready || self.ready > Granule(self.ground.region.size() / GRANULE) {
-            return broken("top lies above what is open, or that above the region");
+        if self.ground.top > self.ready
+            || self.ready > Granule(self.ground.region.size() / GRANULE).min(self.limit)
+        {
+            return broken("top lies above what is open, or that above the region or the limit");
         }
         if !self.ground.map.is_clear_from(self.ground.top) {
             return broken("a granule of the wilderness is in use");

@@ -85,6 +85,17 @@ impl Counters {
         }
     }
 
+    /// Granules in use.
+    pub(super) fn used(&self) -> u64 {
+        self.allocated.wrapping_sub(self.returned)
+    }
+
+    /// Granules that were given out and that came back, so far.
+    #[inline(always)]
+    pub(super) fn turnover(&self) -> u64 {
+        self.allocated.wrapping_add(self.returned)
+    }
+
     /// `n` granules fewer are in use.
     pub(super) fn shrank(&mut self, n: usize) {
         self.returned = self.returned.wrapping_add(n as u64);

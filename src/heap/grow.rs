@@ -4,6 +4,7 @@ use super::Heap;
 use crate::errno;
 use crate::fatal::refuse;
 use crate::free_list::FreeList;
+use crate::pages::Pages;
 use crate::region::{
     BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, whole_pages,
 };
@@ -58,18 +59,25 @@ impl<L: FreeList> Heap<L> {
 
     /// Bytes of address space that a region of `size` bytes takes with its tables.
     fn mapped_bytes(size: usize) -> usize {
-        let chunks = (size / GRANULE).div_ceil(CHUNK);
-        size.saturating_add(SegmentMap::bytes(chunks)).saturating_add(L::bytes(chunks))
+        size.saturating_add(Self::tables(size))
     }
 
     fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
-        let chunks = (size / GRANULE).div_ceil(CHUNK);
-        self.ground.map = SegmentMap::new(&reservation, size, chunks);
-        self.list.attach(&reservation, size.saturating_add(SegmentMap::bytes(chunks)), chunks);
-        self.ground.region = Region::new(&reservation, size);
+        let opened = self.attach(&reservation, size);
         self.reservation = reservation;
+        if opened { Ok(()) } else { Err(errno::get()) }
+    }
+
+    /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.
+    pub(super) fn attach(&mut self, reservation: &Reservation, size: usize) -> bool {
+        let chunks = (size / GRANULE).div_ceil(CHUNK);
+        let list_at = size.saturating_add(SegmentMap::bytes(chunks));
+        self.ground.map = SegmentMap::new(reservation, size, chunks);
+        self.list.attach(reservation, list_at, chunks);
+        self.pages = Pages::new(reservation, list_at.saturating_add(L::bytes(chunks)), size);
+        self.ground.region = Region::new(reservation, size);
         // The tables' first pages are opened now: looking at an empty heap reads them.
-        if self.ground.map.commit(0) && self.list.commit(0) { Ok(()) } else { Err(errno::get()) }
+        self.ground.map.commit(0) && self.list.commit(0) && self.pages.commit(Granule(0))
     }
 
     /// Opens region and tables for `n` granules above `from`, and for more if the heap is growing. False when the
@@ -79,7 +87,7 @@ impl<L: FreeList> Heap<L> {
         if self.ground.region.base().is_null() {
             return false;
         }
-        let end = Granule(self.ground.region.size() / GRANULE);
+        let end = Granule(self.ground.region.size() / GRANULE).min(self.limit);
         if n > end.above(from) {
             return false;
         }
@@ -92,13 +100,13 @@ impl<L: FreeList> Heap<L> {
     fn open(&mut self, end: Granule) -> bool {
         let chunks = end.0.div_ceil(CHUNK);
         let before = self.ground.region.committed();
-        let done =
-            self.ground.map.commit(chunks) && self.list.commit(chunks) && self.ground.region.commit(end);
+        let tables = self.ground.map.commit(chunks) && self.list.commit(chunks) && self.pages.commit(end);
+        let done = tables && self.ground.region.commit(end);
         if done {
             let opened = self.ground.region.committed().saturating_sub(before);
             shadow::opened(self.ground.region.pointer(Granule(before / GRANULE)), opened);
             let open = self.ground.region.committed() / GRANULE;
-            self.ready = Granule(open.min(chunks.wrapping_mul(CHUNK)).max(self.ready.0));
+            self.ready = Granule(open.min(chunks.wrapping_mul(CHUNK)).max(self.ready.0)).min(self.limit);
         }
         done
     }

@@ -49,7 +49,7 @@ impl<L: FreeList> Heap<L> {
     fn no_segment(&self, payload: *const u8, layout: Option<Layout>) -> ! {
         let base = self.ground.region.base();
         let offset = payload.addr().wrapping_sub(base.addr());
-        let known = self.touched.max(self.ground.top).bytes();
+        let known = self.highest_top().bytes();
         let of = Of(layout);
         if base.is_null() || offset >= known {
             fatal(format_args!(

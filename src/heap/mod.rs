@@ -18,11 +18,14 @@ mod aligned;
 mod check;
 mod counters;
 mod grow;
+mod lent;
 mod misuse;
 mod peaks;
 mod public;
+mod purge;
 mod resize;
 mod walk;
+mod zeroed;
 
 pub(crate) use crate::segment_map::Short;
 pub use check::Corruption;
@@ -30,15 +33,17 @@ pub(crate) use grow::map_side_by_side;
 #[cfg(feature = "hardened")]
 pub(crate) use peaks::Peaks;
 pub use public::MallocStatus;
-pub(crate) use public::dirty_bytes;
+pub(crate) use purge::Purge;
 
 use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList, Ground, Indexed, LARGEST_LOOK, Look, Rest};
+use crate::pages::Pages;
 use crate::region::{GRANULE, Granule, Region, Reservation};
 use crate::segment_map::{HUGE, MORE, SHORT, SegmentMap};
 use crate::shadow::{self, WATCHED};
 use core::alloc::Layout;
 use counters::Counters;
+use purge::Thrift;
 
 /// A first-fit heap of its own: one region, one thread at a time.
 ///
@@ -64,8 +69,13 @@ pub struct Heap<L: FreeList = Indexed> {
     /// Region and tables are open for segments up to here.
     ready: Granule,
     counters: Counters,
-    /// The highest that top has been before it last came down: above it and above top, memory is as the system gave it.
+    /// The highest that top has been since it last came down by the long way: above it and above top, pages that are not
+    /// marked are zero (P2).
     touched: Granule,
+    pages: Pages,
+    thrift: Thrift,
+    /// Top does not rise above this.
+    limit: Granule,
     reservation: Reservation,
     /// The size in bytes that was asked for; what is mapped may be smaller. 0 asks for as much as is sensible.
     wanted: usize,
@@ -97,6 +107,9 @@ impl<L: FreeList> Heap<L> {
             ready: Granule(0),
             counters: Counters::ZERO,
             touched: Granule(0),
+            pages: Pages::NONE,
+            thrift: Thrift::NEW,
+            limit: Granule(usize::MAX),
             reservation: Reservation::NONE,
             wanted,
         }
@@ -299,7 +312,8 @@ impl<L: FreeList> Heap<L> {
         if to == self.ground.top {
             self.ground.map.give_to_wilderness(start, at, to);
             self.counters.gave(start < at, true);
-            return self.lower_top(at, start);
+            self.lower_top(at, start);
+            return self.soil_wilderness(at);
         }
         let behind = self.ground.map.free_from(to);
         let end = if behind != MORE { to.up(behind) } else { self.ground.map.hole_end(to, self.ground.top) };
@@ -310,6 +324,7 @@ impl<L: FreeList> Heap<L> {
         }
         self.counters.gave(start < at, to < end);
         self.list.gave(&self.ground, (start, end), at, to);
+        self.soil(at, to);
     }
 
     /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.

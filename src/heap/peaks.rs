@@ -40,12 +40,17 @@ impl Peak {
 pub(super) struct OlderPeaks {
     /// Since the heap began or the peaks were reset.
     all: Peak,
+    /// Since the heap last looked at how much it needs.
+    look: Peak,
+    /// The highest top since the heap began.
+    highest_top: usize,
     /// Since a measurement began, and how many measurements share it.
     open: [(Peak, u32); OPEN],
 }
 
 impl OlderPeaks {
-    pub(super) const NONE: Self = Self { all: Peak::ZERO, open: [(Peak::ZERO, 0); OPEN] };
+    pub(super) const NONE: Self =
+        Self { all: Peak::ZERO, look: Peak::ZERO, highest_top: 0, open: [(Peak::ZERO, 0); OPEN] };
 }
 
 /// The peaks of a heap, to be folded.
@@ -57,6 +62,12 @@ pub(crate) struct Peaks<'a> {
 impl<L: FreeList> Heap<L> {
     pub(crate) fn peaks(&mut self) -> Peaks<'_> {
         Peaks { counters: &mut self.counters, top: self.ground.top }
+    }
+
+    /// Memory above this was never handed out.
+    pub(crate) fn highest_top(&self) -> Granule {
+        let since_fold = self.counters.peak_since_fold(self.ground.top).top;
+        Granule(self.counters.older_peaks.highest_top.max(since_fold))
     }
 
     /// The peaks since the heap began or they were reset.
@@ -78,6 +89,8 @@ impl Peaks<'_> {
         let peak = counters.peak_since_fold(self.top);
         let older = &mut counters.older_peaks;
         older.all = older.all.max(peak);
+        older.look = older.look.max(peak);
+        older.highest_top = older.highest_top.max(peak.top);
         for (open, users) in &mut older.open {
             if *users > 0 {
                 *open = open.max(peak);
@@ -85,6 +98,12 @@ impl Peaks<'_> {
         }
         counters.peak_used = counters.allocated.wrapping_sub(counters.returned);
         counters.peak_top = self.top.0;
+    }
+
+    /// The most granules in use at once since this was asked last.
+    pub(super) fn take_look(mut self) -> u64 {
+        self.fold();
+        core::mem::replace(&mut self.counters.older_peaks.look, Peak::ZERO).used
     }
 
     /// Begins a measurement, and returns its number.

@@ -90,6 +90,7 @@ impl<L: FreeList> Heap<L> {
         let (at, n) = self.segment_at(payload.as_ptr(), None);
         shadow::back(payload.as_ptr(), Granule(n).bytes());
         self.give_back(at, n);
+        self.purge_if_due();
     }
 
     /// Allocates first fit; null when nothing fits.
@@ -101,15 +102,59 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// Allocates zeroed memory; null when nothing fits. Memory that was never used is known to be zero.
+    /// Allocates zeroed memory; null when nothing fits. Pages that are known to be zero, because they were never used or
+    /// were given back to the system, are not touched.
     pub fn alloc_zeroed(&mut self, layout: Layout) -> *mut u8 {
-        let dirty_end = self.dirty_end();
-        let Some(at) = self.place(layout.size(), layout.align()).start() else { return ptr::null_mut() };
+        let Some(at) = self.place_zeroed(layout.size(), layout.align()).start() else {
+            return ptr::null_mut();
+        };
         let payload = self.region().pointer(at);
         shadow::given_zeroed(payload, layout.size());
-        // SAFETY: the payload was just allocated, with layout.size() bytes.
-        unsafe { payload.write_bytes(0, dirty_bytes(at, dirty_end, layout.size())) };
+        self.clear(at, layout.size());
         payload.as_ptr()
+    }
+
+    /// Clears what may not be zero of the `size` bytes at `at`, which were just placed.
+    fn clear(&mut self, at: Granule, size: usize) {
+        let mut from = at;
+        while let Some((unknown, next)) = self.next_unknown(at, size, from) {
+            // SAFETY: these bytes belong to a payload that nobody has been given yet.
+            unsafe { unknown.cast::<u8>().write_bytes(0, unknown.len()) };
+            from = next;
+        }
+    }
+
+    /// As [`realloc`](Self::realloc), and what the payload grows by is zero. Pages that are known to be zero are not
+    /// touched. A payload that moves counts as allocated and freed.
+    ///
+    /// # Safety
+    /// As for [`realloc`](Self::realloc).
+    pub unsafe fn realloc_zeroed(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let old_size = layout.size();
+        let (at, n) = self.segment_of(payload, layout);
+        let before = self.wilderness();
+        if self.resize(at, n, new_size) {
+            shadow::resized(payload, old_size, new_size);
+            let rest = self.soil_grown(before, (at, n), old_size, new_size);
+            // SAFETY: these bytes belong to the payload and were not part of it before.
+            unsafe { rest.cast::<u8>().write_bytes(0, rest.len()) };
+            let grown = new_size.saturating_sub(Granule(n).bytes());
+            if grown > 0 {
+                shadow::zeroed(self.ground.region.bytes(at.up(n).bytes(), grown));
+                self.clear(at.up(n), grown);
+            }
+            self.purge_if_due();
+            return payload;
+        }
+        // SAFETY: the caller's promise: the size, rounded up to the alignment, does not exceed isize::MAX.
+        let moved = self.alloc_zeroed(unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) });
+        if !moved.is_null() {
+            // SAFETY: both payloads are in use, so they do not overlap; the new one is the larger.
+            unsafe { moved.copy_from_nonoverlapping(payload, old_size) };
+            // SAFETY: the caller's promise.
+            unsafe { self.dealloc(payload, layout) };
+        }
+        moved
     }
 
     /// Frees a payload.
@@ -130,6 +175,7 @@ impl<L: FreeList> Heap<L> {
             let (at, n) = self.segment_of(payload, layout);
             shadow::back(payload, layout.size());
             self.give_back(at, n);
+            self.purge_if_due();
         }
     }
 
@@ -168,6 +214,7 @@ impl<L: FreeList> Heap<L> {
         let (at, n) = self.segment_of(payload, layout);
         if self.resize(at, n, new_size) {
             shadow::resized(payload, layout.size(), new_size);
+            self.purge_if_due();
             return Fit::NONE.at(at);
         }
         let fit = self.place(new_size, layout.align());
@@ -177,7 +224,51 @@ impl<L: FreeList> Heap<L> {
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
         shadow::back(payload, layout.size());
         self.give_back_moved(at, n);
+        self.purge_if_due();
         fit
+    }
+
+    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region: [`top`](Stats::top) does
+    /// not rise above them. More than the region has lifts the limit.
+    ///
+    /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16.
+    ///
+    /// ```
+    /// use core::alloc::Layout;
+    ///
+    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
+    /// assert_eq!(heap.set_limit(4096), 4096);
+    /// assert!(heap.alloc(Layout::new::<[u8; 5000]>()).is_null());
+    /// assert_eq!(heap.set_limit(usize::MAX), 1 << 20);
+    /// assert!(!heap.alloc(Layout::new::<[u8; 5000]>()).is_null());
+    /// assert_eq!(heap.set_limit(0), 5008);
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn set_limit(&mut self, bytes: usize) -> usize {
+        self.limit = Granule(bytes / GRANULE).max(self.ground.top);
+        self.ready = self.ready.min(self.limit);
+        if self.ground.region.base().is_null() {
+            self.limit.bytes()
+        } else {
+            self.limit.bytes().min(self.ground.region.size())
+        }
+    }
+
+    /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False where it
+    /// refuses: it may be built without them, or the memory be lent. Without this call it does as it does for all memory.
+    ///
+    /// Huge pages save page faults and translations of addresses in large heaps. They cost memory: of 2 MiB in which one
+    /// byte is used, all are taken, and what was given back in small pieces may be taken again.
+    ///
+    /// ```
+    /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 26)?;
+    /// if !heap.huge_pages(true) {
+    ///     println!("the system has no huge pages");
+    /// }
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn huge_pages(&self, wanted: bool) -> bool {
+        !self.reservation.is_lent() && !self.base().is_null() && self.region().advise_huge_pages(wanted)
     }
 
     /// The size of the region in bytes.
@@ -230,7 +321,8 @@ impl<L: FreeList> Heap<L> {
             contended: 0,
             handed_over: 0,
             committed_bytes: self.ground.region.committed(),
-            metadata_bytes: self.ground.map.committed().saturating_add(self.list.committed()),
+            metadata_bytes: self.tables_committed(),
+            purged_total: self.purged_bytes(),
             hops: counters.hops,
             failed_hops: counters.failed_hops,
         }
@@ -298,6 +390,15 @@ impl<L: FreeList> Heap<L> {
         (Granule(used).bytes(), self.ground.top.bytes())
     }
 
+    /// Bytes of the tables that are open.
+    fn tables_committed(&self) -> usize {
+        self.ground
+            .map
+            .committed()
+            .saturating_add(self.list.committed())
+            .saturating_add(self.pages.committed())
+    }
+
     /// How many segments there are, the wilderness included.
     pub(crate) fn segment_count(&self) -> usize {
         let counters = &self.counters;
@@ -330,12 +431,6 @@ impl<L: FreeList> Heap<L> {
 
 // What the heap's own calls and the global allocator's are made of.
 impl<L: FreeList> Heap<L> {
-    /// Memory below this has been used before; above it, it is zero.
-    #[inline]
-    pub(crate) fn dirty_end(&self) -> Granule {
-        self.touched.max(self.ground.top)
-    }
-
     /// Counts a `realloc` and does it in place, if it can be.
     pub(crate) fn resize(&mut self, at: Granule, n: usize, new_size: usize) -> bool {
         self.counters.reallocs = self.counters.reallocs.wrapping_add(1);
@@ -347,10 +442,4 @@ impl<L: FreeList> Heap<L> {
         self.counters.reallocs_moved = self.counters.reallocs_moved.wrapping_add(1);
         self.give_back(at, n);
     }
-}
-
-/// How many of `size` bytes from `at` on have been used before and are not known to be zero.
-#[inline]
-pub(crate) fn dirty_bytes(at: Granule, dirty_end: Granule, size: usize) -> usize {
-    if at >= dirty_end { 0 } else { size.min(Granule(dirty_end.above(at)).bytes()) }
 }

@@ -39,6 +39,7 @@ impl<L: FreeList> Heap<L> {
             self.counters.cut();
             self.counters.gave(false, true);
             self.lower_top(to, to);
+            self.soil_wilderness(to);
             return;
         }
         let hole_end = self.hole_end_behind(end);
@@ -46,6 +47,7 @@ impl<L: FreeList> Heap<L> {
         self.counters.cut();
         self.counters.gave(false, end < hole_end);
         self.list.gave(&self.ground, (to, hole_end), to, end);
+        self.soil(to, end);
     }
 
     /// Takes `end..to` of the wilderness for the segment at `at`.

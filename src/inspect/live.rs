@@ -21,7 +21,7 @@ const HEAD: usize = 0;
 const NOW: usize = 8;
 const LAST: usize = 16;
 const NUMBERS: usize = 20;
-const HOPS: usize = NUMBERS + 25;
+const HOPS: usize = NUMBERS + 26;
 const FAILED_HOPS: usize = HOPS + HopHistogram::WORDS;
 const END: usize = FAILED_HOPS + HopHistogram::WORDS;
 static_assertions::const_assert!(END <= crate::region::PAGE_WORDS);
@@ -51,12 +51,12 @@ const SLEEPS: usize = 1_000;
 /// | 8 | a sequence number for words 9 to 12, odd while they are written |
 /// | 9 | calls since the program began to publish |
 /// | 10 to 11 | bytes in use, top |
-/// | 16 | a sequence number for words 17 to 368, odd while they are written |
+/// | 16 | a sequence number for words 17 to 369, odd while they are written |
 /// | 17 | word 9 when they were written |
 /// | 18 | when they were written, on the clock of word 3 |
-/// | 20 to 44 | the numbers of [`Stats`] in the order of its fields, but for the histograms |
-/// | 45 to 206 | `hops`: 160 buckets, the sum, the maximum |
-/// | 207 to 368 | `failed_hops`, likewise |
+/// | 20 to 45 | the numbers of [`Stats`] in the order of its fields, but for the histograms |
+/// | 46 to 207 | `hops`: 160 buckets, the sum, the maximum |
+/// | 208 to 369 | `failed_hops`, likewise |
 ///
 /// Words 9 to 12 are written at every call, the others at calls that are 4 ms apart or more.
 #[derive(Debug)]
@@ -304,7 +304,7 @@ macro_rules! numbers {
 numbers! {
     region_size used_bytes free_bytes top peak_used_bytes peak_top live_segments free_segments hole_bytes largest_hole
     allocs frees reallocs reallocs_in_place reallocs_moved failures last_failed_size requested_total allocated_total
-    splits coalesces contended handed_over committed_bytes metadata_bytes
+    splits coalesces contended handed_over committed_bytes metadata_bytes purged_total
 }
 
 // ---- reading -----------------------------------------------------------------------------------------------------

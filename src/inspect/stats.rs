@@ -83,6 +83,8 @@ pub struct Stats {
     pub committed_bytes: usize,
     /// Bytes that the segment map and the index take beside the region, so far.
     pub metadata_bytes: usize,
+    /// Bytes of free pages that were given back to the system, so far.
+    pub purged_total: u64,
     /// The hops of the searches that found a place.
     pub hops: HopHistogram,
     /// The hops of the searches that did not.
@@ -157,6 +159,7 @@ impl Stats {
             handed_over: self.handed_over.wrapping_add(other.handed_over),
             committed_bytes: self.committed_bytes.saturating_add(other.committed_bytes),
             metadata_bytes: self.metadata_bytes.saturating_add(other.metadata_bytes),
+            purged_total: self.purged_total.wrapping_add(other.purged_total),
             hops: self.hops.plus(&other.hops),
             failed_hops: self.failed_hops.plus(&other.failed_hops),
         }
@@ -196,6 +199,7 @@ impl Stats {
             coalesces: self.coalesces.saturating_sub(earlier.coalesces),
             contended: self.contended.saturating_sub(earlier.contended),
             handed_over: self.handed_over.saturating_sub(earlier.handed_over),
+            purged: self.purged_total.saturating_sub(earlier.purged_total),
             hops: self.hops.minus(&earlier.hops),
             failed_hops: self.failed_hops.minus(&earlier.failed_hops),
         }
@@ -231,6 +235,8 @@ pub struct StatsDelta {
     pub coalesces: u64,
     pub contended: u64,
     pub handed_over: u64,
+    /// Bytes of free pages that were given back to the system in between.
+    pub purged: u64,
     pub hops: HopHistogram,
     pub failed_hops: HopHistogram,
 }
@@ -291,6 +297,7 @@ mod tests {
             coalesces: events(120),
             contended: events(121),
             handed_over: events(122),
+            purged_total: events(123),
             ..Stats::default()
         }
     }
@@ -310,12 +317,12 @@ mod tests {
         let once = fields(&format!("{:#?}", example(1)));
         for (delta, sign) in [(later.since(&earlier), 7), (earlier.since(&later), -7)] {
             let delta = fields(&format!("{delta:#?}"));
-            assert_eq!(delta.len(), 19);
+            assert_eq!(delta.len(), 20);
             for (name, value) in delta {
                 let is_field = |field: &&(String, i64)| field.0 == name || field.0 == format!("{name}_total");
                 let field = once.iter().find(is_field).unwrap();
                 // Counters never fall, so their difference is 0 when the two are taken the wrong way round.
-                let expected = if sign < 0 && (111..=122).contains(&field.1) { 0 } else { sign * field.1 };
+                let expected = if sign < 0 && (111..=123).contains(&field.1) { 0 } else { sign * field.1 };
                 assert_eq!(value, expected, "{name}");
             }
         }

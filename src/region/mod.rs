@@ -20,16 +20,19 @@
 mod buffer;
 mod log;
 mod page;
+mod pieces;
 mod table;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use log::{Entry, Log};
 pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove, sleep_ms};
+pub(crate) use pieces::Pieces;
+use table::LINE;
 pub(crate) use table::{Node, Table, WINDOW};
 
 use crate::errno::{self, Reason};
 use crate::fatal::fatal;
-use crate::shadow::unwatched;
+use crate::shadow::{opened_for_owner, unwatched};
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -172,6 +175,8 @@ unsafe fn unmap(start: *mut u8, bytes: usize) {
 pub struct Reservation {
     start: *mut u8,
     bytes: usize,
+    /// It belongs to somebody else, and all of it is open.
+    lent: bool,
 }
 
 // SAFETY: a reservation is an address and a size; whoever owns it owns the memory, on whichever thread.
@@ -179,7 +184,7 @@ unsafe impl Send for Reservation {}
 
 impl Reservation {
     /// What stands where nothing has been reserved.
-    pub(crate) const NONE: Self = Self { start: ptr::null_mut(), bytes: 0 };
+    pub(crate) const NONE: Self = Self { start: ptr::null_mut(), bytes: 0, lent: false };
 
     /// Reserves `bytes` bytes of address space.
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
@@ -200,7 +205,7 @@ impl Reservation {
         let end = unsafe { start.add(bytes) };
         // SAFETY: as for the front.
         unsafe { unmap(end, padded.wrapping_sub(front).wrapping_sub(bytes)) };
-        Ok(Self { start, bytes })
+        Ok(Self { start, bytes, lent: false })
     }
 
     /// Maps no more than is needed, where the limit leaves no room for padding: at the next aligned address below a
@@ -214,7 +219,7 @@ impl Reservation {
             let wish = highest.map_addr(|address| address.saturating_sub(step.wrapping_mul(BASE_ALIGN)));
             let start = map(wish, bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
             if start == wish {
-                return Ok(Self { start, bytes });
+                return Ok(Self { start, bytes, lent: false });
             }
             // SAFETY: nothing refers to the new mapping.
             unsafe { unmap(start, bytes) };
@@ -224,11 +229,41 @@ impl Reservation {
 
     /// Cuts the first `bytes` bytes off, a multiple of [`BASE_ALIGN`] if anything is to be left.
     pub(crate) fn cut(&mut self, bytes: usize) -> Self {
-        let front = Self { start: self.start, bytes: bytes.min(self.bytes) };
+        let front = Self { start: self.start, bytes: bytes.min(self.bytes), lent: self.lent };
         // SAFETY: the front ends inside the reservation or at its end.
         self.start = unsafe { self.start.add(front.bytes) };
         self.bytes = self.bytes.wrapping_sub(front.bytes);
         front
+    }
+
+    /// The aligned part of memory that belongs to somebody else; none if it has none.
+    ///
+    /// # Safety
+    /// The memory can be read and written, and nobody else does until this is released.
+    pub(crate) unsafe fn lent(start: NonNull<u8>, bytes: usize) -> Option<Self> {
+        let front = start.addr().get().wrapping_neg() & (LINE - 1);
+        let bytes = bytes.checked_sub(front)? & !(LINE - 1);
+        // SAFETY: front is at most the size of the memory.
+        let start = unsafe { start.as_ptr().add(front) };
+        Some(Self { start, bytes, lent: true })
+    }
+
+    /// Whether it belongs to somebody else.
+    pub(crate) fn is_lent(&self) -> bool {
+        self.lent
+    }
+
+    /// Size in bytes.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Clears lent memory from `offset` on: tables begin as zeros.
+    pub(crate) fn clear(&self, offset: usize) {
+        // SAFETY: an offset beyond the end is taken for the end.
+        let start = unsafe { self.start.add(offset.min(self.bytes)) };
+        // SAFETY: the rest of the memory is the reservation's, and writable as it is lent.
+        unsafe { start.write_bytes(0, self.bytes.saturating_sub(offset)) };
     }
 
     /// The `bytes` bytes from `offset` on, for one part of the heap.
@@ -237,16 +272,20 @@ impl Reservation {
             fatal(format_args!("heap broken: R1: a part ends behind the reservation"));
         }
         // SAFETY: the offset lies inside the reservation, as just checked.
-        Span { start: unsafe { self.start.add(offset) }, reserved: bytes, committed: 0 }
+        let start = unsafe { self.start.add(offset) };
+        Span { start, reserved: bytes, committed: if self.lent { bytes } else { 0 } }
     }
 
-    /// Gives all of it back to the system.
+    /// Gives all of it back to the system, or to whom it belongs.
     ///
     /// # Safety
     /// Nothing refers to the region or to a table in it any more.
     pub(crate) unsafe fn release(&mut self) {
-        // SAFETY: the caller's promise.
-        unsafe { unmap(self.start, self.bytes) };
+        match NonNull::new(self.start) {
+            Some(start) if self.lent => opened_for_owner(start, self.bytes),
+            // SAFETY: the caller's promise.
+            _ => unsafe { unmap(self.start, self.bytes) },
+        }
         *self = Self::NONE;
     }
 }
@@ -333,6 +372,13 @@ impl Region {
         self.span.committed()
     }
 
+    /// Asks the system for huge pages in the region, or for none. False where it refuses.
+    pub(crate) fn advise_huge_pages(&self, wanted: bool) -> bool {
+        let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
+        // SAFETY: the range is the region's own; the advice changes no contents.
+        errno::unchanged(|| unsafe { libc::madvise(self.base.cast(), self.size, advice) == 0 })
+    }
+
     /// The payload at a granule.
     #[inline(always)]
     pub(crate) fn pointer(&self, at: Granule) -> NonNull<u8> {
@@ -343,7 +389,6 @@ impl Region {
     }
 
     /// The `bytes` bytes from an offset on, in bytes from the base, inside the committed region.
-    #[cfg(feature = "hardened")]
     pub(crate) fn bytes(&self, from: usize, bytes: usize) -> NonNull<[u8]> {
         // SAFETY: the caller's offset lies inside the mapping, or at its end.
         let start = unsafe { self.base.add(from) };

@@ -1,6 +1,8 @@
-//! `alloc_zeroed` over memory that was never used, that was, and that was in part.
+//! `alloc_zeroed` over memory that was never used, that was, that was in part, and that was given back to the system.
 
-use crate::MIB;
+use crate::{KIB, MIB};
+use rand::rngs::SmallRng;
+use rand::{RngExt, SeedableRng};
 use smalloc::{FreeList, Heap};
 use std::alloc::Layout;
 
@@ -27,6 +29,46 @@ fn take_zeroed<L: FreeList>(heap: &mut Heap<L>, size: usize) -> *mut u8 {
 fn give<L: FreeList>(heap: &mut Heap<L>, start: *mut u8, size: usize) {
     // SAFETY: the block is live and has this layout.
     unsafe { heap.dealloc(start, layout(size)) };
+}
+
+/// Resizes a dirty block, asserts that what it grows by is zero, and leaves that dirty too.
+fn grow_zeroed<L: FreeList>(heap: &mut Heap<L>, (start, old): (*mut u8, usize), new: usize) -> *mut u8 {
+    // SAFETY: the block is live, has this layout, and the size is not zero.
+    let start = unsafe { heap.realloc_zeroed(start, layout(old), new) };
+    assert!(!start.is_null(), "{old} to {new} bytes");
+    // SAFETY: the block is live, has this size, and all of it may be read.
+    let bytes = unsafe { std::slice::from_raw_parts(start, new) };
+    let kept = old.min(new);
+    assert!(bytes[..kept].iter().all(|&byte| byte == 0xA5), "{old} to {new} bytes");
+    assert_eq!(bytes[kept..].iter().position(|&byte| byte != 0), None, "{old} to {new} bytes");
+    // SAFETY: the block is live and has this size.
+    unsafe { start.write_bytes(0xA5, new) };
+    start
+}
+
+/// In place over what a smaller block has left, over a hole, over the wilderness, and by moving.
+fn growth_is_zero<L: FreeList>() {
+    let mut heap = heap::<L>();
+    let dirt = take_zeroed(&mut heap, 4 * MIB);
+    give(&mut heap, dirt, 4 * MIB);
+    let sizes = [0, 1, 5, 16, 17, 40, 4096, 5000, 70_000, MIB, 3 * MIB + 1, 100, 16, 8];
+    for second in [false, true] {
+        let mut block = (take_zeroed(&mut heap, 0), 0);
+        let mut others = Vec::new();
+        for size in sizes.into_iter().filter(|&size| size > 0) {
+            block = (grow_zeroed(&mut heap, block, size), size);
+            if second {
+                others.push(take_zeroed(&mut heap, 3000));
+            }
+            if others.len() == 4 {
+                others.drain(..2).for_each(|other| give(&mut heap, other, 3000));
+                heap.trim();
+            }
+        }
+        give(&mut heap, block.0, block.1);
+        others.into_iter().for_each(|other| give(&mut heap, other, 3000));
+    }
+    assert_eq!(heap.stats().used_bytes, 0);
 }
 
 /// Each size three times over the dirt of the one before.
@@ -87,7 +129,103 @@ fn whole_region<L: FreeList>() {
     }
 }
 
+/// What a hole's links leave behind where it began, in a page that was given back, when it is wilderness again.
+fn links_in_clean_pages<L: FreeList>() {
+    let page = 64 * KIB;
+    let mut heap = heap::<L>();
+    let (lower, hole) = (take_zeroed(&mut heap, page), take_zeroed(&mut heap, 4 * page));
+    let above = take_zeroed(&mut heap, 16);
+    give(&mut heap, hole, 4 * page);
+    heap.trim();
+    let first = take_zeroed(&mut heap, page);
+    assert_eq!(first, hole);
+    give(&mut heap, above, 16);
+    give(&mut heap, first, page);
+    assert_eq!(take_zeroed(&mut heap, 4 * page), hole);
+    give(&mut heap, hole, 4 * page);
+    give(&mut heap, lower, page);
+}
+
+/// A heap with one block of 16 bytes, and dirt above it: small blocks come back by the short way and leave no mark.
+fn unmarked_dirt<L: FreeList>() -> (Heap<L>, *mut u8) {
+    let mut heap = heap::<L>();
+    let blocks: Vec<_> = (0..20_000).map(|_| take_zeroed(&mut heap, 16)).collect();
+    for &block in blocks[1..].iter().rev() {
+        give(&mut heap, block, 16);
+    }
+    (heap, blocks[0])
+}
+
+fn growth_over_unmarked_dirt<L: FreeList>() {
+    let (mut heap, block) = unmarked_dirt::<L>();
+    assert_eq!(grow_zeroed(&mut heap, (block, 16), 500_000), block);
+}
+
+/// Padding makes a hole of it.
+fn padding_over_unmarked_dirt<L: FreeList>() {
+    let (mut heap, _) = unmarked_dirt::<L>();
+    let aligned = heap.alloc(Layout::from_size_align(16, MIB).unwrap());
+    assert_eq!(aligned.addr() - heap.base().addr(), MIB);
+    take_zeroed(&mut heap, 300_000);
+}
+
+/// Random calls in a heap that gives back all the time: on every free page either something was written since it was last
+/// given back, or it is zero, and the heap does not take the one for the other.
+fn given_back_at_random<L: FreeList>() {
+    for seed in 0..60 {
+        let mut random = SmallRng::seed_from_u64(seed);
+        let mut heap = heap::<L>();
+        let mut live: Vec<(*mut u8, usize)> = Vec::new();
+        let sizes = [200, 900, 5_000, 20_000, 150_000];
+        let often = random.random_range(4..40);
+        for _ in 0..800 {
+            let most = sizes[random.random_range(0..sizes.len())];
+            let size = random.random_range(1..=most);
+            match random.random_range(0..often) {
+                0 => drop(heap.trim()),
+                1 => live.push((take_zeroed(&mut heap, size), size)),
+                2 if !live.is_empty() && size % 2 == 0 => {
+                    let (start, old) = live.swap_remove(random.random_range(0..live.len()));
+                    let grown = grow_zeroed(&mut heap, (start, old), old + size);
+                    live.push((grown, old + size));
+                }
+                2 if !live.is_empty() => {
+                    let (start, old) = live.swap_remove(random.random_range(0..live.len()));
+                    // SAFETY: the block is live, has this layout, and gets this size.
+                    let moved = unsafe { heap.realloc(start, layout(old), size) };
+                    // SAFETY: as above.
+                    unsafe { moved.write_bytes(0xA5, size) };
+                    live.push((moved, size));
+                }
+                3 => {
+                    let aligned = Layout::from_size_align(size, 1 << random.random_range(5..17)).unwrap();
+                    let start = heap.alloc(aligned);
+                    // SAFETY: the block is live and has this size and this layout.
+                    unsafe {
+                        start.write_bytes(0xA5, size);
+                        heap.dealloc(start, aligned);
+                    }
+                }
+                number if number % 2 == 0 && live.len() < 60 => {
+                    live.push((take_zeroed(&mut heap, size), size))
+                }
+                _ if !live.is_empty() => {
+                    let (start, size) = live.swap_remove(random.random_range(0..live.len()));
+                    give(&mut heap, start, size);
+                }
+                _ => {}
+            }
+        }
+        assert_eq!(heap.check(), Ok(()));
+    }
+}
+
 on_both_lists! {
+    given_back_at_random
+    growth_is_zero
+    links_in_clean_pages
+    growth_over_unmarked_dirt
+    padding_over_unmarked_dirt
     dirty_memory
     half_dirty_memory
     dirty_by_realloc

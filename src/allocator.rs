@@ -1,0 +1,227 @@
+//! The trait `Allocator`, for collections that take their heap as a parameter.
+//!
+//! There are two of this name: that of the crate `allocator-api2`, for which there is the feature `allocator-api2`, and
+//! the standard library's own, for which there is `nightly`. Both do the same here.
+
+use crate::errno;
+use crate::fatal::fatal;
+use crate::free_list::{FreeList, Indexed};
+use crate::global::SmallocGlobal;
+use crate::heap::Heap;
+use crate::region::InitError;
+use core::alloc::{GlobalAlloc, Layout};
+use core::cell::{RefCell, RefMut};
+use core::ptr::NonNull;
+
+/// A [`Heap`] that several collections of one thread share: `&HeapCell` is an `Allocator`.
+///
+/// ```
+/// # #[cfg(feature = "allocator-api2")] {
+/// use allocator_api2::vec::Vec;
+/// use smalloc::{Heap, HeapCell, Indexed};
+///
+/// let heap = HeapCell::new(Heap::<Indexed>::with_region_size(1 << 20)?);
+/// let mut numbers = Vec::new_in(&heap);
+/// numbers.extend(0..1000_u32);
+/// let mut more = Vec::new_in(&heap);
+/// more.push(1_u8);
+/// assert_eq!(heap.borrow_mut().stats().live_segments, 2);
+/// # }
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+#[derive(Debug)]
+pub struct HeapCell<L: FreeList = Indexed>(RefCell<Heap<L>>);
+
+impl<L: FreeList> HeapCell<L> {
+    /// Lets a heap be shared.
+    #[must_use]
+    pub const fn new(heap: Heap<L>) -> Self {
+        Self(RefCell::new(heap))
+    }
+
+    /// A heap with a region of its own, as [`Heap::with_region_size`] makes it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
+        Heap::with_region_size(bytes).map(Self::new)
+    }
+
+    /// The heap. What allocates from it while this lives is refused, and what frees ends the process.
+    ///
+    /// # Panics
+    /// If it is borrowed already.
+    #[must_use]
+    pub fn borrow_mut(&self) -> RefMut<'_, Heap<L>> {
+        self.0.borrow_mut()
+    }
+
+    /// The heap, for it alone.
+    #[must_use]
+    pub fn into_inner(self) -> Heap<L> {
+        self.0.into_inner()
+    }
+
+    /// Does `work` with the heap; what cannot be refused ends the process where the heap is borrowed.
+    fn with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> R {
+        match self.0.try_borrow_mut() {
+            Ok(mut heap) => work(&mut heap),
+            Err(_) => fatal(format_args!("recursive call: the heap is borrowed")),
+        }
+    }
+}
+
+/// What an `Allocator` is made of here. Sizes may be 0.
+trait Blocks {
+    fn take(&self, layout: Layout, zeroed: bool) -> *mut u8;
+
+    /// # Safety
+    /// The block is live and has this layout.
+    unsafe fn give(&self, block: NonNull<u8>, layout: Layout);
+
+    /// Null, and nothing has changed, where there is no room.
+    ///
+    /// # Safety
+    /// The block is live and has this layout; the new size, rounded up to its alignment, does not exceed `isize::MAX`.
+    unsafe fn resize(&self, block: NonNull<u8>, layout: Layout, new_size: usize, zeroed: bool) -> *mut u8;
+}
+
+impl<L: FreeList> Blocks for HeapCell<L> {
+    fn take(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+        let Ok(mut heap) = self.0.try_borrow_mut() else { return core::ptr::null_mut() };
+        errno::unchanged(|| if zeroed { heap.alloc_zeroed(layout) } else { heap.alloc(layout) })
+    }
+
+    unsafe fn give(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        self.with(|heap| unsafe { heap.dealloc(block.as_ptr(), layout) });
+    }
+
+    unsafe fn resize(&self, block: NonNull<u8>, layout: Layout, new_size: usize, zeroed: bool) -> *mut u8 {
+        self.with(|heap| {
+            if zeroed {
+                // SAFETY: the caller's promise.
+                unsafe { heap.realloc_zeroed(block.as_ptr(), layout, new_size) }
+            } else {
+                // SAFETY: the caller's promise.
+                unsafe { heap.realloc(block.as_ptr(), layout, new_size) }
+            }
+        })
+    }
+}
+
+impl<L: FreeList> Blocks for SmallocGlobal<L> {
+    fn take(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+        if zeroed {
+            // SAFETY: this allocator gives a granule for an empty layout.
+            unsafe { self.alloc_zeroed(layout) }
+        } else {
+            // SAFETY: as above.
+            unsafe { self.alloc(layout) }
+        }
+    }
+
+    unsafe fn give(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: the caller's promise.
+        unsafe { self.dealloc(block.as_ptr(), layout) };
+    }
+
+    unsafe fn resize(&self, block: NonNull<u8>, layout: Layout, new_size: usize, zeroed: bool) -> *mut u8 {
+        if zeroed {
+            // SAFETY: the caller's promise.
+            unsafe { self.realloc_zeroed(block.as_ptr(), layout, new_size) }
+        } else {
+            // SAFETY: the caller's promise.
+            unsafe { self.realloc(block.as_ptr(), layout, new_size) }
+        }
+    }
+}
+
+fn block(start: *mut u8, size: usize) -> Option<NonNull<[u8]>> {
+    NonNull::new(start).map(|start| NonNull::slice_from_raw_parts(start, size))
+}
+
+/// Resizes, in place if that can be. Where the block's address does not suit a larger alignment, it moves.
+///
+/// # Safety
+/// The block is live and has the old layout.
+unsafe fn resize(
+    blocks: &impl Blocks,
+    old: NonNull<u8>,
+    old_layout: Layout,
+    new_layout: Layout,
+    zeroed: bool,
+) -> Option<NonNull<[u8]>> {
+    let size = new_layout.size();
+    if old.addr().get() & new_layout.align().wrapping_sub(1) == 0 {
+        let layout = Layout::from_size_align(old_layout.size(), new_layout.align()).ok()?;
+        // SAFETY: the block has that many bytes, and its address suits the alignment; the new size is a layout's.
+        return block(unsafe { blocks.resize(old, layout, size, zeroed) }, size);
+    }
+    let moved = block(blocks.take(new_layout, zeroed), size)?;
+    let count = old_layout.size().min(size);
+    // SAFETY: both blocks are live, so they do not overlap, and have that many bytes.
+    unsafe { moved.cast::<u8>().copy_from_nonoverlapping(old, count) };
+    // SAFETY: the caller's promise.
+    unsafe { blocks.give(old, old_layout) };
+    Some(moved)
+}
+
+macro_rules! allocator {
+    ($heap:ident, $($api:ident)::+) => {
+        // SAFETY: blocks stay valid as long as the heap, which is borrowed; copies of the reference are the same heap.
+        unsafe impl<L: FreeList> $($api)::+::Allocator for &$heap<L> {
+            fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
+                block(self.take(layout, false), layout.size()).ok_or($($api)::+::AllocError)
+            }
+
+            fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
+                block(self.take(layout, true), layout.size()).ok_or($($api)::+::AllocError)
+            }
+
+            unsafe fn deallocate(&self, old: NonNull<u8>, layout: Layout) {
+                // SAFETY: the caller's promise.
+                unsafe { self.give(old, layout) };
+            }
+
+            unsafe fn grow(
+                &self,
+                old: NonNull<u8>,
+                old_layout: Layout,
+                new_layout: Layout,
+            ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
+                // SAFETY: the caller's promise.
+                unsafe { resize(*self, old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
+            }
+
+            unsafe fn grow_zeroed(
+                &self,
+                old: NonNull<u8>,
+                old_layout: Layout,
+                new_layout: Layout,
+            ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
+                // SAFETY: the caller's promise.
+                unsafe { resize(*self, old, old_layout, new_layout, true) }.ok_or($($api)::+::AllocError)
+            }
+
+            unsafe fn shrink(
+                &self,
+                old: NonNull<u8>,
+                old_layout: Layout,
+                new_layout: Layout,
+            ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
+                // SAFETY: the caller's promise.
+                unsafe { resize(*self, old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
+            }
+        }
+    };
+}
+
+#[cfg(feature = "allocator-api2")]
+allocator!(HeapCell, allocator_api2::alloc);
+#[cfg(feature = "allocator-api2")]
+allocator!(SmallocGlobal, allocator_api2::alloc);
+#[cfg(feature = "nightly")]
+allocator!(HeapCell, core::alloc);
+#[cfg(feature = "nightly")]
+allocator!(SmallocGlobal, core::alloc);

@@ -1,0 +1,63 @@
+//! A heap in memory that belongs to somebody else.
+
+use super::Heap;
+use crate::free_list::FreeList;
+use crate::pages::Pages;
+use crate::region::{CHUNK, GRANULE, Granule, InitError, MAX_REGION, Reservation};
+use crate::segment_map::SegmentMap;
+use crate::shadow;
+use core::ptr::NonNull;
+
+/// Regions in lent memory are a multiple of this, in bytes.
+const STEP: usize = CHUNK * GRANULE;
+
+impl<L: FreeList> Heap<L> {
+    /// A heap in the `bytes` bytes at `start`: region and bookkeeping, and nothing outside of them.
+    ///
+    /// It never asks the system for memory, nor gives any back: [`trim`](Self::trim) does nothing. When it is dropped,
+    /// the memory is its owner's again. The bookkeeping takes 1.6 %, and at least 12 KiB with
+    /// [`Linked`](crate::Linked) and 32 KiB with [`Indexed`](crate::Indexed) where pages have 4 KiB.
+    ///
+    /// # Errors
+    /// The memory has not enough room for the bookkeeping of any region.
+    ///
+    /// # Safety
+    /// The memory can be read and written, and as long as the heap exists nobody else does.
+    ///
+    /// ```
+    /// use core::ptr::NonNull;
+    /// use smalloc::{Heap, Indexed};
+    ///
+    /// let mut memory = vec![0xAA_u8; 1 << 20];
+    /// let start = NonNull::new(memory.as_mut_ptr()).unwrap();
+    /// let mut heap = unsafe { Heap::<Indexed>::from_raw_parts(start, memory.len()) }?;
+    /// let block = heap.alloc_zeroed(core::alloc::Layout::new::<[u64; 100]>());
+    /// assert!(start.as_ptr() <= block && heap.region_size() > 900_000);
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub unsafe fn from_raw_parts(start: NonNull<u8>, bytes: usize) -> Result<Self, InitError> {
+        let refused = InitError { region_size: bytes, errno: libc::ENOMEM };
+        // SAFETY: the caller's promise.
+        let reservation = unsafe { Reservation::lent(start, bytes) }.ok_or(refused)?;
+        let room = reservation.bytes().min(MAX_REGION);
+        let size = room.saturating_sub(Self::tables(room)) / STEP * STEP;
+        if size == 0 {
+            return Err(refused);
+        }
+        reservation.clear(size);
+        let mut heap = Self::unmapped(size);
+        heap.attach(&reservation, size);
+        // Nothing is known of what the memory holds.
+        heap.touched = Granule(size / GRANULE);
+        heap.never_purge();
+        shadow::opened(heap.ground.region.pointer(Granule(0)), size);
+        heap.reservation = reservation;
+        Ok(heap)
+    }
+
+    /// Bytes of all tables of a region of `size` bytes.
+    pub(super) fn tables(size: usize) -> usize {
+        let chunks = (size / GRANULE).div_ceil(CHUNK);
+        SegmentMap::bytes(chunks).saturating_add(L::bytes(chunks)).saturating_add(Pages::bytes(size))
+    }
+}

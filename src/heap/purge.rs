@@ -1,0 +1,318 @@
+//! Giving back what is free: whole pages of holes and of the wilderness, and when.
+//!
+//! Memory that is free and dirty costs nothing until somebody else wants it, and giving it back costs a system call and
+//! new page faults if it is used again. So the heap looks at itself only after a part of it was handed out or freed
+//! (`interval`), at the end of a free that takes the long way, and compares
+//!
+//! ```text
+//!   peak of use since the last look
+//!   |           spare: was not needed    |
+//!   |           |<---------------------->|
+//!   |   in use  | dirty, free           |
+//! ```
+//!
+//! What is spare is given back but for a rest, `keep`: a mebibyte or an eighth of what is in use, and a reserve. The
+//! reserve is what turned out to be given back too early, because it was in use again soon after; it halves when it
+//! has not been needed for a while. So memory that comes and goes stays, after a round or two of it. Nothing here asks a
+//! clock: when memory is given back is a function of the calls alone.
+//!
+//! What is kept is at the lowest addresses, where requests are placed first.
+
+use super::{Heap, broken};
+use crate::free_list::FreeList;
+use crate::region::{CHUNK, GRANULE, Granule, Pieces};
+
+const MEBIBYTE: u64 = (1 << 20) / GRANULE as u64;
+/// Granules that are handed out or freed between two looks, at least.
+const SHORTEST_INTERVAL: u64 = MEBIBYTE / 4;
+/// Granules that are always kept.
+const KEPT: u64 = MEBIBYTE;
+/// The largest reserve, in granules.
+const LARGEST_RESERVE: u64 = 128 * MEBIBYTE;
+/// A reserve that was not needed while so many times its size was handed out and freed is halved, and what was given back
+/// so long ago is not missed any more.
+const PATIENCE: u64 = 16;
+/// The smallest hole of which anything is given back without being asked, in granules.
+const SMALLEST_HOLE: usize = (16 << 10) / GRANULE;
+/// Holes that a look goes through at most: they are larger in larger heaps.
+const MOST_HOLES: usize = 1 << 14;
+/// Granules that are given back in one go, about: a request that is placed there has to wait.
+const MOST_AT_ONCE: usize = (16 << 20) / GRANULE;
+
+/// What a heap remembers of its use. All numbers are granules.
+#[derive(Debug)]
+pub(super) struct Thrift {
+    /// The turnover at the last look, and how much more there is before the next.
+    looked: u64,
+    interval: u64,
+    /// So much may be in use without a page fault: it rises with use, and falls when memory is given back.
+    level: u64,
+    /// What was given back and could still turn out to be missed.
+    debt: u64,
+    /// The turnover when something was last given back.
+    indebted: u64,
+    reserve: u64,
+    /// The turnover when the reserve was last needed.
+    needed: u64,
+    /// What is being given back right now lies between these; nothing if they are equal.
+    under_way: (Granule, Granule),
+    /// Who gives it back.
+    by: usize,
+    /// All that was given back.
+    purged: u64,
+}
+
+impl Thrift {
+    pub(super) const NEW: Self = Self {
+        looked: 0,
+        interval: SHORTEST_INTERVAL,
+        level: 0,
+        debt: 0,
+        indebted: 0,
+        reserve: 0,
+        needed: 0,
+        under_way: (Granule(0), Granule(0)),
+        by: 0,
+        purged: 0,
+    };
+
+    /// Learns from what was in use since the last look. Returns how much may be kept beyond that.
+    fn learn(&mut self, turnover: u64, peak: u64, used: u64, spare: u64) -> u64 {
+        let patience = PATIENCE.saturating_mul(self.debt.max(self.reserve).max(KEPT));
+        if turnover.wrapping_sub(self.indebted) > patience {
+            self.debt = 0;
+        }
+        self.looked = turnover;
+        self.interval = (used / 4).max(SHORTEST_INTERVAL);
+        if peak > self.level {
+            let missed = self.debt.min(peak.wrapping_sub(self.level));
+            self.debt = self.debt.wrapping_sub(missed);
+            self.reserve = self.reserve.saturating_add(missed).min(LARGEST_RESERVE);
+            self.level = peak;
+        }
+        if spare < self.reserve {
+            self.needed = turnover;
+        } else if turnover.wrapping_sub(self.needed) > PATIENCE.saturating_mul(self.reserve) {
+            self.reserve /= 2;
+            self.needed = turnover;
+        }
+        KEPT.max(used / 8).saturating_add(self.reserve)
+    }
+}
+
+/// Told where pages begin and end of which the first and the last are dirty, and how many granules of dirty pages they
+/// hold. What lies in between is free too, and costs the system little. At most [`MOST_AT_ONCE`] granules.
+type Visitor<'a> = dyn FnMut(Granule, Granule, usize) -> bool + 'a;
+
+/// A pass over the free memory, upward from `from`, that gives back what is dirty.
+pub(crate) struct Purge {
+    /// Dirty pages below this stay.
+    from: Granule,
+    /// Only of holes of so many granules.
+    least: usize,
+    /// The end of a hole, none above which ends at or below `from`, as long as the heap's turnover is what it was.
+    cursor: (Granule, u64),
+    /// Granules given back.
+    purged: usize,
+}
+
+impl Purge {
+    /// A pass that gives back everything.
+    pub(crate) const ALL: Self = Self::from(Granule(0), 1);
+
+    const fn from(from: Granule, least: usize) -> Self {
+        Self { from, least, cursor: (Granule(0), 0), purged: 0 }
+    }
+
+    /// Bytes given back so far.
+    pub(crate) fn bytes(&self) -> usize {
+        Granule(self.purged).bytes()
+    }
+}
+
+impl<L: FreeList> Heap<L> {
+    /// Gives everything back to the system that is free, and says how many bytes.
+    ///
+    /// These are all whole pages of free segments that have been in use since they were last given back. They are zero
+    /// then. Without this call the heap does the same by itself, later and with less zeal: see the
+    /// [crate's README](https://docs.rs/smalloc-global).
+    pub fn trim(&mut self) -> usize {
+        self.purge(Purge::ALL)
+    }
+
+    /// From now on nothing is given back without being asked.
+    pub(super) fn never_purge(&mut self) {
+        self.thrift.interval = u64::MAX;
+    }
+
+    /// Gives back what is due.
+    pub(super) fn purge_if_due(&mut self) {
+        if let Some(purge) = self.purge_due() {
+            self.purge(purge);
+        }
+    }
+
+    fn purge(&mut self, mut purge: Purge) -> usize {
+        while let Some(pieces) = self.begin_purge(&mut purge, 0) {
+            // SAFETY: the pieces are free, and the heap is borrowed.
+            let done = unsafe { pieces.discard() };
+            self.end_purge(&mut purge, &pieces, done);
+            if !done {
+                break;
+            }
+        }
+        purge.bytes()
+    }
+}
+
+// What a purge is made of, for a heap behind a lock that is not held while the system works.
+impl<L: FreeList> Heap<L> {
+    /// What is to be given back now, if anything is.
+    #[inline]
+    pub(crate) fn purge_due(&mut self) -> Option<Purge> {
+        let since = self.counters.turnover().wrapping_sub(self.thrift.looked);
+        if since < self.thrift.interval { None } else { self.look() }
+    }
+
+    /// Looks at what was needed since the last time, and at what is free and dirty.
+    #[cold]
+    fn look(&mut self) -> Option<Purge> {
+        let (peak, used) = (self.peaks().take_look(), self.counters.used());
+        let swing = peak.saturating_sub(used);
+        // Not more than this is free and dirty.
+        let most = (self.pages.end().max(self.touched).max(self.ground.top).0 as u64).saturating_sub(used);
+        let keep = self.thrift.learn(self.counters.turnover(), peak, used, most.saturating_sub(swing));
+        if self.is_purging() || most.saturating_sub(swing) <= keep {
+            return None;
+        }
+        let least = SMALLEST_HOLE.max(self.ground.top.0 / MOST_HOLES);
+        let mut dirty = 0_u64;
+        self.visit_dirty((Granule(0), Granule(0)), least, &mut |_, _, n| {
+            dirty = dirty.saturating_add(n as u64);
+            true
+        });
+        let keep = keep.saturating_add(swing);
+        if dirty <= keep {
+            return None;
+        }
+        let (mut left, mut start) = (keep as usize, Granule(0));
+        self.visit_dirty((Granule(0), Granule(0)), least, &mut |from, to, n| {
+            start = from.max(to.down(n.saturating_sub(left)));
+            left = left.saturating_sub(n);
+            left > 0
+        });
+        self.thrift.level = used.saturating_add(keep);
+        Some(Purge::from(start, least))
+    }
+
+    /// The next pieces to be given back, if there are any. Until [`Self::end_purge`] nobody may touch them, whoever is
+    /// given them. `by` is a number of the thread.
+    pub(crate) fn begin_purge(&mut self, purge: &mut Purge, by: usize) -> Option<Pieces> {
+        let mut pieces = Pieces::of(&self.ground.region);
+        if self.is_purging() || self.ground.region.base().is_null() || self.reservation.is_lent() {
+            return None;
+        }
+        let turnover = self.counters.turnover();
+        let (cursor, seen) = purge.cursor;
+        let cursor = if seen == turnover { cursor } else { Granule(0) };
+        let mut next = purge.from;
+        let cursor = self.visit_dirty((cursor, purge.from), purge.least, &mut |from, to, n| {
+            let pushed = pieces.granules() < MOST_AT_ONCE && pieces.push(from, to, n);
+            if pushed {
+                next = to;
+            }
+            pushed
+        });
+        purge.cursor = (cursor, turnover);
+        purge.from = next;
+        if pieces.granules() == 0 {
+            return None;
+        }
+        for (from, to) in pieces.iter() {
+            self.pages.clean(from, to);
+        }
+        self.thrift.under_way = pieces.span();
+        self.thrift.by = by;
+        Some(pieces)
+    }
+
+    /// The system has the pieces back, or, if not `done`, refused one of them.
+    pub(crate) fn end_purge(&mut self, purge: &mut Purge, pieces: &Pieces, done: bool) {
+        self.thrift.under_way = (Granule(0), Granule(0));
+        if done {
+            let n = pieces.granules();
+            purge.purged = purge.purged.saturating_add(n);
+            self.thrift.purged = self.thrift.purged.wrapping_add(n as u64);
+            self.thrift.debt = self.thrift.debt.saturating_add(n as u64);
+            self.thrift.indebted = self.counters.turnover();
+            self.thrift.interval =
+                self.thrift.interval.min((self.counters.used() / 4).max(SHORTEST_INTERVAL));
+            return;
+        }
+        for (from, to) in pieces.iter() {
+            self.pages.soil(from, to);
+        }
+        // Memory that is locked stays locked, until somebody knows better and asks.
+        self.never_purge();
+    }
+
+    /// Bytes that were given back so far.
+    pub(super) fn purged_bytes(&self) -> u64 {
+        self.thrift.purged.wrapping_mul(GRANULE as u64)
+    }
+
+    /// Whether something is being given back right now.
+    pub(crate) fn is_purging(&self) -> bool {
+        self.thrift.under_way.0 < self.thrift.under_way.1
+    }
+
+    /// Who gives something between `from` and `to` back right now, if anybody may do so.
+    pub(crate) fn purges(&self, from: Granule, to: Granule) -> Option<usize> {
+        let (start, end) = self.thrift.under_way;
+        (start < end && from < end && start < to).then_some(self.thrift.by)
+    }
+
+    /// Calls `visit` with what is dirty in holes of at least `least` granules and in the wilderness, in ascending order, until
+    /// it says false. `after.0` is 0 or the end of a hole, below which is nothing new; what lies below `after.1` is left
+    /// out. Returns the end of the last hole that was gone through.
+    fn visit_dirty(&mut self, after: (Granule, Granule), least: usize, visit: &mut Visitor<'_>) -> Granule {
+        let (mut cursor, floor) = after;
+        self.soil_wilderness(self.ground.top);
+        // A hole of so many granules may hold a whole page.
+        let n = least.max(self.pages.granules());
+        while let Some(start) = self.list.search_from(&self.ground, cursor, n).start() {
+            let end = self.ground.map.hole_end(start, self.ground.top);
+            if end <= cursor {
+                broken("L2", "a search went down", start);
+            }
+            if !self.visit_free(start.up(Self::LINKS).max(floor), end, visit) {
+                return cursor;
+            }
+            cursor = end;
+        }
+        let end = self.pages.end();
+        self.visit_free(self.ground.top.max(floor), end, visit);
+        cursor
+    }
+
+    fn visit_free(&self, from: Granule, to: Granule, visit: &mut Visitor<'_>) -> bool {
+        let (mut from, to) = self.pages.whole(from, to);
+        while let Some((start, run_end)) = self.pages.dirty_run(from, to) {
+            let limit = to.min(start.up(MOST_AT_ONCE));
+            let (mut end, mut dirty) = (run_end.min(limit), 0);
+            let mut run = Some((start, end));
+            while let Some((first, last)) = run {
+                dirty = last.above(first).wrapping_add(dirty);
+                end = last;
+                run = self.pages.dirty_run(last, limit);
+            }
+            if !visit(start, end, dirty) {
+                return false;
+            }
+            from = end;
+        }
+        true
+    }
+}
+
+const _: () = assert!(SMALLEST_HOLE >= CHUNK);

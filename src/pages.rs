@@ -1,0 +1,138 @@
+//! Which pages of free memory may hold something: one bit a page, beside the heap.
+//!
+//! A page is clean as the system gives it, and when it was purged. It becomes dirty by being handed out, but it is
+//! marked only when it comes back, and there only by the long way: what is freed by the short way makes no hole of a
+//! whole page. So what happens most knows nothing of pages. What is promised is less than for every byte:
+//!
+//! - **P1** a page that lies wholly in a hole, but for the links of [`Linked`](crate::Linked) at the hole's start,
+//!   and is not marked, is zero;
+//! - **P2** a page that lies wholly above top and above the heap's `touched`, and is not marked, is zero.
+//!
+//! The mark of a page of which any part is in use says nothing.
+
+use crate::region::{GRANULE, Granule, Reservation, Table, page_size};
+
+/// Pages in a word of the bitmap.
+const WORD: usize = u64::BITS as usize;
+
+/// The bitmap.
+#[derive(Debug)]
+pub(crate) struct Pages {
+    dirty: Table<u64>,
+    /// Granules of a page, as a power of two.
+    shift: u32,
+    /// No page from here on is marked.
+    end: Granule,
+}
+
+impl Pages {
+    pub(crate) const NONE: Self = Self { dirty: Table::NONE, shift: 0, end: Granule(0) };
+
+    /// Bytes of the reservation that the bitmap of a region of `size` bytes takes.
+    pub(crate) fn bytes(size: usize) -> usize {
+        Table::<u64>::bytes(entries(size >> page_size().trailing_zeros()))
+    }
+
+    /// The bitmap of a region of `size` bytes, at `offset` of the reservation.
+    pub(crate) fn new(reservation: &Reservation, offset: usize, size: usize) -> Self {
+        let shift = page_size().trailing_zeros();
+        let dirty = Table::new(reservation, offset, entries(size >> shift));
+        Self { dirty, shift: shift - GRANULE.trailing_zeros(), end: Granule(0) }
+    }
+
+    /// Opens the bitmap for pages below `end`. False when the system refuses.
+    pub(crate) fn commit(&mut self, end: Granule) -> bool {
+        self.dirty.commit(entries(self.page(end)))
+    }
+
+    /// Bytes of the bitmap that are open.
+    pub(crate) fn committed(&self) -> usize {
+        self.dirty.committed()
+    }
+
+    /// No page from here on is marked.
+    pub(crate) fn end(&self) -> Granule {
+        self.end
+    }
+
+    /// Granules of a page.
+    pub(crate) fn granules(&self) -> usize {
+        1 << self.shift
+    }
+
+    /// The whole pages in `from..to`; an empty range if there are none.
+    pub(crate) fn whole(&self, from: Granule, to: Granule) -> (Granule, Granule) {
+        let first = self.page(from.up(self.granules().wrapping_sub(1)));
+        let end = self.page(to).max(first);
+        (self.start(first), self.start(end))
+    }
+
+    /// Marks every page of which a part lies in `from..to`.
+    pub(crate) fn soil(&mut self, from: Granule, to: Granule) {
+        if from < to {
+            let end = self.page(to.down(1)).wrapping_add(1);
+            self.write(self.page(from), end, u64::MAX);
+            self.end = self.end.max(self.start(end));
+        }
+    }
+
+    /// Unmarks the pages `from..to`, which are whole.
+    pub(crate) fn clean(&mut self, from: Granule, to: Granule) {
+        self.write(self.page(from), self.page(to), 0);
+        if to >= self.end && from < self.end {
+            self.end = from;
+        }
+    }
+
+    /// The lowest run of marked pages in `from..to`, which are whole pages.
+    pub(crate) fn dirty_run(&self, from: Granule, to: Granule) -> Option<(Granule, Granule)> {
+        let to = to.min(self.end);
+        let first = self.find(self.page(from), self.page(to), 0)?;
+        let end = self.find(first, self.page(to), u64::MAX).unwrap_or(self.page(to));
+        Some((self.start(first), self.start(end)))
+    }
+
+    /// The first page in `from..to` whose mark, flipped by `flip`, is set.
+    fn find(&self, from: usize, to: usize, flip: u64) -> Option<usize> {
+        let mut word = from / WORD;
+        let mut mask = u64::MAX << (from % WORD);
+        while word.wrapping_mul(WORD) < to {
+            let marks = (self.dirty.get(word) ^ flip) & mask;
+            if marks != 0 {
+                let page = word.wrapping_mul(WORD).wrapping_add(marks.trailing_zeros() as usize);
+                return (page < to).then_some(page);
+            }
+            mask = u64::MAX;
+            word = word.wrapping_add(1);
+        }
+        None
+    }
+
+    /// Writes the marks of the pages `from..to`: all ones or all zeros.
+    fn write(&mut self, from: usize, to: usize, value: u64) {
+        let mut word = from / WORD;
+        let mut mask = u64::MAX << (from % WORD);
+        while word.wrapping_mul(WORD) < to {
+            let left = to.wrapping_sub(word.wrapping_mul(WORD));
+            if left < WORD {
+                mask &= !(u64::MAX << left);
+            }
+            self.dirty.set(word, self.dirty.get(word) & !mask | value & mask);
+            mask = u64::MAX;
+            word = word.wrapping_add(1);
+        }
+    }
+
+    fn page(&self, at: Granule) -> usize {
+        at.0 >> self.shift
+    }
+
+    fn start(&self, page: usize) -> Granule {
+        Granule(page << self.shift)
+    }
+}
+
+/// Words for so many pages, and one for a look at the page behind them.
+fn entries(pages: usize) -> usize {
+    (pages / WORD).wrapping_add(2)
+}

@@ -1,0 +1,66 @@
+//! Asking the program for room: what it wants to be told when a request finds no place.
+
+use crate::lock::thread_token;
+use core::alloc::Layout;
+use core::mem::transmute;
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+/// Is told of a request for which there is no room, and says whether it has freed something, so that the request is
+/// worth another try.
+pub type LowMemory = fn(Layout) -> bool;
+
+/// Threads that may be asking at the same time; what further ones want fails at once.
+const ASKING: usize = 16;
+
+/// Whom to ask, and who is asking.
+pub(crate) struct Relief {
+    /// A `LowMemory`, or null.
+    whom: AtomicPtr<()>,
+    /// The tokens of threads that are asking, or are trying again; 0 where there is none.
+    asking: [AtomicUsize; ASKING],
+}
+
+impl Relief {
+    pub(crate) const fn new() -> Self {
+        Self { whom: AtomicPtr::new(ptr::null_mut()), asking: [const { AtomicUsize::new(0) }; ASKING] }
+    }
+
+    pub(crate) fn set(&self, whom: Option<LowMemory>) {
+        // SAFETY: an optional function is a pointer that may be null.
+        let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(whom) };
+        self.whom.store(pointer, Ordering::Release);
+    }
+
+    /// Whether there is anybody to ask.
+    pub(crate) fn is_set(&self) -> bool {
+        !self.whom.load(Ordering::Relaxed).is_null()
+    }
+
+    /// Asks for room for a request. None where nobody is to be asked, the answer is no, or this thread is asking
+    /// already. Else there may be room now; this thread asks no further until the result is dropped.
+    #[cold]
+    pub(crate) fn ask(&self, layout: Layout) -> Option<Asking<'_>> {
+        // SAFETY: the pointer was made from an optional function of this type.
+        let whom = unsafe { transmute::<*mut (), Option<LowMemory>>(self.whom.load(Ordering::Acquire)) };
+        let whom = whom?;
+        let me = thread_token();
+        if self.asking.iter().any(|token| token.load(Ordering::Relaxed) == me) {
+            return None;
+        }
+        let is_taken = |token: &&AtomicUsize| {
+            token.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+        };
+        let asking = Asking(self.asking.iter().find(is_taken)?);
+        whom(layout).then_some(asking)
+    }
+}
+
+/// A thread is asking as long as this lives.
+pub(crate) struct Asking<'a>(&'a AtomicUsize);
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.0.store(0, Ordering::Relaxed);
+    }
+}

@@ -1,0 +1,371 @@
+//! What is free goes back to the system: how many pages are resident, what trimming says, and what it leaves alone.
+//!
+//! Pages are counted by `mincore`, in heaps that are not the program's own.
+
+mod case;
+
+use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+
+const CASES: [case::Case; 1] = [("locked", locked)];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).expect("a layout")
+}
+
+fn page() -> usize {
+    // SAFETY: the call has no conditions.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a size")
+}
+
+/// Bytes of the pages from `start` on, up to `bytes`, that are in memory.
+fn resident(start: *mut u8, bytes: usize) -> usize {
+    let mut pages = vec![0_u8; bytes.div_ceil(page())];
+    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
+    assert_eq!(unsafe { libc::mincore(start.cast(), bytes, pages.as_mut_ptr()) }, 0);
+    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
+}
+
+/// Takes a block and writes all of it.
+fn fill<L: FreeList>(heap: &mut Heap<L>, size: usize) -> (*mut u8, usize) {
+    let start = heap.alloc(layout(size));
+    assert!(!start.is_null(), "{size} bytes");
+    // SAFETY: the block is live and has this size.
+    unsafe { start.write_bytes(0xA5, size) };
+    (start, size)
+}
+
+fn give<L: FreeList>(heap: &mut Heap<L>, (start, size): (*mut u8, usize)) {
+    assert!(is_filled(start, size, 0xA5));
+    // SAFETY: the block is live and has this layout.
+    unsafe { heap.dealloc(start, layout(size)) };
+}
+
+fn is_filled(block: *mut u8, size: usize, with: u8) -> bool {
+    let expected = [with; 4096];
+    // SAFETY: the caller's block is live, has this size, and all of it may be read.
+    let bytes = unsafe { std::slice::from_raw_parts(block, size) };
+    bytes.chunks(expected.len()).all(|part| *part == expected[..part.len()])
+}
+
+fn all_resident<L: FreeList>(heap: &Heap<L>) -> usize {
+    resident(heap.base(), heap.stats().peak_top.next_multiple_of(page()))
+}
+
+/// Numbers without a pattern that matters.
+fn scramble(number: usize) -> usize {
+    let mixed = (number as u64 ^ 0x9E37_79B9).wrapping_mul(0xD6E8_FEB8_6659_FD93);
+    ((mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 33) as usize
+}
+
+// ---- by itself ---------------------------------------------------------------------------------------------------
+
+/// Objects of 500 to 1,500 bytes are freed, in an order that `key` gives, but for ten. Returns resident bytes at the peak
+/// and at the end.
+fn all_but_ten<L: FreeList>(count: usize, key: fn(usize) -> usize) -> (usize, usize) {
+    let mut heap = Heap::<L>::with_region_size(512 * MIB).expect("addresses are free");
+    let objects: Vec<_> = (0..count).map(|number| fill(&mut heap, 500 + scramble(number) % 1001)).collect();
+    let peak = all_resident(&heap);
+    assert!(peak >= heap.stats().used_bytes);
+    let mut order: Vec<usize> = (0..count).filter(|number| number % (count / 10) != count / 20).collect();
+    order.sort_by_key(|&number| key(number));
+    for number in order {
+        give(&mut heap, objects[number]);
+    }
+    assert_eq!(heap.stats().live_segments, 10);
+    heap.check().expect("the heap is sound");
+    (peak, all_resident(&heap))
+}
+
+#[test]
+fn ten_objects_do_not_pin_the_memory_of_200_000() {
+    for key in [|number| number, |number: usize| !number, scramble] {
+        let (peak, left) = all_but_ten::<Indexed>(200_000, key);
+        println!("{left} of {peak} bytes are resident");
+        assert!(left * 20 <= peak, "{left} of {peak} bytes are resident");
+    }
+    // Walking the linked list in other orders takes its time.
+    let (peak, left) = all_but_ten::<Linked>(200_000, |number| !number);
+    assert!(left * 20 <= peak, "linked: {left} of {peak} bytes are resident");
+}
+
+/// What comes and goes stays, whether as one block or as many, after a round or two in which it was given back too early.
+#[test]
+fn memory_that_comes_and_goes_stays() {
+    for size in [64 * MIB, 100 * KIB, KIB] {
+        let mut heap = Heap::<Indexed>::with_region_size(256 * MIB).expect("addresses are free");
+        let round = |heap: &mut Heap<Indexed>| {
+            let blocks: Vec<_> = (0..64 * MIB / size).map(|_| fill(heap, size)).collect();
+            blocks.into_iter().for_each(|block| give(heap, block));
+            heap.stats().purged_total
+        };
+        let learned = (0..6).map(|_| round(&mut heap)).last();
+        println!("{size}: {learned:?}");
+        assert_eq!((0..10).map(|_| round(&mut heap)).last(), learned, "blocks of {size} bytes");
+    }
+}
+
+/// A heap that has shrunk keeps at most a mebibyte or an eighth, and the reserve that it had reason to keep until then.
+#[test]
+fn a_reserve_that_is_not_needed_goes() {
+    let mut heap = Heap::<Indexed>::with_region_size(256 * MIB).expect("addresses are free");
+    for _ in 0..4 {
+        let blocks: Vec<_> = (0..64 * KIB).map(|_| fill(&mut heap, KIB)).collect();
+        blocks.into_iter().for_each(|block| give(&mut heap, block));
+    }
+    assert!(all_resident(&heap) > 32 * MIB, "the reserve is kept");
+    for _ in 0..20_000 {
+        let block = heap.alloc(layout(100 * KIB));
+        // SAFETY: the block is live and has this layout.
+        unsafe { heap.dealloc(block, layout(100 * KIB)) };
+    }
+    let left = all_resident(&heap);
+    assert!(left <= 4 * MIB, "{left} bytes are resident");
+}
+
+// ---- on demand ---------------------------------------------------------------------------------------------------
+
+fn trims<L: FreeList>() {
+    let mut heap = Heap::<L>::with_region_size(64 * MIB).expect("addresses are free");
+    let mut blocks: Vec<_> =
+        (0..1000).map(|number| fill(&mut heap, 1 + scramble(number) % (20 * KIB))).collect();
+    let peak = all_resident(&heap);
+    assert_eq!(heap.trim(), 0, "nothing is free but what was never used");
+    let mut freed = Vec::new();
+    for number in (0..1000).rev().filter(|number| number % 3 != 0) {
+        freed.push(blocks.swap_remove(number));
+    }
+    freed.into_iter().for_each(|block| give(&mut heap, block));
+    let before = heap.stats().purged_total;
+    let given = heap.trim();
+    assert_eq!(heap.stats().purged_total, before + given as u64);
+    let left = all_resident(&heap);
+    assert!(given > 0);
+    assert_eq!(peak as u64, before + given as u64 + left as u64);
+    // Of each free segment at most a page at either end stays.
+    let stats = heap.stats();
+    assert!(left <= stats.used_bytes + 2 * page() * (stats.free_segments + 1), "{left} bytes: {stats}");
+    assert_eq!(heap.trim(), 0);
+    // Blocks are as they were, before and after the holes are used again.
+    let more: Vec<_> = (0..500).map(|number| fill(&mut heap, 1 + scramble(number) % (10 * KIB))).collect();
+    blocks.into_iter().chain(more).for_each(|block| give(&mut heap, block));
+    heap.trim();
+    heap.check().expect("the heap is sound");
+    let links = if L::NAME == "linked" { page() } else { 0 };
+    assert!(all_resident(&heap) <= links, "an empty heap takes nothing");
+}
+
+#[test]
+fn trimming_leaves_what_is_in_use_and_no_more() {
+    trims::<Indexed>();
+    trims::<Linked>();
+}
+
+/// The system refuses to take locked memory: it stays, nothing is counted, and `errno` is as it was.
+fn locked() {
+    let mut heap = Heap::<Indexed>::with_region_size(16 * MIB).expect("addresses are free");
+    let block = fill(&mut heap, 32 * KIB);
+    let small = fill(&mut heap, 1);
+    // SAFETY: the pages are mapped.
+    assert_eq!(unsafe { libc::mlock(block.0.cast(), block.1) }, 0);
+    give(&mut heap, block);
+    case::set_errno(libc::EDOM);
+    assert_eq!(heap.trim(), 0);
+    assert_eq!(case::errno(), libc::EDOM);
+    // Not taken for zero.
+    let zeroed = heap.alloc_zeroed(layout(32 * KIB));
+    assert_eq!(zeroed, block.0);
+    assert!(is_filled(zeroed, 32 * KIB, 0));
+    // SAFETY: the block is live and has this layout.
+    unsafe { heap.dealloc(zeroed, layout(32 * KIB)) };
+    // SAFETY: the pages are mapped.
+    assert_eq!(unsafe { libc::munlock(block.0.cast(), block.1) }, 0);
+    assert_eq!(heap.trim(), 32 * KIB);
+    give(&mut heap, small);
+}
+
+#[test]
+fn locked_memory_stays() {
+    case::run("locked").assert_success();
+}
+
+// ---- zeros -------------------------------------------------------------------------------------------------------
+
+#[test]
+fn zeros_of_a_fresh_heap_touch_nothing() {
+    let mut heap = Heap::<Indexed>::with_region_size(1 << 30).expect("addresses are free");
+    let start = heap.alloc_zeroed(layout(512 * MIB));
+    assert!(!start.is_null());
+    assert!(all_resident(&heap) < MIB);
+    // SAFETY: the block is live and has this layout.
+    let start = unsafe { heap.realloc_zeroed(start, layout(512 * MIB), 600 * MIB) };
+    assert!(!start.is_null() && all_resident(&heap) < MIB);
+}
+
+/// 32 MiB of which the lower half was purged and the upper half is dirty, or the other way round, in a hole.
+#[test]
+fn zeros_are_written_only_where_it_is_dirty() {
+    for dirty_first in [true, false] {
+        let mut heap = Heap::<Indexed>::with_region_size(1 << 30).expect("addresses are free");
+        let lower = fill(&mut heap, 16 * MIB);
+        let upper = fill(&mut heap, 16 * MIB);
+        let above = fill(&mut heap, 1);
+        let (purged, dirty) = if dirty_first { (upper, lower) } else { (lower, upper) };
+        give(&mut heap, purged);
+        heap.trim();
+        give(&mut heap, dirty);
+        let start = heap.alloc_zeroed(layout(32 * MIB));
+        assert_eq!(start, lower.0);
+        assert!(resident(purged.0, 16 * MIB) <= 2 * page());
+        assert_eq!(resident(dirty.0, 16 * MIB), 16 * MIB);
+        assert!(is_filled(start, 32 * MIB, 0));
+        give(&mut heap, above);
+    }
+}
+
+/// A purged hole that becomes part of the wilderness is still known to be zero.
+#[test]
+fn purged_memory_stays_known_when_top_falls() {
+    let mut heap = Heap::<Indexed>::with_region_size(1 << 30).expect("addresses are free");
+    let lower = fill(&mut heap, 64 * MIB);
+    let upper = fill(&mut heap, MIB);
+    give(&mut heap, lower);
+    heap.trim();
+    give(&mut heap, upper);
+    assert_eq!(heap.stats().top, 0);
+    assert!(!heap.alloc_zeroed(layout(64 * MIB)).is_null());
+    assert!(all_resident(&heap) <= MIB + page());
+}
+
+// ---- huge pages --------------------------------------------------------------------------------------------------
+
+/// The flags of the mapping that holds an address, as the system tells them.
+fn flags(address: *mut u8) -> Vec<String> {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("the system tells");
+    let mut inside = false;
+    for line in maps.lines() {
+        let range = line.split(' ').next().and_then(|range| range.split_once('-'));
+        let number = |text| usize::from_str_radix(text, 16).ok();
+        if let Some((start, end)) = range.and_then(|(start, end)| Some((number(start)?, number(end)?))) {
+            inside = (start..end).contains(&address.addr());
+        }
+        if let Some(flags) = line.strip_prefix("VmFlags:").filter(|_| inside) {
+            return flags.split_whitespace().map(str::to_owned).collect();
+        }
+    }
+    panic!("no mapping holds {address:p}")
+}
+
+/// The switch is thrown either way, for what is open and for what will be, and the number of mappings stays.
+#[test]
+fn huge_pages_are_a_switch() {
+    if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage/enabled").exists() {
+        return;
+    }
+    let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
+    let (first, _) = fill(&mut heap, 100);
+    let has = |address, flag: &str| flags(address).iter().any(|known| known == flag);
+    assert!(!has(first, "hg") && !has(first, "nh"), "nothing is asked for by itself");
+    for (wanted, flag, other) in [(true, "hg", "nh"), (false, "nh", "hg")] {
+        assert!(heap.huge_pages(wanted));
+        let later = heap.alloc(layout(20 * MIB));
+        assert!(!later.is_null());
+        // SAFETY: the block ends inside the region, and its last byte is there to be looked at.
+        for address in [first, unsafe { later.add(20 * MIB - 1) }] {
+            assert!(has(address, flag) && !has(address, other), "{:?}", flags(address));
+        }
+    }
+}
+
+// ---- threads -----------------------------------------------------------------------------------------------------
+
+static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 << 20);
+
+/// Takes and frees blocks until told to stop, half of them zeroed, and looks at each byte.
+fn work(number: u8, stop: &AtomicBool) {
+    let mut blocks: Vec<(*mut u8, usize)> = Vec::new();
+    for turn in 0.. {
+        let size =
+            1 + scramble(turn * 7 + usize::from(number)) % if turn % 4 == 0 { 300 * KIB } else { 2 * KIB };
+        // SAFETY: the layout is not empty, and the block has this size.
+        unsafe {
+            let block =
+                if turn % 2 == 0 { HEAP.alloc(layout(size)) } else { HEAP.alloc_zeroed(layout(size)) };
+            assert!(!block.is_null());
+            assert!(turn % 2 == 0 || is_filled(block, size, 0), "a zeroed block of {size} bytes is not");
+            block.write_bytes(number, size);
+            blocks.push((block, size));
+        }
+        let most = if turn % 512 < 256 { 64 } else { 4 };
+        while blocks.len() > most {
+            let (block, size) = blocks.swap_remove(scramble(turn) % blocks.len());
+            assert!(is_filled(block, size, number), "{size} bytes changed");
+            // SAFETY: the block is live and has this layout.
+            let block = unsafe { HEAP.realloc(block, layout(size), 2 * size) };
+            assert!(is_filled(block, size, number), "{size} bytes changed");
+            // SAFETY: as above.
+            unsafe { HEAP.dealloc(block, layout(2 * size)) };
+        }
+        if turn >= 3000 && stop.load(Ordering::Relaxed) {
+            break;
+        }
+    }
+    for (block, size) in blocks {
+        assert!(is_filled(block, size, number), "{size} bytes changed");
+        // SAFETY: the block is live and has this layout.
+        unsafe { HEAP.dealloc(block, layout(size)) };
+    }
+}
+
+/// What one thread gives back, others are given at the same time; and children have the whole heap.
+#[test]
+fn threads_get_what_others_give_back() {
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for number in 1..=3 {
+            let stop = &stop;
+            scope.spawn(move || work(number, stop));
+        }
+        let mut given = 0;
+        for turn in 0..400 {
+            given += HEAP.trim();
+            if turn % 10 == 0 {
+                // SAFETY: the child uses the heap and ends.
+                let child = unsafe { libc::fork() };
+                if child == 0 {
+                    // SAFETY: layouts are not empty; ends the process.
+                    unsafe {
+                        let good = HEAP.alloc_zeroed(layout(8 * MIB));
+                        let zero = !good.is_null() && is_filled(good, 8 * MIB, 0);
+                        HEAP.trim();
+                        libc::_exit(i32::from(!(zero && HEAP.check().is_ok())));
+                    }
+                }
+                let mut status = -1;
+                // SAFETY: the child is this process's, and the status can be written to.
+                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+                assert_eq!(status, 0, "the child's end");
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        assert!(given > MIB, "{given} bytes were given back");
+    });
+    assert_eq!(HEAP.stats().used_bytes, 0);
+    HEAP.check().expect("the heap is sound");
+    HEAP.trim();
+    let (block, status) = HEAP.smalloc(layout(1));
+    assert_eq!(status.payload_offset, Some(0));
+    let base = block.expect("there is room").as_ptr();
+    assert!(resident(base, HEAP.stats().peak_top.next_multiple_of(page())) <= page());
+}
