@@ -88,7 +88,7 @@ mod trace;
 use options::Options;
 
 /// What `all` runs, and whether it needs traces.
-const ALL: [(&str, bool); 12] = [
+const ALL: [(&str, bool); 13] = [
     ("replay", true),
     ("cold", true),
     ("footprint", true),
