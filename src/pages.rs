@@ -67,13 +67,21 @@ impl Pages {
         (self.start(first), self.start(end))
     }
 
-    /// Marks every page of which a part lies in `from..to`.
+    /// Marks every page of which a part lies in `from..to`. Mostly that is one.
+    #[inline]
     pub(crate) fn soil(&mut self, from: Granule, to: Granule) {
-        if from < to {
-            let end = self.page(to.down(1)).wrapping_add(1);
-            self.write(self.page(from), end, u64::MAX);
-            self.end = self.end.max(self.start(end));
+        if from >= to {
+            return;
         }
+        let first = self.page(from);
+        let end = self.page(to.down(1)).wrapping_add(1);
+        if end.wrapping_sub(first) == 1 {
+            let word = first / WORD;
+            self.dirty.set(word, self.dirty.get(word) | 1 << (first % WORD));
+        } else {
+            self.write(first, end, u64::MAX);
+        }
+        self.end = self.end.max(self.start(end));
     }
 
     /// Unmarks the pages `from..to`, which are whole.

@@ -129,7 +129,7 @@ impl<L: FreeList> Heap<L> {
     // ---- allocation ------------------------------------------------------------------------------------------
 
     /// Places a request: the lowest free segment that can hold it, else the wilderness, else nothing.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn place(&mut self, size: usize, align: usize) -> Fit {
         match self.place_at_once(size, align) {
             Ok(start) => Fit::NONE.at(start),

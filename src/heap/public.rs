@@ -432,6 +432,7 @@ impl<L: FreeList> Heap<L> {
 // What the heap's own calls and the global allocator's are made of.
 impl<L: FreeList> Heap<L> {
     /// Counts a `realloc` and does it in place, if it can be.
+    #[inline(always)]
     pub(crate) fn resize(&mut self, at: Granule, n: usize, new_size: usize) -> bool {
         self.counters.reallocs = self.counters.reallocs.wrapping_add(1);
         self.resize_in_place(at, n, new_size)
