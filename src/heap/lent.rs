@@ -15,8 +15,8 @@ impl<L: FreeList> Heap<L> {
     /// A heap in the `bytes` bytes at `start`: region and bookkeeping, and nothing outside of them.
     ///
     /// It never asks the system for memory, nor gives any back: [`trim`](Self::trim) does nothing. When it is dropped,
-    /// the memory is its owner's again. The bookkeeping takes 1.6 %, and at least 12 KiB with
-    /// [`Linked`](crate::Linked) and 32 KiB with [`Indexed`](crate::Indexed) where pages have 4 KiB.
+    /// the memory is its owner's again. The bookkeeping takes 1.6 %, and at least 1.4 KiB with
+    /// [`Linked`](crate::Linked) and 2.4 KiB with [`Indexed`](crate::Indexed).
     ///
     /// # Errors
     /// The memory has not enough room for the bookkeeping of any region.
