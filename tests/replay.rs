@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::ptr::NonNull;
+use std::sync::Barrier;
 use std::{env, fs, thread};
 
 #[global_allocator]
@@ -192,10 +193,16 @@ fn every_region_comes_to_the_same() {
     let path = folder.path("regions");
     let heap = SmallocGlobal::<Indexed, REGIONS>::with_region_size(1 << 16);
     heap.record_to(&path).expect("the file can be made");
+    // A thread has its home from its first request on, and while it lives nobody else is dealt that.
+    let all_have_homes = Barrier::new(4);
     thread::scope(|scope| {
         for seed in 1..=4 {
-            let heap = &heap;
-            scope.spawn(move || churn(heap, seed, 3000));
+            let (heap, all_have_homes) = (&heap, &all_have_homes);
+            scope.spawn(move || {
+                assert!(heap.smalloc(Layout::new::<u64>()).1.success);
+                all_have_homes.wait();
+                churn(heap, seed, 3000);
+            });
         }
     });
     assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete));
