@@ -69,7 +69,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.regions.all().iter().fold(0, |sum: usize, shared| sum.saturating_add(trim(&shared.heap)))
     }
 
-    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region, or of each: [`top`](Stats::top) does
+    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region, or of each: [`top`](crate::Stats::top) does
     /// not rise above them, whichever thread asks. More than the region has lifts the limit.
     ///
     /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16.
