@@ -1,4 +1,4 @@
-//! The lock's protocol under every interleaving of its atomic operations with up to three preemptions, by loom:
+//! The lock's protocol under every interleaving of its atomic operations with up to two preemptions, by loom:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release --test lock_loom
@@ -21,7 +21,7 @@ mod model {
     const FORKING: usize = 1;
     const WATCHED: usize = 2;
     /// How often a thread may be interrupted where it need not wait. Known faults of locks need two.
-    const PREEMPTIONS: usize = 3;
+    const PREEMPTIONS: usize = 2;
 
     loom::thread_local! {
         static TOKEN: Cell<usize> = Cell::new(0);
