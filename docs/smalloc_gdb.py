@@ -25,7 +25,7 @@ MAGIC = b"smalloc's heaps\0"
 BUCKETS = 160
 # The counters in memory's order, before the two histograms.
 COUNTERS = (
-    "allocated returned requested peak_used peak_top freed cuts coalesces used_up extensions growths paddings "
+    "allocated headroom requested peak_used peak_top freed cuts apart splits extensions growths paddings "
     "reallocs reallocs_in_place reallocs_moved failures last_failed_size"
 ).split()
 

@@ -17,7 +17,7 @@ use crate::debugger;
 use crate::errno;
 use crate::fork;
 use crate::free_list::{Fit, FreeList, Indexed};
-use crate::heap::{MallocStatus, Missed};
+use crate::heap::{MallocStatus, Missed, Owed};
 use crate::lock::{Guard, Lock};
 use crate::recording::{Call, Record, Recorder};
 use crate::region::{Granule, InitError};
@@ -66,6 +66,7 @@ use report::Reporting;
 /// assert_eq!(HEAP.stats().region_size, 4 * (64 << 20));
 /// # Ok::<(), smalloc::InitError>(())
 /// ```
+#[repr(C)]
 pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     regions: Regions<L, REGIONS>,
     /// The address at which the heap is covered against `fork`; 0 if it is not.
@@ -380,6 +381,12 @@ fn cleared<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -
     payload.as_ptr()
 }
 
+/// Does what a short way put off.
+#[inline(never)]
+fn settle<L: FreeList>(mut heap: Guard<'_, Heap<L>>, owed: Owed) {
+    heap.settle(owed);
+}
+
 /// Frees a segment whose free neighbours one window does not show.
 #[inline(never)]
 fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
@@ -441,8 +448,10 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
             return give_back_any(heap, payload, layout);
         };
         shadow::back(payload, layout.size());
-        if !heap.give_back_at_once(short) {
-            give_back(heap, short.at, short.n);
+        match heap.give_back_at_once(short) {
+            Some(Owed::NOTHING) => {}
+            Some(owed) => settle(heap, owed),
+            None => give_back(heap, short.at, short.n),
         }
     }
 

@@ -21,7 +21,7 @@
 
 use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList};
-use crate::heap::{Heap, Missed, Peaks, Purge, Short, granules};
+use crate::heap::{Heap, Missed, Owed, Peaks, Purge, Short, granules};
 use crate::region::{GRANULE, Granule, Pieces};
 use crate::shadow::unwatched;
 use core::alloc::Layout;
@@ -147,9 +147,12 @@ impl<L: FreeList> Hardened<L> {
     }
 
     /// There is no short way.
-    pub(crate) fn give_back_at_once(&mut self, _short: Short) -> bool {
-        false
+    pub(crate) fn give_back_at_once(&mut self, _short: Short) -> Option<Owed> {
+        None
     }
+
+    /// Nothing is put off.
+    pub(crate) fn settle(&mut self, _owed: Owed) {}
 
     pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
         self.rest(Block { at, n, moved: false });

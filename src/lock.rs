@@ -65,6 +65,7 @@ pub(crate) enum Watcher {
 }
 
 /// A value that one thread at a time may use.
+#[repr(C)]
 pub(crate) struct Lock<T> {
     /// What the word is at rest, or the token of the thread that holds the lock.
     word: AtomicUsize,

@@ -18,6 +18,7 @@ use crate::lock::Guard;
 use crate::region::InitError;
 use crate::shared::{Heap, Shared};
 
+#[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
     shared: [Shared<L>; N],
     /// Where the first region begins; 0 before the regions are mapped. Used only where there are several, as is the next.

@@ -62,10 +62,12 @@ const fn ones(n: usize) -> u64 {
 pub(crate) struct Short {
     pub(crate) at: Granule,
     pub(crate) n: usize,
-    /// The granules below `at`, the nearest one highest, ones in use.
+    /// So many ones as the segment has granules.
+    mask: u64,
+    /// The granules below `at`, the nearest one highest, ones in use. Zero if the window shows none in use.
     pub(crate) below: u64,
-    /// Granules from `at` to the next one in use behind the segment; [`MORE`] if the window shows none.
-    pub(crate) next: usize,
+    /// The granules from `at` on that are in use behind the segment, `at` being the lowest bit. Zero if the window shows none.
+    pub(crate) above: u64,
 }
 
 /// The two bitmaps.
@@ -143,8 +145,8 @@ impl SegmentMap {
         if boundaries.trailing_zeros() as usize != n {
             return None;
         }
-        let next = (used & u64::MAX << n).trailing_zeros() as usize;
-        Some(Short { at, n, below: self.used.window_below(at), next })
+        let mask = boundaries.wrapping_sub(1) & !boundaries;
+        Some(Short { at, n, mask, below: self.used.window_below(at), above: used ^ mask })
     }
 
     /// Where the segment in use that begins at `head` ends.
@@ -312,11 +314,18 @@ impl SegmentMap {
         self.heads.set_bit(at);
     }
 
+    /// Frees a segment where [that needs no tags](Self::gives_short).
+    #[inline(always)]
+    pub(crate) fn give_short(&mut self, short: Short) {
+        self.used.flip_window(short.at, short.mask);
+        self.heads.flip_window(short.at, 1);
+    }
+
     /// Frees the segment of `n` granules, at most [`SHORT`], at `at`, where [that needs no tags](Self::gives_short).
     #[inline(always)]
-    pub(crate) fn give_short(&mut self, at: Granule, n: usize) {
-        self.used.clear_window(at, ones(n));
-        self.heads.clear_bit(at);
+    pub(crate) fn give_clear(&mut self, at: Granule, n: usize) {
+        self.used.flip_window(at, ones(n));
+        self.heads.flip_window(at, 1);
     }
 
     /// Puts `from..to` in use, inside the free segment `hole.0..hole.1`.

@@ -12,7 +12,7 @@ pub(crate) use crate::hardened::Hardened as Heap;
 pub(crate) use crate::heap::Heap;
 
 /// A heap behind its lock. It has cache lines of its own: what threads do to one heap leaves the next one alone.
-#[repr(align(128))]
+#[repr(C, align(128))]
 pub(crate) struct Shared<L: FreeList> {
     pub(crate) heap: Lock<Heap<L>>,
     /// What was freed without the lock. Stays empty where there is only one heap.

@@ -1,20 +1,16 @@
 //! Where to begin a search: per class of sizes, a chunk below which no free segment of that class or above starts.
 //!
-//! Hints ascend with the class, so they are a staircase, and only the steps are kept: bit `k` of `steps` says that the
-//! classes from the last step below `k` up to `k` share the hint `chunks[k]`. Classes above the last step have none:
-//! no such segment is free below top.
-//!
 //! ```text
 //! chunk
-//!  none                    . . . . . .     steps   bit 4, 7, 12
-//!   129            . . . . .               chunks  [4]: 0   [7]: 2   [12]: 129
+//!  none                    . . . . . .
+//!   129            . . . . .
 //!     2      . . .
 //!     0  . .
 //!  class 3 4 5 6 7 8 ...   12 13 ...
 //! ```
 //!
-//! What appears lowers the stairs in front of it, what a search has proven raises those behind it; both touch as many
-//! steps as vanish, and at most two more.
+//! Hints ascend with the class. So what appears lowers the hint of its class and those of the classes below, down to the
+//! first that is low enough; what a search has proven raises the hints above, up to the first that is high enough.
 
 #![expect(
     clippy::indexing_slicing,
@@ -24,16 +20,15 @@
 /// Sizes up to this one, in granules, have a class of their own, with the same number.
 pub(super) const OWN_CLASS: usize = 47;
 /// The hint of a class of which nothing is free below top.
-pub(super) const NONE: usize = usize::MAX;
+pub(super) const NONE: usize = u32::MAX as usize;
 /// Classes, numbered from 1; 0 is unused.
 const CLASSES: usize = 64;
 /// The granules of the smallest segment of the last class.
 const LARGEST_FIRST: usize = 8192;
 
-/// The staircase.
+/// The hints of all classes, in ascending order.
 #[derive(Debug)]
 pub(super) struct Hints {
-    steps: u64,
     chunks: [u32; CLASSES],
 }
 
@@ -74,74 +69,35 @@ pub(super) fn class_from(n: usize) -> usize {
 
 impl Hints {
     /// No class has anything free.
-    pub(super) const EMPTY: Self = Self { steps: 0, chunks: [0; CLASSES] };
-
-    #[inline(always)]
-    fn chunk_at(&self, step: u32) -> usize {
-        self.chunks[step as usize % CLASSES] as usize
-    }
+    pub(super) const EMPTY: Self = Self { chunks: [NONE as u32; CLASSES] };
 
     /// The hint of a class.
     #[inline(always)]
     pub(super) fn get(&self, class: usize) -> usize {
-        let steps = self.steps >> (class % CLASSES);
-        if steps == 0 { NONE } else { self.chunk_at(class as u32 + steps.trailing_zeros()) }
+        self.chunks[class % CLASSES] as usize
     }
 
     /// A free segment of the class starts in the chunk now.
     #[inline(always)]
     pub(super) fn appeared(&mut self, class: usize, chunk: usize) {
-        if self.get(class) > chunk {
-            self.lower(class, chunk);
-        }
-    }
-
-    /// Lowers the class to the chunk, and all below it that are above the chunk.
-    #[inline(never)]
-    fn lower(&mut self, class: usize, chunk: usize) {
-        let step = 1_u64 << (class % CLASSES);
-        let mut below = self.steps & (step | (step - 1));
-        while below != 0 {
-            let highest = 63 - below.leading_zeros();
-            if self.chunk_at(highest) <= chunk {
-                break;
+        let chunk = chunk as u32;
+        for hint in self.chunks[..=class % CLASSES].iter_mut().rev() {
+            if *hint <= chunk {
+                return;
             }
-            below ^= 1 << highest;
-            self.steps ^= 1 << highest;
+            *hint = chunk;
         }
-        self.steps |= step;
-        self.chunks[class % CLASSES] = chunk as u32;
     }
 
     /// A search has shown that nothing of the class or above starts below the chunk; nowhere, if that is [`NONE`].
+    #[inline(always)]
     pub(super) fn raise(&mut self, class: usize, chunk: usize) {
-        if class >= CLASSES {
-            return;
-        }
-        let mut above = self.steps >> class << class;
-        let mut last = above.trailing_zeros();
-        if above == 0 || self.chunk_at(last) >= chunk {
-            return;
-        }
-        // The classes below keep their hint: the step that they share with this one ends in front of it.
-        let kept = class - 1;
-        if kept > 0 && self.steps >> kept & 1 == 0 {
-            self.steps |= 1 << kept;
-            self.chunks[kept % CLASSES] = self.chunks[last as usize % CLASSES];
-        }
-        // Of the steps that are lower than the chunk, the last one is as high as it now.
-        loop {
-            self.steps ^= above & above.wrapping_neg();
-            above &= above.wrapping_sub(1);
-            let next = above.trailing_zeros();
-            if above == 0 || self.chunk_at(next) >= chunk {
-                break;
+        let chunk = chunk as u32;
+        for hint in self.chunks.iter_mut().skip(class) {
+            if *hint >= chunk {
+                return;
             }
-            last = next;
-        }
-        if chunk != NONE {
-            self.steps |= 1 << last;
-            self.chunks[last as usize % CLASSES] = chunk as u32;
+            *hint = chunk;
         }
     }
 
@@ -156,6 +112,6 @@ impl Hints {
 
     /// Whether hints ascend with the class.
     pub(super) fn ascend(&self) -> bool {
-        (2..CLASSES).all(|class| self.get(class - 1) <= self.get(class))
+        self.chunks.is_sorted()
     }
 }

@@ -19,7 +19,7 @@
 
 use super::group::{at_least, highest};
 use super::hints::{self, Hints, NONE, class, class_from};
-use super::{Broken, Fit, FreeList, Ground, Look, Rest, Search, search_candidates};
+use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search, search_candidates};
 use crate::region::{CHUNK, GRANULE, Granule, Reservation, SPARE_CHUNKS, Table};
 use core::ops::Range;
 use static_assertions::const_assert;
@@ -100,23 +100,16 @@ impl Indexed {
         lower.get_mut(level).unwrap_or(last)
     }
 
-    /// A free segment of `n` granules starts in the chunk now. Where its bound already says so, so do the bounds above
-    /// it (I2) and the hints (I4).
+    /// The code of what is left of the free segment at `start`, or of more.
     #[inline(always)]
-    fn appeared(&mut self, chunk: usize, n: usize) {
-        let code = code(n);
-        if self.levels[0].get(chunk) < code {
-            self.raise(chunk, code);
+    fn rest_code(&self, start: Granule, rest: Rest) -> u8 {
+        match rest {
+            Rest::Exact(n) => code(n),
+            Rest::Long => self.levels[0].get(start.chunk()),
         }
     }
 
-    /// Raises the chunk's bound and those above it that are lower, and lowers the hints.
-    #[inline(never)]
-    fn raise(&mut self, chunk: usize, code: u8) {
-        self.raise_bounds(chunk, code);
-        self.hints.appeared(class(code), chunk);
-    }
-
+    /// Raises the chunk's bound and those above it that are lower.
     fn raise_bounds(&mut self, chunk: usize, code: u8) {
         let mut index = chunk;
         for level in &mut self.levels {
@@ -395,31 +388,39 @@ impl Search for Indexed {
     }
 
     /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk.
-    #[inline(always)]
     fn took(&mut self, _ground: &Ground, start: Granule, _from: Granule, to: Granule, rest: Rest) {
-        if to.0 ^ start.0 < CHUNK {
-            return;
-        }
-        let bound = match rest {
-            Rest::Exact(n) => code(n),
-            Rest::Long => self.levels[0].get(start.chunk()),
-        };
-        if self.levels[0].get(to.chunk()) < bound {
-            self.raise_bounds(to.chunk(), bound);
+        if !self.is_unmoved(start, to, rest) {
+            self.raise_bounds(to.chunk(), self.rest_code(start, rest));
         }
     }
 
     #[inline(always)]
-    fn gave(&mut self, _ground: &Ground, hole: (Granule, Granule), _from: Granule, _to: Granule) {
-        self.appeared(hole.0.chunk(), hole.1.above(hole.0));
+    fn is_unmoved(&self, start: Granule, to: Granule, rest: Rest) -> bool {
+        to.0 ^ start.0 < CHUNK || self.levels[0].get(to.chunk()) >= self.rest_code(start, rest)
+    }
+
+    /// Where the chunk's bound already says that such a segment starts there, so do the bounds above it (I2) and the
+    /// hints (I4).
+    #[inline(always)]
+    fn gave(&mut self, _ground: &Ground, hole: (Granule, Granule), _from: Granule, _to: Granule) -> Owed {
+        let (chunk, code) = (hole.0.chunk(), code(hole.1.above(hole.0)));
+        if self.levels[0].get(chunk) < code { Owed { chunk, what: code.into() } } else { Owed::NOTHING }
     }
 
     /// No free segment starts in what is wilderness now, and no bound may say that one does (I4).
     #[inline(always)]
-    fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, _joined: bool) {
-        let chunks = to.0.div_ceil(CHUNK)..from.chunk() + 1;
-        if !chunks.is_empty() {
-            self.clear_bounds(chunks);
+    fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, _joined: bool) -> Owed {
+        let (chunk, end) = (to.0.div_ceil(CHUNK), from.chunk() + 1);
+        if chunk < end { Owed { chunk, what: (end - chunk) * Owed::CLEAR } } else { Owed::NOTHING }
+    }
+
+    fn settle(&mut self, owed: Owed) {
+        let Owed { chunk, what } = owed;
+        if what >= Owed::CLEAR {
+            self.clear_bounds(chunk..chunk + what / Owed::CLEAR);
+        } else if what > 0 {
+            self.raise_bounds(chunk, what as u8);
+            self.hints.appeared(class(what as u8), chunk);
         }
     }
 

@@ -3,7 +3,7 @@
 //! It exists to be read, to teach, and to be the measure for [`Indexed`](super::Indexed): a search walks from the head
 //! and steps over every free segment that does not fit, which are thousands in a heap of some size.
 
-use super::{Broken, Fit, FreeList, Ground, Look, Rest, Search};
+use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search};
 use crate::region::{Granule, LINK_BYTES, Reservation};
 use crate::segment_map::MORE;
 
@@ -170,7 +170,11 @@ impl Search for Linked {
         }
     }
 
-    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule) {
+    fn is_unmoved(&self, _start: Granule, _to: Granule, _rest: Rest) -> bool {
+        false
+    }
+
+    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule) -> Owed {
         let (start, end) = hole;
         match (start < from, to < end) {
             (false, false) => self.add_to_free_list(ground, number(from)),
@@ -178,14 +182,19 @@ impl Search for Linked {
             (true, false) => {}
             (true, true) => self.remove_from_free_list(ground, number(to)),
         }
+        Owed::NOTHING
     }
 
     #[inline(always)]
-    fn top_fell(&mut self, ground: &Ground, _from: Granule, to: Granule, joined: bool) {
+    fn top_fell(&mut self, ground: &Ground, _from: Granule, to: Granule, joined: bool) -> Owed {
         if joined {
             self.remove_from_free_list(ground, number(to));
         }
+        Owed::NOTHING
     }
+
+    /// Nothing is put off.
+    fn settle(&mut self, _owed: Owed) {}
 
     fn covered(&mut self, _from: Granule, _to: Granule) {}
 

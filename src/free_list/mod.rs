@@ -116,6 +116,24 @@ pub enum Rest {
     Long,
 }
 
+/// What a list has put off to keep a short way short: it is done, by [`Search::settle`], before the lock is released.
+///
+/// Two words, so that it stays in registers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[must_use = "the index is wrong until it is settled"]
+pub struct Owed {
+    /// A chunk.
+    chunk: usize,
+    /// 0 if nothing is owed. Up to 255, the size code to which the chunk's bound rises; from [`CLEAR`](Self::CLEAR) on, so
+    /// many times that as there are chunks, from that one up, of which the bounds are cleared.
+    what: usize,
+}
+
+impl Owed {
+    const CLEAR: usize = 1 << u8::BITS;
+    pub(crate) const NOTHING: Self = Self { chunk: 0, what: 0 };
+}
+
 /// What a list stands on: the heap's segment map, its region, and where segments end and the wilderness begins.
 #[derive(Debug)]
 pub struct Ground {
@@ -161,15 +179,21 @@ pub trait Search: Send + Sized + 'static {
         search_candidates(self, ground, n, align)
     }
 
+    /// Whether the list need not be told when a request takes `start..to`, the front of a free segment.
+    fn is_unmoved(&self, start: Granule, to: Granule, rest: Rest) -> bool;
+
     /// After a request took `from..to` of the free segment at `start`. What is left in front of it and behind it are
     /// free segments of their own.
     fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest);
 
     /// After `from..to` became free: with what was free around it, it is the free segment `hole.0..hole.1`.
-    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule);
+    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule) -> Owed;
 
     /// After top came down from `from` to `to`. If `joined`, a free segment that began at `to` is wilderness now.
-    fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, joined: bool);
+    fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, joined: bool) -> Owed;
+
+    /// Does what was put off.
+    fn settle(&mut self, owed: Owed);
 
     /// After a huge segment `from..to` came into use.
     fn covered(&mut self, from: Granule, to: Granule);

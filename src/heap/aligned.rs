@@ -40,7 +40,8 @@ impl<L: FreeList> Heap<L> {
         if padding > 0 {
             self.ground.map.note_hole(old_top, place);
             self.counters.padded();
-            self.list.gave(&self.ground, (old_top, place), old_top, place);
+            let owed = self.list.gave(&self.ground, (old_top, place), old_top, place);
+            self.settle(owed);
             self.soil(old_top, place);
         }
         self.cover(place, place.up(n));

@@ -10,11 +10,12 @@ use crate::region::Granule;
 pub(super) struct Counters {
     /// Granules given to all requests so far.
     pub(super) allocated: u64,
-    /// Granules that came back so far.
-    pub(super) returned: u64,
+    /// How many more granules may come into use before there are more than ever since the last fold of the
+    /// [peaks](super::peaks).
+    headroom: u64,
     /// Bytes asked for by all requests so far.
     pub(super) requested: u64,
-    /// The most granules in use at once since the last fold of the [peaks](super::peaks).
+    /// The most granules in use at once since the last fold.
     pub(super) peak_used: u64,
     /// The highest top before it last came down, since then.
     pub(super) peak_top: usize,
@@ -46,7 +47,7 @@ pub(super) struct Counters {
 impl Counters {
     pub(super) const ZERO: Self = Self {
         allocated: 0,
-        returned: 0,
+        headroom: 0,
         requested: 0,
         peak_used: 0,
         peak_top: 0,
@@ -79,26 +80,37 @@ impl Counters {
     pub(super) fn grew(&mut self, size: usize, n: usize) {
         self.requested = self.requested.wrapping_add(size as u64);
         self.allocated = self.allocated.wrapping_add(n as u64);
-        let used = self.allocated.wrapping_sub(self.returned);
-        if used > self.peak_used {
-            self.peak_used = used;
+        let (headroom, more_than_ever) = self.headroom.overflowing_sub(n as u64);
+        self.headroom = headroom;
+        if more_than_ever {
+            self.peak_used = self.peak_used.wrapping_sub(headroom);
+            self.headroom = 0;
         }
     }
 
     /// Granules in use.
+    #[inline(always)]
     pub(super) fn used(&self) -> u64 {
-        self.allocated.wrapping_sub(self.returned)
+        self.peak_used.wrapping_sub(self.headroom)
     }
 
     /// Granules that were given out and that came back, so far.
     #[inline(always)]
     pub(super) fn turnover(&self) -> u64 {
-        self.allocated.wrapping_add(self.returned)
+        self.allocated.wrapping_mul(2).wrapping_sub(self.used())
     }
 
     /// `n` granules fewer are in use.
+    #[inline(always)]
     pub(super) fn shrank(&mut self, n: usize) {
-        self.returned = self.returned.wrapping_add(n as u64);
+        self.headroom = self.headroom.wrapping_add(n as u64);
+    }
+
+    /// Lets the peaks be those of now, when top is at `top`.
+    pub(super) fn begin_peaks(&mut self, top: Granule) {
+        self.peak_used = self.used();
+        self.headroom = 0;
+        self.peak_top = top.0;
     }
 
     /// A `realloc` kept its place.
@@ -140,7 +152,7 @@ impl Counters {
     #[inline(always)]
     pub(super) fn freed(&mut self, n: usize) {
         self.freed = self.freed.wrapping_add(1);
-        self.returned = self.returned.wrapping_add(n as u64);
+        self.shrank(n);
     }
 
     /// What was freed was joined with what lies below, what lies behind, both or none.

@@ -36,6 +36,7 @@ pub use public::MallocStatus;
 pub(crate) use purge::Purge;
 
 use crate::fatal::fatal;
+pub(crate) use crate::free_list::Owed;
 use crate::free_list::{Fit, FreeList, Ground, Indexed, LARGEST_LOOK, Look, Rest};
 use crate::pages::Pages;
 use crate::region::{GRANULE, Granule, Region, Reservation};
@@ -63,6 +64,7 @@ use purge::Thrift;
 /// # Ok::<(), smalloc::InitError>(())
 /// ```
 #[derive(Debug)]
+#[repr(C)]
 pub struct Heap<L: FreeList = Indexed> {
     ground: Ground,
     list: L,
@@ -96,6 +98,12 @@ pub(crate) const fn granules(size: usize) -> usize {
     // A Layout's size is at most isize::MAX, so the sum does not wrap.
     let n = size.wrapping_add(GRANULE - 1) / GRANULE;
     if n == 0 { 1 } else { n }
+}
+
+/// What is left of a free segment, of which one window shows `seen` granules, when `n` of them are taken.
+#[inline(always)]
+const fn rest(n: usize, seen: usize) -> Rest {
+    if seen == MORE { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) }
 }
 
 impl<L: FreeList> Heap<L> {
@@ -145,16 +153,32 @@ impl<L: FreeList> Heap<L> {
             return Err(Missed::Other);
         }
         let start = match self.list.look(&self.ground, n) {
-            Look::Fits(start, seen) if seen != MORE || self.ground.map.keeps_tags(start, n) => {
-                self.take(start, n, seen);
+            Look::Fits(start, seen) => {
+                if !self.takes_silently(start, n, seen) {
+                    return Err(Missed::Other);
+                }
+                self.ground.map.take_short(start, n);
+                self.counters.took(n < seen);
                 start
             }
-            Look::Wilderness if n <= self.ready.above(self.ground.top) => self.extend_at_once(n),
+            Look::Wilderness => {
+                if n > self.ready.above(self.ground.top) {
+                    return Err(Missed::Other);
+                }
+                self.extend_at_once(n)
+            }
             Look::Search => return Err(Missed::Looked),
-            _ => return Err(Missed::Other),
         };
         self.counters.placed(size, n, 0);
         Ok(start)
+    }
+
+    /// Whether nothing but bits changes when a request takes `n` granules of the free segment at `start`, of which one
+    /// window shows `seen`: neither tags nor the list.
+    #[inline(always)]
+    fn takes_silently(&self, start: Granule, n: usize, seen: usize) -> bool {
+        (seen != MORE || self.ground.map.keeps_tags(start, n))
+            && self.list.is_unmoved(start, start.up(n), rest(n, seen))
     }
 
     /// Places any request that was not placed at once.
@@ -205,12 +229,10 @@ impl<L: FreeList> Heap<L> {
 
     /// Takes the first `n` granules, at most [`SHORT`], of the free segment at `start`, of which one window shows
     /// `seen`; the rest stays free.
-    #[inline(always)]
     fn take(&mut self, start: Granule, n: usize, seen: usize) {
         self.ground.map.take_short(start, n);
-        self.counters.took(seen != n);
-        let rest = if seen == MORE { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) };
-        self.list.took(&self.ground, start, start, start.up(n), rest);
+        self.counters.took(n < seen);
+        self.list.took(&self.ground, start, start, start.up(n), rest(n, seen));
     }
 
     /// Takes `from..to` of the free segment at `start`; what is left in front and behind stays free.
@@ -271,35 +293,31 @@ impl<L: FreeList> Heap<L> {
         if n <= SHORT && at < self.ground.top && aligned { self.ground.map.short_at(at, n) } else { None }
     }
 
-    /// Frees a segment where one window shows its free neighbours. False, and nothing has changed, else.
+    /// Frees a segment where one window shows its free neighbours, and says what the list is owed. None, and nothing has
+    /// changed, else.
     #[inline(always)]
-    pub(crate) fn give_back_at_once(&mut self, short: Short) -> bool {
-        let Short { at, n, below, next } = short;
-        let to = at.up(n);
-        if below == 0 {
-            return false;
+    pub(crate) fn give_back_at_once(&mut self, short: Short) -> Option<Owed> {
+        let Short { at, n, below, above, .. } = short;
+        let at_top = above == 0 && at.up(n) == self.ground.top;
+        if below == 0 || (above == 0 && !at_top) {
+            return None;
         }
-        let at_top = next == MORE && to == self.ground.top;
-        let mut end = at.up(next);
-        if next == MORE && !at_top {
-            // The window that shows the segment ends first.
-            let behind = self.ground.map.free_from(to);
-            if behind == MORE {
-                return false;
-            }
-            end = to.up(behind);
-        }
-        self.ground.map.give_short(at, n);
+        self.ground.map.give_short(short);
         self.counters.freed(n);
         let below = below.leading_zeros() as usize;
-        self.counters.gave(below != 0, end != to);
         let start = at.down(below);
         if at_top {
-            self.lower_top(at, start);
-        } else {
-            self.list.gave(&self.ground, (start, end), at, to);
+            self.counters.gave(below != 0, true);
+            return Some(self.lower_top(at, start));
         }
-        true
+        let behind = above.trailing_zeros() as usize;
+        self.counters.gave(below != 0, n < behind);
+        Some(self.list.gave(&self.ground, (start, at.up(behind)), at, at.up(n)))
+    }
+
+    /// Does what the list put off.
+    pub(crate) fn settle(&mut self, owed: Owed) {
+        self.list.settle(owed);
     }
 
     /// Frees the segment `at..at + n` and joins it with its free neighbours.
@@ -312,28 +330,30 @@ impl<L: FreeList> Heap<L> {
         if to == self.ground.top {
             self.ground.map.give_to_wilderness(start, at, to);
             self.counters.gave(start < at, true);
-            self.lower_top(at, start);
+            let owed = self.lower_top(at, start);
+            self.settle(owed);
             return self.soil_wilderness(at);
         }
         let behind = self.ground.map.free_from(to);
         let end = if behind != MORE { to.up(behind) } else { self.ground.map.hole_end(to, self.ground.top) };
         if n <= SHORT && self.ground.map.gives_short(start, to, end) {
-            self.ground.map.give_short(at, n);
+            self.ground.map.give_clear(at, n);
         } else {
             self.ground.map.give((start, end), at, to);
         }
         self.counters.gave(start < at, to < end);
-        self.list.gave(&self.ground, (start, end), at, to);
+        let owed = self.list.gave(&self.ground, (start, end), at, to);
+        self.settle(owed);
         self.soil(at, to);
     }
 
     /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.
     #[inline(always)]
-    fn lower_top(&mut self, at: Granule, start: Granule) {
+    fn lower_top(&mut self, at: Granule, start: Granule) -> Owed {
         self.counters.top_fell(self.ground.top);
         self.touched = self.touched.max(self.ground.top);
-        self.list.top_fell(&self.ground, self.ground.top, start, start < at);
-        self.ground.top = start;
+        let from = core::mem::replace(&mut self.ground.top, start);
+        self.list.top_fell(&self.ground, from, start, start < at)
     }
 }
 

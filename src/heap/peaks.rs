@@ -96,8 +96,7 @@ impl Peaks<'_> {
                 *open = open.max(peak);
             }
         }
-        counters.peak_used = counters.allocated.wrapping_sub(counters.returned);
-        counters.peak_top = self.top.0;
+        counters.begin_peaks(self.top);
     }
 
     /// The most granules in use at once since this was asked last.

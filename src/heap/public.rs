@@ -168,8 +168,9 @@ impl<L: FreeList> Heap<L> {
     pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
         if let Some(short) = self.segment_at_once(payload, layout) {
             shadow::back(payload, layout.size());
-            if !self.give_back_at_once(short) {
-                self.give_back(short.at, short.n);
+            match self.give_back_at_once(short) {
+                Some(owed) => self.settle(owed),
+                None => self.give_back(short.at, short.n),
             }
         } else {
             let (at, n) = self.segment_of(payload, layout);
@@ -294,7 +295,7 @@ impl<L: FreeList> Heap<L> {
         let counters = &self.counters;
         let placed = counters.placed_total();
         let peak = self.peak();
-        let used = Granule(counters.allocated.wrapping_sub(counters.returned) as usize).bytes();
+        let used = Granule(counters.used() as usize).bytes();
         let region_size = self.ground.region.size();
         Stats {
             region_size,
@@ -386,8 +387,7 @@ impl<L: FreeList> Heap<L> {
 
     /// The bytes in use, and top.
     pub(crate) fn used_and_top(&self) -> (usize, usize) {
-        let used = self.counters.allocated.wrapping_sub(self.counters.returned) as usize;
-        (Granule(used).bytes(), self.ground.top.bytes())
+        (Granule(self.counters.used() as usize).bytes(), self.ground.top.bytes())
     }
 
     /// Bytes of the tables that are open.

@@ -38,7 +38,8 @@ impl<L: FreeList> Heap<L> {
             self.ground.map.move_end_at_top(at, end, to);
             self.counters.cut();
             self.counters.gave(false, true);
-            self.lower_top(to, to);
+            let owed = self.lower_top(to, to);
+            self.settle(owed);
             self.soil_wilderness(to);
             return;
         }
@@ -46,7 +47,8 @@ impl<L: FreeList> Heap<L> {
         self.ground.map.move_end(at, end, to, hole_end);
         self.counters.cut();
         self.counters.gave(false, end < hole_end);
-        self.list.gave(&self.ground, (to, hole_end), to, end);
+        let owed = self.list.gave(&self.ground, (to, hole_end), to, end);
+        self.settle(owed);
         self.soil(to, end);
     }
 

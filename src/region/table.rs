@@ -135,14 +135,14 @@ impl Table<u64> {
         unsafe { byte.write_unaligned(bits | mask << (at.0 % 8)) };
     }
 
-    /// Clears the bits of `mask`, which begins at `at` and has at most [`WINDOW`] bits.
+    /// Turns the bits of `mask` over, which begins at `at` and has at most [`WINDOW`] bits.
     #[inline(always)]
-    pub(crate) fn clear_window(&mut self, at: Granule, mask: u64) {
+    pub(crate) fn flip_window(&mut self, at: Granule, mask: u64) {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
         // SAFETY: as above.
-        unsafe { byte.write_unaligned(bits & !(mask << (at.0 % 8))) };
+        unsafe { byte.write_unaligned(bits ^ mask << (at.0 % 8)) };
     }
 
     /// The granule's bit.
