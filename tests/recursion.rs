@@ -19,13 +19,15 @@ const REGION: usize = 1 << 20;
 const PIECE: Layout = Layout::new::<[u8; 64]>();
 /// Too large for any hole that the cases leave.
 const LARGER: Layout = Layout::new::<[u8; 2000]>();
+/// A file that no call gets to.
+const FILE: &str = "/dev/null";
 /// The code with which a handler ends the process if its call has returned.
 const RETURNED: i32 = 77;
 
 /// A call that takes the lock: its name, and what it does with a block in use.
 type Call<L> = (&'static str, fn(&SmallocGlobal<L>, *mut u8));
 
-fn calls<L: FreeList>() -> [Call<L>; 12] {
+fn calls<L: FreeList>() -> [Call<L>; 24] {
     [
         // SAFETY: layouts are not empty, and the block is live and has the layout PIECE.
         ("alloc", |heap, _| {
@@ -60,12 +62,58 @@ fn calls<L: FreeList>() -> [Call<L>; 12] {
         ("init", |heap, _| {
             let _ = heap.init();
         }),
+        ("realloc_zeroed", |heap, block| {
+            let _ = unsafe { heap.realloc_zeroed(block, PIECE, 1000) };
+        }),
+        ("trim", |heap, _| {
+            let _ = heap.trim();
+        }),
+        ("set_limit", |heap, _| {
+            let _ = heap.set_limit(REGION);
+        }),
+        ("huge_pages", |heap, _| {
+            let _ = heap.huge_pages(false);
+        }),
+        ("region_stats", |heap, _| {
+            let _ = heap.region_stats(0);
+        }),
+        ("snapshots", |heap, _| {
+            let _ = heap.snapshots();
+        }),
+        ("measure", |heap, _| {
+            let _ = heap.measure(|| ());
+        }),
+        ("reset_peaks", |heap, _| heap.reset_peaks()),
+        ("record_to", |heap, _| {
+            let _ = heap.record_to(FILE);
+        }),
+        ("stop_recording", |heap, _| {
+            let _ = heap.stop_recording();
+        }),
+        ("publish_to", |heap, _| {
+            let _ = heap.publish_to(FILE);
+        }),
+        ("stop_publishing", |heap, _| {
+            let _ = heap.stop_publishing();
+        }),
     ]
 }
 
 /// The calls that look at the segment map while they hold the lock, and so can be made to fault.
-const FAULTING: [&str; 8] =
-    ["alloc_large", "alloc_zeroed", "dealloc", "realloc_up", "smalloc", "sfree", "snapshot", "check"];
+const FAULTING: [&str; 12] = [
+    "alloc",
+    "alloc_large",
+    "alloc_zeroed",
+    "dealloc",
+    "realloc_up",
+    "smalloc",
+    "sfree",
+    "snapshot",
+    "snapshots",
+    "check",
+    "realloc_zeroed",
+    "trim",
+];
 
 /// Which call the handler makes, and with which block.
 static IN_HANDLER: AtomicUsize = AtomicUsize::new(0);
