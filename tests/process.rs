@@ -203,6 +203,18 @@ fn errno_of_every_call<L: FreeList>(heap: &SmallocGlobal<L>) {
         // SAFETY: as above.
         untouched("sfree", || unsafe { heap.sfree(block.expect("it succeeded")) });
     }
+    let [before, after] = [Layout::new::<[u8; 100]>(), Layout::new::<[u8; 300_000]>()];
+    // SAFETY: the layout is not empty.
+    let block = unsafe { heap.alloc(before) };
+    // SAFETY: the block is live, has this layout, and the size is not zero.
+    let grown = untouched("realloc_zeroed", || unsafe { heap.realloc_zeroed(block, before, after.size()) });
+    // SAFETY: the block is live and has this layout.
+    untouched("dealloc", || unsafe { heap.dealloc(grown, after) });
+    untouched("set_limit", || heap.set_limit(usize::MAX));
+    untouched("trim", || heap.trim());
+    untouched("measure", || heap.measure(|| ()));
+    untouched("reset_peaks", || heap.reset_peaks());
+    untouched("region_stats", || heap.region_stats(0));
     untouched("stats", || heap.stats());
     untouched("try_stats", || heap.try_stats());
     untouched("snapshot", || heap.snapshot().map(drop)).expect("it can be copied");
