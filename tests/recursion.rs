@@ -237,7 +237,9 @@ fn every_call_that_reenters_aborts() {
 /// A handler that interrupts every call.
 #[test]
 fn every_call_that_is_reentered_aborts() {
-    for outer in FAULTING {
+    // A hardened heap gives nothing back, and does not look for it.
+    let looks = |outer: &&str| !(cfg!(feature = "hardened") && *outer == "trim");
+    for outer in FAULTING.into_iter().filter(looks) {
         assert_recursion(&run("indexed", outer, 0));
         assert_recursion(&run("linked", outer, 3));
     }
