@@ -292,6 +292,15 @@ fn huge_pages_are_a_switch() {
 
 static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 << 20);
 
+/// Tells others to stop when it is dropped: a test that fails ends, too.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Takes and frees blocks until told to stop, half of them zeroed, and looks at each byte.
 fn work(number: u8, stop: &AtomicBool) {
     let mut blocks: Vec<(*mut u8, usize)> = Vec::new();
@@ -337,6 +346,7 @@ fn threads_get_what_others_give_back() {
             let stop = &stop;
             scope.spawn(move || work(number, stop));
         }
+        let _at_the_end = Stop(&stop);
         let mut given = 0;
         for turn in 0..400 {
             given += HEAP.trim();
@@ -358,7 +368,6 @@ fn threads_get_what_others_give_back() {
                 assert_eq!(status, 0, "the child's end");
             }
         }
-        stop.store(true, Ordering::Relaxed);
         assert!(given > MIB, "{given} bytes were given back");
     });
     assert_eq!(HEAP.stats().used_bytes, 0);
