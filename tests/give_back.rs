@@ -213,6 +213,25 @@ fn zeros_of_a_fresh_heap_touch_nothing() {
     assert!(!start.is_null() && all_resident(&heap) < MIB);
 }
 
+/// The calls of the global allocator clear outside of the lock, and have a way of their own to know what is zero.
+#[test]
+fn zeros_of_a_fresh_heap_of_a_program_touch_nothing() {
+    let heap = SmallocGlobal::<Indexed>::with_region_size(1 << 30);
+    // SAFETY: layouts are not empty; the block is live and has the layout that it is given.
+    unsafe {
+        let start = heap.alloc_zeroed(layout(512 * MIB));
+        assert!(!start.is_null() && resident(start, 512 * MIB) < MIB);
+        let start = heap.realloc_zeroed(start, layout(512 * MIB), 600 * MIB);
+        assert!(!start.is_null() && resident(start, 600 * MIB) < MIB);
+        start.write_bytes(7, 16 * MIB);
+        heap.dealloc(start, layout(600 * MIB));
+        heap.trim();
+        let again = heap.alloc_zeroed(layout(600 * MIB));
+        assert!(again == start && resident(again, 600 * MIB) < MIB);
+        assert!(is_filled(again, 32 * MIB, 0));
+    }
+}
+
 /// 32 MiB of which the lower half was purged and the upper half is dirty, or the other way round, in a hole.
 #[test]
 fn zeros_are_written_only_where_it_is_dirty() {
