@@ -118,7 +118,7 @@ fn grown_after_free(heap: Heap) {
     let payload = take_walled(heap, 48);
     tell_double(payload, 48);
     give(heap, payload, 48);
-    heap.grow_zeroed(payload, layout(48, 1), 480);
+    heap.resize_zeroed(payload, layout(48, 1), 480);
 }
 
 pub const DOUBLE: &str = "smalloc: double free: ";

@@ -32,7 +32,7 @@ trait Door: GlobalAlloc + Sync {
     /// Bytes between the start of the region and the highest end of a segment so far.
     fn known(&self) -> usize;
     fn free_by_pointer(&self, payload: NonNull<u8>);
-    fn grow_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize);
+    fn resize_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize);
 }
 
 impl<L: FreeList> Door for SmallocGlobal<L>
@@ -48,7 +48,7 @@ where
         unsafe { self.sfree(payload) }
     }
 
-    fn grow_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize) {
+    fn resize_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize) {
         // SAFETY: as above.
         let _ = unsafe { self.realloc_zeroed(payload, layout, new_size) };
     }
