@@ -14,6 +14,7 @@ use std::time::Duration;
 
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::with_region_size(REGION);
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(REGION);
+static PURGED: SmallocGlobal = SmallocGlobal::with_region_size(64 << 20);
 
 const REGION: usize = 1 << 20;
 const PIECE: Layout = Layout::new::<[u8; 64]>();
@@ -182,15 +183,47 @@ fn close_tables(base: usize) {
 /// Looks at the numbers in a loop and in the handler of a timer, until it strikes while the lock is held.
 fn storm() {
     INDEXED.init().expect("a small region can be mapped");
-    IN_HANDLER.store(usize::MAX, Ordering::Relaxed);
-    on_signal(libc::SIGALRM, take_numbers);
+    strike(take_numbers);
+    loop {
+        let _ = INDEXED.stats();
+    }
+}
+
+/// Gives memory back in a loop, and in the handler asks for memory that is on its way: the lock is not held then, and to
+/// wait for that would be to wait for oneself.
+fn purge_storm() {
+    const BLOCK: Layout = Layout::new::<[u8; 16 << 20]>();
+    strike(take_and_give);
+    loop {
+        // SAFETY: the layout is not empty.
+        let block = unsafe { PURGED.alloc(BLOCK) };
+        assert!(!block.is_null());
+        // SAFETY: the block is live and has this size.
+        unsafe { block.write_bytes(1, BLOCK.size()) };
+        // SAFETY: the block is live and has this layout.
+        unsafe { PURGED.dealloc(block, BLOCK) };
+        PURGED.trim();
+    }
+}
+
+/// Leaves the heap alone while its lock is held, which is another case.
+extern "C" fn take_and_give(_: libc::c_int) {
+    if PURGED.try_stats().is_none() {
+        return;
+    }
+    if let (Some(block), _) = PURGED.smalloc(PIECE) {
+        // SAFETY: the block is live.
+        unsafe { PURGED.sfree(block) };
+    }
+}
+
+/// Has a handler called twenty thousand times a second.
+fn strike(handler: extern "C" fn(libc::c_int)) {
+    on_signal(libc::SIGALRM, handler);
     let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
     let timer = libc::itimerval { it_interval: tick, it_value: tick };
     // SAFETY: the timer is valid, and the old one is not asked for.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
-    loop {
-        let _ = INDEXED.stats();
-    }
 }
 
 extern "C" fn take_numbers(_: libc::c_int) {
@@ -206,6 +239,7 @@ fn case() {
     let parts: Vec<&str> = name.split('/').collect();
     match parts[..] {
         ["storm"] => storm(),
+        ["purge_storm"] => purge_storm(),
         ["indexed", outer, inner] => {
             enter_twice(&INDEXED, reenter_indexed, outer, inner.parse().expect("a number"));
         }
@@ -258,5 +292,8 @@ fn try_stats_never_waits_for_its_own_thread() {
 fn timer_that_reenters_aborts() {
     for _ in 0..5 {
         assert_recursion(&case::run("storm"));
+        if !cfg!(feature = "hardened") {
+            assert_recursion(&case::run("purge_storm"));
+        }
     }
 }
