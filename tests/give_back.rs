@@ -213,6 +213,25 @@ fn zeros_of_a_fresh_heap_touch_nothing() {
     assert!(!start.is_null() && all_resident(&heap) < MIB);
 }
 
+/// The calls of the global allocator clear outside of the lock, and have a way of their own to know what is zero.
+#[test]
+fn zeros_of_a_fresh_heap_of_a_program_touch_nothing() {
+    let heap = SmallocGlobal::<Indexed>::with_region_size(1 << 30);
+    // SAFETY: layouts are not empty; the block is live and has the layout that it is given.
+    unsafe {
+        let start = heap.alloc_zeroed(layout(512 * MIB));
+        assert!(!start.is_null() && resident(start, 512 * MIB) < MIB);
+        let start = heap.realloc_zeroed(start, layout(512 * MIB), 600 * MIB);
+        assert!(!start.is_null() && resident(start, 600 * MIB) < MIB);
+        start.write_bytes(7, 16 * MIB);
+        heap.dealloc(start, layout(600 * MIB));
+        heap.trim();
+        let again = heap.alloc_zeroed(layout(600 * MIB));
+        assert!(again == start && resident(again, 600 * MIB) < MIB);
+        assert!(is_filled(again, 32 * MIB, 0));
+    }
+}
+
 /// 32 MiB of which the lower half was purged and the upper half is dirty, or the other way round, in a hole.
 #[test]
 fn zeros_are_written_only_where_it_is_dirty() {
@@ -292,6 +311,15 @@ fn huge_pages_are_a_switch() {
 
 static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 << 20);
 
+/// Tells others to stop when it is dropped: a test that fails ends, too.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 /// Takes and frees blocks until told to stop, half of them zeroed, and looks at each byte.
 fn work(number: u8, stop: &AtomicBool) {
     let mut blocks: Vec<(*mut u8, usize)> = Vec::new();
@@ -337,6 +365,7 @@ fn threads_get_what_others_give_back() {
             let stop = &stop;
             scope.spawn(move || work(number, stop));
         }
+        let _at_the_end = Stop(&stop);
         let mut given = 0;
         for turn in 0..400 {
             given += HEAP.trim();
@@ -358,7 +387,6 @@ fn threads_get_what_others_give_back() {
                 assert_eq!(status, 0, "the child's end");
             }
         }
-        stop.store(true, Ordering::Relaxed);
         assert!(given > MIB, "{given} bytes were given back");
     });
     assert_eq!(HEAP.stats().used_bytes, 0);

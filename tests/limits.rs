@@ -23,12 +23,14 @@ const LIMIT: &str = "SMALLOC_TEST_LIMIT";
 /// What a program, its libraries and its stacks take beside the heap, generously.
 const PROGRAM: usize = 24 * MEBIBYTE;
 
-const CASES: [case::Case; 13] = [
+const CASES: [case::Case; 16] = [
     ("address_space", address_space),
     ("data", data),
     ("data_lifted", data_lifted),
     ("one_mebibyte_of_addresses", || one_mebibyte(libc::RLIMIT_AS, "VmSize")),
     ("one_mebibyte_of_data", || one_mebibyte(libc::RLIMIT_DATA, "VmData")),
+    ("addresses_from_a_mebibyte_up", || from_a_mebibyte_up(libc::RLIMIT_AS, "VmSize")),
+    ("data_from_a_mebibyte_up", || from_a_mebibyte_up(libc::RLIMIT_DATA, "VmData")),
     ("no_addresses", no_addresses),
     ("mapping_count", mapping_count),
     ("data_follows_use", data_follows_use),
@@ -36,6 +38,7 @@ const CASES: [case::Case; 13] = [
     ("full_vec", full_vec),
     ("full_panic", full_panic),
     ("full_string_panic", full_string_panic),
+    ("full_hook", full_hook),
     ("full_threads", full_threads),
 ];
 
@@ -179,6 +182,25 @@ fn one_mebibyte(resource: libc::__rlimit_resource_t, counted: &str) {
     unsafe { LARGE.dealloc(block, layout) };
 }
 
+/// Every limit that leaves between one mebibyte and a hundred: a new heap starts under it, and serves something.
+fn from_a_mebibyte_up(resource: libc::__rlimit_resource_t, counted: &str) {
+    const SMALL: Layout = Layout::new::<[u8; 4096]>();
+    let mut left = MEBIBYTE;
+    while left < 100 * MEBIBYTE {
+        let heap: SmallocGlobal = SmallocGlobal::new();
+        let before = set_limit(resource, status_bytes(counted) + left as u64);
+        let ready = heap.init();
+        // SAFETY: the layout is not empty.
+        let block = unsafe { heap.alloc(SMALL) };
+        set_limit(resource, before);
+        ready.unwrap_or_else(|error| panic!("{error}, with {left} bytes left"));
+        assert!(!block.is_null(), "{left} bytes are left");
+        // SAFETY: the block is live and has this layout.
+        unsafe { heap.dealloc(block, SMALL) };
+        left += left / 64;
+    }
+}
+
 /// Not one page is left: null and an error with its reason, and a later attempt succeeds.
 fn no_addresses() {
     let before = set_limit(libc::RLIMIT_AS, status_bytes("VmSize"));
@@ -207,6 +229,8 @@ fn lifted_limits_are_noticed() {
 fn a_mebibyte_is_enough() {
     case::run("one_mebibyte_of_data").assert_success();
     case::run("one_mebibyte_of_addresses").assert_success();
+    case::run("addresses_from_a_mebibyte_up").assert_success();
+    case::run("data_from_a_mebibyte_up").assert_success();
 }
 
 // ---- what the system sees ----------------------------------------------------------------------------------------
@@ -320,6 +344,13 @@ fn full_string_panic() {
     panic!("{free} bytes are left");
 }
 
+/// The hook wants memory, too.
+fn full_hook() {
+    std::panic::set_hook(Box::new(|info| eprintln!("{}", info.to_string().repeat(2))));
+    fill();
+    panic!("nothing is left");
+}
+
 /// All of them fail at once, and all want to say so.
 fn full_threads() {
     let start = std::sync::Barrier::new(4);
@@ -350,6 +381,8 @@ fn a_full_heap_ends_the_process_with_its_message() {
         ("full_panic", None, "nothing is left\n"),
         ("full_panic", Some("1"), "memory allocation of 1 bytes failed\n"),
         ("full_string_panic", None, "memory allocation of "),
+        ("full_hook", None, "memory allocation of "),
+        ("full_hook", Some("1"), "memory allocation of "),
         ("full_threads", None, "memory allocation of "),
         ("full_threads", Some("1"), "memory allocation of "),
     ] {

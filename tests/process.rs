@@ -3,9 +3,10 @@
 mod case;
 
 use case::{errno, set_errno};
-use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
+use smalloc::{FreeList, Indexed, Linked, MapOptions, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::fmt::Write;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::sync::{Barrier, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 
-const CASES: [case::Case; 12] = [
+const CASES: [case::Case; 13] = [
     ("first_init", || FIRST.init().expect("a small region can be mapped")),
     ("first_stats", || assert_eq!(FIRST.stats().used_bytes, 0)),
     ("first_try_stats", || assert_eq!(FIRST.try_stats().expect("nobody has the lock").used_bytes, 0)),
@@ -27,6 +28,7 @@ const CASES: [case::Case; 12] = [
     ("exit_handlers", exit_handlers),
     ("short_threads", short_threads),
     ("thread_keys", thread_keys),
+    ("busy_looks", busy_looks),
     ("errno_under_limit", errno_under_limit),
 ];
 
@@ -104,8 +106,22 @@ fn memory_from_before_main_is_good() {
     HEAP.check().expect("the heap is sound");
 }
 
+/// Runs after all exit handlers, also after those that the heap might have registered with its first allocation.
+extern "C" fn last_of_all() {
+    if LEAVING.load(Ordering::Relaxed) {
+        last_words::<0>();
+    }
+}
+
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AFTER_ALL: extern "C" fn() = last_of_all;
+
+static LEAVING: AtomicBool = AtomicBool::new(false);
+
 /// Each handler runs after `main` and after those registered later.
 fn exit_handlers() {
+    LEAVING.store(true, Ordering::Relaxed);
     // SAFETY: the functions live as long as the program.
     assert_eq!(unsafe { libc::atexit(last_words::<1>) | libc::atexit(last_words::<2>) }, 0);
 }
@@ -121,11 +137,8 @@ extern "C" fn last_words<const NUMBER: usize>() {
 fn exit_handlers_allocate() {
     let outcome = case::run("exit_handlers");
     outcome.assert_success();
-    assert!(
-        outcome.stdout.ends_with("handler 2: 3889 bytes, true\nhandler 1: 3889 bytes, true\n"),
-        "{}",
-        outcome.stdout
-    );
+    let told: Vec<&str> = outcome.stdout.lines().filter(|line| line.starts_with("handler")).collect();
+    assert_eq!(told, [2, 1, 0].map(|number| format!("handler {number}: 3889 bytes, true")));
 }
 
 /// Destructors of the system's keys run after those of Rust's thread-locals, and here again and again: each sets its key
@@ -161,6 +174,54 @@ fn thread_keys() {
 #[test]
 fn destructors_of_thread_keys_allocate() {
     case::run("thread_keys").assert_success();
+}
+
+// ---- whoever looks may allocate ----------------------------------------------------------------------------------------
+
+/// Takes text, and meanwhile uses the heap that the text is about in every way.
+struct Busy {
+    text: String,
+    parts: Vec<Box<str>>,
+}
+
+impl std::fmt::Write for Busy {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        self.text.push_str(text);
+        self.parts.push(text.into());
+        if self.parts.len().is_multiple_of(16) {
+            self.parts.clear();
+            assert!(HEAP.stats().live_segments > 0 && HEAP.try_stats().is_some());
+            HEAP.check().map_err(|_| std::fmt::Error)?;
+        }
+        Ok(())
+    }
+}
+
+/// No inspection holds the lock while it runs what belongs to the program.
+fn busy_looks() {
+    let before = HEAP.snapshot().expect("it can be copied");
+    let sizes: Vec<String> = before.segments().map(|segment| segment.size.to_string()).collect();
+    let (snapshot, measured) = HEAP.measure(|| HEAP.snapshot().expect("it can be copied"));
+    assert!(sizes.len() > 1 && measured.used_bytes_before > 0);
+    let mut busy = Busy { text: String::new(), parts: Vec::new() };
+    snapshot.write_map_text(&mut busy, MapOptions::text()).expect("there is room");
+    snapshot.write_map_svg(&mut busy, MapOptions::svg()).expect("there is room");
+    snapshot.write_holes_svg(&mut busy).expect("there is room");
+    snapshot.write_json(&mut busy).expect("there is room");
+    let changes: Vec<String> = snapshot.since(&before).map(|change| format!("{change:?}")).collect();
+    assert!(!changes.is_empty());
+    let stats = HEAP.stats();
+    stats.write_json(&mut busy).expect("there is room");
+    stats.write_prometheus(&mut busy).expect("there is room");
+    write!(busy, "{stats} {measured}").expect("there is room");
+    assert!(busy.text.len() > 10_000, "{}", busy.text);
+    let failed = HEAP.expecting_failures(|| Vec::<u8>::new().try_reserve(HEAP.stats().region_size));
+    assert!(failed.is_err());
+}
+
+#[test]
+fn whoever_looks_may_allocate() {
+    case::run("busy_looks").assert_success();
 }
 
 // ---- errno -------------------------------------------------------------------------------------------------------
@@ -203,6 +264,18 @@ fn errno_of_every_call<L: FreeList>(heap: &SmallocGlobal<L>) {
         // SAFETY: as above.
         untouched("sfree", || unsafe { heap.sfree(block.expect("it succeeded")) });
     }
+    let [before, after] = [Layout::new::<[u8; 100]>(), Layout::new::<[u8; 300_000]>()];
+    // SAFETY: the layout is not empty.
+    let block = unsafe { heap.alloc(before) };
+    // SAFETY: the block is live, has this layout, and the size is not zero.
+    let grown = untouched("realloc_zeroed", || unsafe { heap.realloc_zeroed(block, before, after.size()) });
+    // SAFETY: the block is live and has this layout.
+    untouched("dealloc", || unsafe { heap.dealloc(grown, after) });
+    untouched("set_limit", || heap.set_limit(usize::MAX));
+    untouched("trim", || heap.trim());
+    untouched("measure", || heap.measure(|| ()));
+    untouched("reset_peaks", || heap.reset_peaks());
+    untouched("region_stats", || heap.region_stats(0));
     untouched("stats", || heap.stats());
     untouched("try_stats", || heap.try_stats());
     untouched("snapshot", || heap.snapshot().map(drop)).expect("it can be copied");
@@ -319,10 +392,10 @@ fn short_threads() {
             thread.join().expect("the thread ends");
             assert_eq!(receiver.recv().expect("it was sent").len(), 5);
         }
-        (HEAP.stats(), case::mappings().len())
+        (HEAP.stats(), case::mappings().len(), case::status_bytes("VmData"))
     };
-    let (early, early_mappings) = generation(200);
-    let (late, late_mappings) = generation(9_800);
+    let (early, early_mappings, early_data) = generation(200);
+    let (late, late_mappings, late_data) = generation(9_800);
     assert!(late.allocs > early.allocs + 9_800 * 6);
     // The channel keeps a block of messages, which may be one more or less at this moment.
     assert!(
@@ -334,6 +407,8 @@ fn short_threads() {
     assert!(late.used_bytes <= early.used_bytes + 4096, "{} and {}", early.used_bytes, late.used_bytes);
     assert_eq!(late.committed_bytes, early.committed_bytes);
     assert!(late_mappings <= early_mappings + 2, "{early_mappings} and {late_mappings}");
+    // Mappings that lie side by side count as one.
+    assert!(late_data <= early_data + (1 << 20), "{early_data} and {late_data} bytes");
     HEAP.check().expect("the heap is sound");
 }
 

@@ -14,18 +14,21 @@ use std::time::Duration;
 
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::with_region_size(REGION);
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(REGION);
+static PURGED: SmallocGlobal = SmallocGlobal::with_region_size(64 << 20);
 
 const REGION: usize = 1 << 20;
 const PIECE: Layout = Layout::new::<[u8; 64]>();
 /// Too large for any hole that the cases leave.
 const LARGER: Layout = Layout::new::<[u8; 2000]>();
+/// A file that no call gets to.
+const FILE: &str = "/dev/null";
 /// The code with which a handler ends the process if its call has returned.
 const RETURNED: i32 = 77;
 
 /// A call that takes the lock: its name, and what it does with a block in use.
 type Call<L> = (&'static str, fn(&SmallocGlobal<L>, *mut u8));
 
-fn calls<L: FreeList>() -> [Call<L>; 12] {
+fn calls<L: FreeList>() -> [Call<L>; 24] {
     [
         // SAFETY: layouts are not empty, and the block is live and has the layout PIECE.
         ("alloc", |heap, _| {
@@ -60,12 +63,58 @@ fn calls<L: FreeList>() -> [Call<L>; 12] {
         ("init", |heap, _| {
             let _ = heap.init();
         }),
+        ("realloc_zeroed", |heap, block| {
+            let _ = unsafe { heap.realloc_zeroed(block, PIECE, 1000) };
+        }),
+        ("trim", |heap, _| {
+            let _ = heap.trim();
+        }),
+        ("set_limit", |heap, _| {
+            let _ = heap.set_limit(REGION);
+        }),
+        ("huge_pages", |heap, _| {
+            let _ = heap.huge_pages(false);
+        }),
+        ("region_stats", |heap, _| {
+            let _ = heap.region_stats(0);
+        }),
+        ("snapshots", |heap, _| {
+            let _ = heap.snapshots();
+        }),
+        ("measure", |heap, _| {
+            let _ = heap.measure(|| ());
+        }),
+        ("reset_peaks", |heap, _| heap.reset_peaks()),
+        ("record_to", |heap, _| {
+            let _ = heap.record_to(FILE);
+        }),
+        ("stop_recording", |heap, _| {
+            let _ = heap.stop_recording();
+        }),
+        ("publish_to", |heap, _| {
+            let _ = heap.publish_to(FILE);
+        }),
+        ("stop_publishing", |heap, _| {
+            let _ = heap.stop_publishing();
+        }),
     ]
 }
 
 /// The calls that look at the segment map while they hold the lock, and so can be made to fault.
-const FAULTING: [&str; 8] =
-    ["alloc_large", "alloc_zeroed", "dealloc", "realloc_up", "smalloc", "sfree", "snapshot", "check"];
+const FAULTING: [&str; 12] = [
+    "alloc",
+    "alloc_large",
+    "alloc_zeroed",
+    "dealloc",
+    "realloc_up",
+    "smalloc",
+    "sfree",
+    "snapshot",
+    "snapshots",
+    "check",
+    "realloc_zeroed",
+    "trim",
+];
 
 /// Which call the handler makes, and with which block.
 static IN_HANDLER: AtomicUsize = AtomicUsize::new(0);
@@ -134,15 +183,47 @@ fn close_tables(base: usize) {
 /// Looks at the numbers in a loop and in the handler of a timer, until it strikes while the lock is held.
 fn storm() {
     INDEXED.init().expect("a small region can be mapped");
-    IN_HANDLER.store(usize::MAX, Ordering::Relaxed);
-    on_signal(libc::SIGALRM, take_numbers);
+    strike(take_numbers);
+    loop {
+        let _ = INDEXED.stats();
+    }
+}
+
+/// Gives memory back in a loop, and in the handler asks for memory that is on its way: the lock is not held then, and to
+/// wait for that would be to wait for oneself.
+fn purge_storm() {
+    const BLOCK: Layout = Layout::new::<[u8; 16 << 20]>();
+    strike(take_and_give);
+    loop {
+        // SAFETY: the layout is not empty.
+        let block = unsafe { PURGED.alloc(BLOCK) };
+        assert!(!block.is_null());
+        // SAFETY: the block is live and has this size.
+        unsafe { block.write_bytes(1, BLOCK.size()) };
+        // SAFETY: the block is live and has this layout.
+        unsafe { PURGED.dealloc(block, BLOCK) };
+        PURGED.trim();
+    }
+}
+
+/// Leaves the heap alone while its lock is held, which is another case.
+extern "C" fn take_and_give(_: libc::c_int) {
+    if PURGED.try_stats().is_none() {
+        return;
+    }
+    if let (Some(block), _) = PURGED.smalloc(PIECE) {
+        // SAFETY: the block is live.
+        unsafe { PURGED.sfree(block) };
+    }
+}
+
+/// Has a handler called twenty thousand times a second.
+fn strike(handler: extern "C" fn(libc::c_int)) {
+    on_signal(libc::SIGALRM, handler);
     let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
     let timer = libc::itimerval { it_interval: tick, it_value: tick };
     // SAFETY: the timer is valid, and the old one is not asked for.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
-    loop {
-        let _ = INDEXED.stats();
-    }
 }
 
 extern "C" fn take_numbers(_: libc::c_int) {
@@ -158,6 +239,7 @@ fn case() {
     let parts: Vec<&str> = name.split('/').collect();
     match parts[..] {
         ["storm"] => storm(),
+        ["purge_storm"] => purge_storm(),
         ["indexed", outer, inner] => {
             enter_twice(&INDEXED, reenter_indexed, outer, inner.parse().expect("a number"));
         }
@@ -189,7 +271,9 @@ fn every_call_that_reenters_aborts() {
 /// A handler that interrupts every call.
 #[test]
 fn every_call_that_is_reentered_aborts() {
-    for outer in FAULTING {
+    // A hardened heap gives nothing back, and does not look for it.
+    let looks = |outer: &&str| !(cfg!(feature = "hardened") && *outer == "trim");
+    for outer in FAULTING.into_iter().filter(looks) {
         assert_recursion(&run("indexed", outer, 0));
         assert_recursion(&run("linked", outer, 3));
     }
@@ -208,5 +292,8 @@ fn try_stats_never_waits_for_its_own_thread() {
 fn timer_that_reenters_aborts() {
     for _ in 0..5 {
         assert_recursion(&case::run("storm"));
+        if !cfg!(feature = "hardened") {
+            assert_recursion(&case::run("purge_storm"));
+        }
     }
 }

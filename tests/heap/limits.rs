@@ -120,6 +120,54 @@ fn state<L: FreeList>(heap: &Heap<L>) -> (Vec<smalloc::Segment>, u64) {
     (snapshot.segments().collect(), heap.stats().failures)
 }
 
+/// The same by the calls of the global allocator, which have ways of their own.
+fn impossible_requests_of_a_program<L: FreeList>()
+where
+    SmallocGlobal<L>: GlobalAlloc,
+{
+    let heap = SmallocGlobal::<L>::with_region_size(REGION);
+    let layout = Layout::from_size_align(100, 4).unwrap();
+    let segments = || heap.snapshot().expect("a small heap can be copied").segments().collect::<Vec<_>>();
+    let refuse = || {
+        let before = segments();
+        for layout in impossible_layouts() {
+            // SAFETY: no call of this heap minds an empty layout.
+            let refused = unsafe { [heap.alloc(layout), heap.alloc_zeroed(layout)] };
+            assert!(refused.iter().all(|start| start.is_null()), "{layout:?}");
+            assert!(!heap.smalloc(layout).1.success, "{layout:?}");
+            assert_eq!(heap.stats().last_failed_size, layout.size());
+        }
+        assert_eq!(segments(), before);
+    };
+    // The first request of all, which maps the region, is one that cannot be.
+    // SAFETY: the layout is not empty.
+    assert!(unsafe { heap.alloc(Layout::from_size_align(isize::MAX.unsigned_abs(), 1).unwrap()) }.is_null());
+    assert_eq!(segments().len(), 1);
+    refuse();
+    // SAFETY: the layout is not empty.
+    let [hole, block] = unsafe { [heap.alloc(layout), heap.alloc(layout)] };
+    // SAFETY: the block is live and has 100 bytes.
+    unsafe { block.write_bytes(0x5A, 100) };
+    // SAFETY: the block is live and has this layout.
+    unsafe { heap.dealloc(hole, layout) };
+    refuse();
+    let before = segments();
+    let largest = isize::MAX.unsigned_abs() & !(layout.align() - 1);
+    for size in [REGION, REGION + 1, 1 << 36, largest - layout.align(), largest] {
+        // SAFETY: the block is live, has this layout, and the size rounded up to it is at most the largest.
+        assert!(unsafe { heap.realloc(block, layout, size) }.is_null(), "{size} bytes");
+        // SAFETY: as above.
+        assert!(unsafe { heap.realloc_zeroed(block, layout, size) }.is_null(), "{size} bytes");
+    }
+    assert_eq!(segments(), before);
+    // SAFETY: the block is live and was written.
+    assert_eq!(unsafe { std::slice::from_raw_parts(block, 100) }, [0x5A; 100]);
+    // SAFETY: the block is live and has this layout.
+    unsafe { heap.dealloc(block, layout) };
+    assert_eq!(heap.stats().used_bytes, 0);
+    heap.check().expect("the heap is sound");
+}
+
 /// Four threads fill one small heap until all of them are refused: no block is given out twice, none is lost.
 fn refused_in_several_threads<L: FreeList + 'static>()
 where
@@ -181,6 +229,7 @@ on_both_lists! {
     filled_to_the_last_granule
     rest_at_the_end_is_given_out
     impossible_requests
+    impossible_requests_of_a_program
     refused_in_several_threads
     regions_are_whole_pages
 }

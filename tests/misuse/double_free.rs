@@ -68,7 +68,7 @@ fn double_at_top(heap: Heap, size: usize) {
 }
 
 /// Nothing may allocate between the two frees, or the block would be in use again: the thread is started first.
-fn double_in_other_thread(heap: Heap) {
+fn double_in_other_thread(heap: Heap, size: usize) {
     static STARTED: AtomicBool = AtomicBool::new(false);
     static ADDRESS: AtomicUsize = AtomicUsize::new(0);
     let thread = std::thread::spawn(move || {
@@ -76,14 +76,14 @@ fn double_in_other_thread(heap: Heap) {
         while ADDRESS.load(Ordering::Acquire) == 0 {
             std::hint::spin_loop();
         }
-        give(heap, ptr::with_exposed_provenance_mut(ADDRESS.load(Ordering::Relaxed)), 48);
+        give(heap, ptr::with_exposed_provenance_mut(ADDRESS.load(Ordering::Relaxed)), size);
     });
     while !STARTED.load(Ordering::Acquire) {
         std::hint::spin_loop();
     }
-    let payload = take_walled(heap, 48);
-    tell_double(payload, 48);
-    give(heap, payload, 48);
+    let payload = take_walled(heap, size);
+    tell_double(payload, size);
+    give(heap, payload, size);
     ADDRESS.store(payload.expose_provenance(), Ordering::Release);
     let _ = thread.join();
 }
@@ -114,8 +114,15 @@ fn realloc_after_free(heap: Heap, size: usize, new_size: usize) {
     let _ = unsafe { heap.realloc(payload, layout(size, 1), new_size) };
 }
 
+fn grown_after_free(heap: Heap) {
+    let payload = take_walled(heap, 48);
+    tell_double(payload, 48);
+    give(heap, payload, 48);
+    heap.resize_zeroed(payload, layout(48, 1), 480);
+}
+
 pub const DOUBLE: &str = "smalloc: double free: ";
-pub const DOUBLES: [Misuse; 16] = [
+pub const DOUBLES: [Misuse; 18] = [
     ("double_at_once", DOUBLE, |heap| free_twice(heap, take_walled(heap, 32), 32)),
     ("double_delayed", DOUBLE, double_delayed),
     ("double_interleaved", DOUBLE, double_interleaved),
@@ -128,8 +135,10 @@ pub const DOUBLES: [Misuse; 16] = [
     ("double_swallowed_large", DOUBLE, |heap| double_in_swallowed(heap, [0, 2, 1], 70_000)),
     ("double_at_top", DOUBLE, |heap| double_at_top(heap, 32)),
     ("double_at_top_large", DOUBLE, |heap| double_at_top(heap, 5_000_000)),
-    ("double_in_other_thread", DOUBLE, double_in_other_thread),
+    ("double_in_other_thread", DOUBLE, |heap| double_in_other_thread(heap, 48)),
+    ("double_large_in_other_thread", DOUBLE, |heap| double_in_other_thread(heap, 96 << 20)),
     ("double_after_write", DOUBLE, double_after_write),
     ("double_by_pointer", DOUBLE, double_by_pointer),
     ("double_by_realloc", DOUBLE, |heap| realloc_after_free(heap, 48, 480)),
+    ("double_by_realloc_zeroed", DOUBLE, grown_after_free),
 ];

@@ -34,6 +34,12 @@ fn wrong_size_realloc(heap: Heap, new_size: usize) {
     let _ = unsafe { heap.realloc(payload, layout(128, 4), new_size) };
 }
 
+fn wrong_size_realloc_zeroed(heap: Heap) {
+    let payload = take_walled(heap, 100);
+    tell_size(payload, 100, layout(128, 4));
+    heap.resize_zeroed(payload, layout(128, 4), 10);
+}
+
 /// A block of the right size, 16 bytes behind a multiple of the alignment that its layout has now.
 fn wrong_align(heap: Heap, size: usize, call: fn(Heap, *mut u8, Layout)) {
     let payload = take_walled(heap, size);
@@ -53,7 +59,7 @@ pub fn realloc_as(heap: Heap, payload: *mut u8, layout: Layout) {
 }
 
 pub const LAYOUT: &str = "smalloc: wrong layout: ";
-pub const LAYOUTS: [Misuse; 12] = [
+pub const LAYOUTS: [Misuse; 13] = [
     ("size_one_granule_more", LAYOUT, |heap| wrong_size(heap, 32, 33)),
     ("size_one_granule_less", LAYOUT, |heap| wrong_size(heap, 33, 32)),
     ("size_zero", LAYOUT, |heap| wrong_size(heap, 17, 0)),
@@ -63,6 +69,7 @@ pub const LAYOUTS: [Misuse; 12] = [
     ("size_at_top", LAYOUT, |heap| wrong_size_at_top(heap, 80, 96)),
     ("size_by_realloc", LAYOUT, |heap| wrong_size_realloc(heap, 1000)),
     ("size_by_realloc_down", LAYOUT, |heap| wrong_size_realloc(heap, 10)),
+    ("size_by_realloc_zeroed", LAYOUT, wrong_size_realloc_zeroed),
     ("align", LAYOUT, |heap| wrong_align(heap, 64, dealloc_as)),
     ("align_large", LAYOUT, |heap| wrong_align(heap, 70_000, dealloc_as)),
     ("align_by_realloc", LAYOUT, |heap| wrong_align(heap, 64, realloc_as)),

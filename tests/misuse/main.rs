@@ -32,6 +32,7 @@ trait Door: GlobalAlloc + Sync {
     /// Bytes between the start of the region and the highest end of a segment so far.
     fn known(&self) -> usize;
     fn free_by_pointer(&self, payload: NonNull<u8>);
+    fn resize_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize);
 }
 
 impl<L: FreeList> Door for SmallocGlobal<L>
@@ -45,6 +46,11 @@ where
     fn free_by_pointer(&self, payload: NonNull<u8>) {
         // SAFETY: misuse is what is tested, and it does not return.
         unsafe { self.sfree(payload) }
+    }
+
+    fn resize_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize) {
+        // SAFETY: as above.
+        let _ = unsafe { self.realloc_zeroed(payload, layout, new_size) };
     }
 }
 
