@@ -184,6 +184,33 @@ fn the_same_calls_come_to_the_same() {
     assert_replays::<Indexed>(&head, &records);
 }
 
+/// Giving memory back is no call that is recorded, and when it is due depends on the way that a free takes: searches cost
+/// the same with it and without.
+#[test]
+#[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
+fn giving_back_changes_no_search() {
+    let folder = Folder::new("given-back");
+    let path = folder.path("given-back");
+    let heap = SmallocGlobal::<Indexed>::with_region_size(64 << 20);
+    heap.record_to(&path).expect("the file can be made");
+    let (large, small) = (layout(20_000, 16), layout(1000, 16));
+    // SAFETY: sizes are not 0, and blocks are freed with their layouts.
+    unsafe {
+        let blocks: Vec<_> = (0..200).map(|_| (heap.alloc(large), heap.alloc(small))).collect();
+        blocks.iter().for_each(|block| heap.dealloc(block.0, large));
+        // The holes are filled, and the index does not know. A search from the bottom would learn it.
+        let again: Vec<_> = (0..150).map(|_| heap.alloc(large)).collect();
+        heap.dealloc(again[0], large);
+        assert_eq!(heap.alloc(large), again[0]);
+        assert!(heap.trim() > 0);
+        assert_eq!(heap.alloc(large), blocks[150].0);
+    }
+    churn(&heap, 7, 1000);
+    assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete));
+    let (head, records) = read(&path);
+    assert_replays::<Indexed>(&head, &records);
+}
+
 /// Each region is a heap of its own, and what several threads did to it is in one order.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
