@@ -178,7 +178,7 @@ pub(crate) fn hops(series: &Series, stats: &[(&str, Stats)], name: &str) -> Outc
         let (upper, lower) = root.split_vertically(PANEL);
         panel(
             &upper,
-            &format!("Hops of a search over time: {name}"),
+            &format!("Hops of a search over time, logarithmic: {name}"),
             Scale::Logarithms,
             series.calls(),
             &curves,
