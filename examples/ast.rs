@@ -32,7 +32,8 @@ usage: ast [OPTIONS] [PATH...]
   PATH             files or directories to read; default: the sources that
                    cargo has on this machine, or else those of this crate
   --limit N        parse no more than N files, or `all` [default: 2500]
-  --map FILE       draw the heap in FILE, as SVG: before the trees are dropped
+  --map FILE       draw the heap in FILE, as SVG, or - on the terminal:
+                   before the trees are dropped
   --region SIZE    the size of the heap, such as 512M or 2G
   -h, --help       print this
 

@@ -34,7 +34,8 @@ usage: words [OPTIONS] [PATH...]
                    cargo has on this machine, or else those of this crate
   --top N          print the N most frequent words [default: 10]
   --limit N        read no more than N files, or `all` [default: 5000]
-  --map FILE       draw the heap with both maps in FILE, as SVG
+  --map FILE       draw the heap with both maps in FILE, as SVG, or - on the
+                   terminal
   --region SIZE    the size of the heap, such as 512M or 2G
   -h, --help       print this
 

@@ -133,6 +133,10 @@ fn assert_replays<L: FreeList>(head: &Head, records: &[Record]) {
     let mut blocks: HashMap<usize, (NonNull<u8>, Layout)> = HashMap::new();
     let mut unfinished = 0;
     for (number, record) in records.iter().enumerate() {
+        if record.call == Call::Limit {
+            heap.set_limit(record.size);
+            continue;
+        }
         let asked = layout(record.size, record.align);
         let status: MallocStatus = match (record.call, record.old_offset) {
             (Call::Dealloc | Call::MovedFrom | Call::Sfree, _) => {
@@ -182,6 +186,59 @@ fn the_same_calls_come_to_the_same() {
     let (head, records) = read(&path);
     assert!(records.len() > 20_000);
     assert_replays::<Indexed>(&head, &records);
+}
+
+/// Giving memory back is no call that is recorded, and when it is due depends on the way that a free takes: searches cost
+/// the same with it and without.
+#[test]
+#[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
+fn giving_back_changes_no_search() {
+    let folder = Folder::new("given-back");
+    let path = folder.path("given-back");
+    let heap = SmallocGlobal::<Indexed>::with_region_size(64 << 20);
+    heap.record_to(&path).expect("the file can be made");
+    let (large, small) = (layout(20_000, 16), layout(1000, 16));
+    // SAFETY: sizes are not 0, and blocks are freed with their layouts.
+    unsafe {
+        let blocks: Vec<_> = (0..200).map(|_| (heap.alloc(large), heap.alloc(small))).collect();
+        blocks.iter().for_each(|block| heap.dealloc(block.0, large));
+        // The holes are filled, and the index does not know. A search from the bottom would learn it.
+        let again: Vec<_> = (0..150).map(|_| heap.alloc(large)).collect();
+        heap.dealloc(again[0], large);
+        assert_eq!(heap.alloc(large), again[0]);
+        assert!(heap.trim() > 0);
+        assert_eq!(heap.alloc(large), blocks[150].0);
+    }
+    churn(&heap, 7, 1000);
+    assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete));
+    let (head, records) = read(&path);
+    assert_replays::<Indexed>(&head, &records);
+}
+
+/// A limit refuses what there is room for, so it is in the recording: the one that there was, and each that follows.
+#[test]
+#[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
+fn limits_are_replayed() {
+    let folder = Folder::new("limits");
+    let path = folder.path("limits");
+    let heap = SmallocGlobal::<Linked>::with_region_size(1 << 20);
+    heap.set_limit(20_000);
+    heap.record_to(&path).expect("the file can be made");
+    let mut refused = heap.stats().failures;
+    for (round, limit) in [0, 30_000, usize::MAX, 40_000].into_iter().enumerate() {
+        churn(&heap, 11 + round as u64, 1000);
+        let failures = heap.stats().failures;
+        assert_eq!(failures == refused, round == 3, "{failures} and {refused} before, in round {round}");
+        refused = failures;
+        heap.set_limit(limit);
+    }
+    churn(&heap, 19, 1000);
+    assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete));
+    let (head, records) = read(&path);
+    let limits = records.iter().filter(|record| record.call == Call::Limit).map(|record| record.size);
+    assert_eq!(limits.collect::<Vec<_>>(), [20_000, 0, 30_000, usize::MAX, 40_000]);
+    assert_replays::<Linked>(&head, &records);
+    assert_prints(&[&path], &["The same as recorded"]);
 }
 
 /// Each region is a heap of its own, and what several threads did to it is in one order.
@@ -339,6 +396,20 @@ fn the_example_says_what_it_cannot_read_and_where() {
     refuses("call", &whole, "record 2: damaged: no call has number 77");
     whole[8] = 2;
     refuses("version", &whole, "a recording of format version 2, this is for version 1");
+    // What could be read is replayed before it is said what could not, and nothing that was there is lost.
+    let file = folder.file("packed-cut", b"1: malloc 0x10 9\n1: mall");
+    let picture = folder.file("picture", "a picture");
+    let output = replay(&[&file, "--holes", &picture]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        String::from_utf8_lossy(&output.stdout)
+            .contains("Replayed 1 calls of a trace for memory_replay.\nThe rest")
+    );
+    assert!(fs::read_to_string(&picture).is_ok_and(|picture| picture.starts_with("<svg")));
+    let picture = folder.file("picture", "a picture");
+    assert_refuses(&["/no/such/file", "--holes", &picture], "cannot read /no/such/file");
+    assert_eq!(fs::read_to_string(&picture).expect("it is there"), "a picture");
+    assert_refuses(&[&file, "--holes", &file], "it is the trace");
     assert_refuses(&[], "which trace is missing");
     assert_refuses(&["/no/such/file"], "cannot read /no/such/file: No such file or directory");
     assert_refuses(&[&path, "--map", "/no/such/file"], "--map: cannot write /no/such/file");

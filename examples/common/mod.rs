@@ -14,7 +14,7 @@ use std::process::{self, Command, ExitCode};
 use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use smalloc::{HopHistogram, MapOptions, Snapshot, Stats};
+use smalloc::{Color, HopHistogram, MapOptions, Snapshot, Stats};
 use walkdir::{DirEntry, WalkDir};
 
 /// What an example's `main` and its parts return; the error is shown to the user as it is.
@@ -211,28 +211,70 @@ pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|extension| extensions.iter().any(|&one| extension == one))
 }
 
-/// A file for a picture of the heap. It is made before the work begins, so that a path that cannot be written is told
-/// at once.
+/// A file for a picture of the heap, or the terminal. A file is made before the work begins, so that a path that cannot be
+/// written is told at once, and keeps what is in it until there is something better.
 pub(crate) struct MapFile {
     path: PathBuf,
-    file: File,
+    /// None for standard output.
+    file: Option<File>,
 }
 
 impl MapFile {
-    /// Makes the file, or empties it if it is there.
+    /// Opens the file, or makes it if it is not there. `-` is standard output.
     pub(crate) fn create(path: PathBuf) -> Outcome<Self> {
-        let file = File::create(&path).map_err(|error| unwritable(&path, &error))?;
+        let file = if path.as_os_str() == "-" {
+            None
+        } else {
+            Some(open_to_write(&path).map_err(|error| unwritable(&path, &error))?)
+        };
         Ok(Self { path, file })
     }
 
     /// Draws the heap as it was when `snapshot` was taken.
-    pub(crate) fn draw(mut self, snapshot: &Snapshot) -> Outcome {
+    pub(crate) fn draw(self, snapshot: &Snapshot) -> Outcome {
+        let Some(file) = self.file else { return print_map(snapshot) };
         let mut picture = String::new();
         snapshot.write_map_svg(&mut picture, MapOptions::svg())?;
-        self.file.write_all(picture.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
+        write_over(&file, picture.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
         println!("\nThe map of this heap is in {}.", self.path.display());
         Ok(())
     }
+}
+
+/// Opens a file, or makes it, and leaves what is in it.
+pub(crate) fn open_to_write(path: &Path) -> io::Result<File> {
+    File::options().write(true).create(true).truncate(false).open(path)
+}
+
+/// Replaces what is in a file. What has no length, as a pipe, is written to as it is.
+pub(crate) fn write_over(mut file: &File, bytes: &[u8]) -> io::Result<()> {
+    if file.metadata()?.is_file() {
+        file.set_len(0)?;
+    }
+    file.write_all(bytes)
+}
+
+/// Prints the heap map as wide as the terminal, in colours where standard output is one and `NO_COLOR` is not set.
+pub(crate) fn print_map(snapshot: &Snapshot) -> Outcome {
+    /// Columns for the offset at the left and the label at the right.
+    const BESIDE: usize = 36;
+    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let color = if io::stdout().is_terminal() && !no_color { Color::Ansi } else { Color::Plain };
+    let text = MapOptions::text();
+    let width =
+        terminal_columns().map_or(text.width, |columns| columns.saturating_sub(BESIDE).clamp(16, 128));
+    let mut map = String::new();
+    snapshot.write_map_text(&mut map, MapOptions { color, width, ..text })?;
+    print!("\n{map}");
+    Ok(())
+}
+
+/// How wide the terminal is that standard output is; none if it is none or does not say.
+fn terminal_columns() -> Option<usize> {
+    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
+    // SAFETY: the call writes to `size` and to nothing else.
+    let told = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
+    (told == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> String {
@@ -365,6 +407,7 @@ pub(crate) fn print_hops(hops: &HopHistogram) {
         let range = if low == high { low.to_string() } else { format!("{low} to {high}") };
         let percent = 100.0 * count as f64 / all as f64;
         let width = (BAR_WIDTH as f64 * count as f64 / most as f64).round() as usize;
-        println!("{range:>13}  {:>14}  {percent:5.1} %  {:#<width$}", Count(count), "");
+        let line = format!("{range:>13}  {:>14}  {percent:5.1} %  {:#<width$}", Count(count), "");
+        println!("{}", line.trim_end());
     }
 }

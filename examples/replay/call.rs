@@ -13,6 +13,8 @@ pub(crate) enum Call {
     Refused { block: Option<u64>, size: usize, align: usize },
     /// No call: a block that was in use when the trace began.
     Held { block: u64, size: usize },
+    /// No call: nothing is placed above this from now on.
+    Limit { bytes: usize },
 }
 
 /// What a recording says of a call, to be compared.

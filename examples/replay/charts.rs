@@ -69,7 +69,7 @@ impl Scale {
             Self::Counts => by(step_of(most / LINES, 10.0).max(1.0)),
             Self::Calls => by(step_of(most / COLUMNS, 10.0).max(1.0)),
             Self::Logarithms => {
-                let powers = (0..12).flat_map(|power| [1.0, 3.0].map(|one| one * 10_f64.powi(power)));
+                let powers = (0..12).flat_map(|power| [1.0, 2.0, 5.0].map(|one| one * 10_f64.powi(power)));
                 let ticks =
                     std::iter::once(0.0).chain(powers).take_while(|&tick| tick <= most).collect::<Vec<_>>();
                 match ticks.len() {
@@ -178,7 +178,7 @@ pub(crate) fn hops(series: &Series, stats: &[(&str, Stats)], name: &str) -> Outc
         let (upper, lower) = root.split_vertically(PANEL);
         panel(
             &upper,
-            &format!("Hops of a search over time: {name}"),
+            &format!("Hops of a search over time, logarithmic: {name}"),
             Scale::Logarithms,
             series.calls(),
             &curves,

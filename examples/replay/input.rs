@@ -73,6 +73,7 @@ impl Input {
         let chosen = match of {
             Some(region) if u32::from(region) < regions => region,
             None if regions == 1 => 0,
+            _ if regions == 1 => return Err(format!("{}: it has one region, number 0", self.name).into()),
             _ => {
                 let last = regions.saturating_sub(1);
                 return Err(

@@ -16,9 +16,10 @@ mod recording;
 mod script;
 mod series;
 
-use std::fs::File;
-use std::io::{BufWriter, Write};
-use std::path::PathBuf;
+use std::error::Error;
+use std::fs::{self, File};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use common::{Bytes, Count, List, Outcome};
@@ -49,7 +50,7 @@ usage: replay [OPTIONS] FILE
   --raster FILE    draw address over time, as PNG
   --hops FILE      draw hops and holes over time, as SVG
   --memory FILE    draw live and used bytes, top and footprint over time, as SVG
-  --map FILE       draw where the segments lie, as SVG
+  --map FILE       draw where the segments lie, as SVG; - is the terminal
   --holes FILE     draw the sizes of the holes, as SVG
   --at N           draw map and holes as they are after call N [default: at
                    the end]
@@ -71,18 +72,37 @@ struct Options {
     at: Option<u64>,
 }
 
-/// A picture, whose file is made before the work begins, so that a path that cannot be written is told at once.
+/// A picture, whose file is made before the work begins, so that a path that cannot be written is told at once. What is in
+/// it stays until there is a picture.
 struct Picture {
     option: &'static str,
     path: PathBuf,
-    file: BufWriter<File>,
+    /// None for a map on the terminal.
+    file: Option<File>,
 }
 
 impl Picture {
-    fn create(option: &'static str, path: PathBuf) -> Outcome<Self> {
-        let file = File::create(&path)
-            .map_err(|error| format!("--{option}: cannot write {}: {error}", path.display()))?;
-        Ok(Self { option, path, file: BufWriter::new(file) })
+    fn create(option: &'static str, path: PathBuf, trace: &Path) -> Outcome<Self> {
+        if option == "map" && path.as_os_str() == "-" {
+            return Ok(Self { option, path, file: None });
+        }
+        let refused = |error| format!("--{option}: cannot write {}: {error}", path.display());
+        let file = common::open_to_write(&path).map_err(|error| refused(error.to_string()))?;
+        let is_trace = |trace: fs::Metadata, file: fs::Metadata| {
+            (trace.dev(), trace.ino()) == (file.dev(), file.ino()) && file.is_file()
+        };
+        if trace.metadata().is_ok_and(|trace| file.metadata().is_ok_and(|file| is_trace(trace, file))) {
+            return Err(refused("it is the trace".into()).into());
+        }
+        Ok(Self { option, path, file: Some(file) })
+    }
+
+    fn write(&self, bytes: &[u8]) -> Outcome {
+        let Some(file) = &self.file else { return Ok(()) };
+        common::write_over(file, bytes)
+            .map_err(|error| format!("--{}: cannot write {}: {error}", self.option, self.path.display()))?;
+        println!("The picture for --{} is in {}.", self.option, self.path.display());
+        Ok(())
     }
 }
 
@@ -106,15 +126,10 @@ fn options() -> Outcome<Options> {
         }
     }
     let trace = trace.ok_or_else(|| lexopt::Error::from("which trace is missing"))?;
-    let create = |(option, path): (&'static str, std::ffi::OsString)| Picture::create(option, path.into());
-    Ok(Options {
-        trace,
-        lists,
-        region,
-        of,
-        pictures: pictures.into_iter().map(create).collect::<Outcome<_>>()?,
-        at,
-    })
+    let create =
+        |(option, path): (&'static str, std::ffi::OsString)| Picture::create(option, path.into(), &trace);
+    let pictures = pictures.into_iter().map(create).collect::<Outcome<_>>()?;
+    Ok(Options { trace, lists, region, of, pictures, at })
 }
 
 fn parse_lists(text: &str) -> Result<Vec<List>, String> {
@@ -134,10 +149,11 @@ fn main() -> ExitCode {
         let heaps = heaps(&options.lists, head.as_ref(), region)?;
         let comparable = head.as_ref().filter(|head| incomparable(head, region).is_none());
         let mut replay = Replay::new(Script::new(heaps, comparable), options.at);
-        replay.run(&mut input)?;
-        replay.report(&input, head.as_ref(), region);
+        let unread = replay.run(&mut input)?;
+        replay.report(&input, head.as_ref(), region, unread.is_some());
         let name = options.trace.file_name().unwrap_or(options.trace.as_os_str()).to_string_lossy();
-        replay.draw(options.pictures, if name == "-" { "standard input" } else { &name })
+        replay.draw(options.pictures, if name == "-" { "standard input" } else { &name })?;
+        unread.map_or(Ok(()), Err)
     })
 }
 
@@ -174,9 +190,20 @@ impl Replay {
         Self { script, raster: Raster::new(), series, at, snapshot: None }
     }
 
-    fn run(&mut self, input: &mut Input) -> Outcome {
+    /// Goes through the trace. What of it cannot be read ends it, and is returned, if anything was replayed until then.
+    fn run(&mut self, input: &mut Input) -> Outcome<Option<Box<dyn Error>>> {
         let mut step = Step::default();
-        while let Some(event) = input.next()? {
+        let mut unread = None;
+        loop {
+            let event = match input.next() {
+                Ok(Some(event)) => event,
+                Ok(None) => break,
+                Err(error) if self.script.calls == 0 => return Err(error),
+                Err(error) => {
+                    unread = Some(error);
+                    break;
+                }
+            };
             let before = self.script.calls;
             self.script.play(event, &mut step)?;
             step.changes.iter().for_each(|&change| self.raster.change(change));
@@ -198,26 +225,26 @@ impl Replay {
                 self.snapshot = Some(player.snapshot()?);
             }
         }
-        let player = &self.script.players[0];
-        self.series.finish(Sizes::of(&player.stats()));
+        self.series.finish(Sizes::of(&self.script.players[0].stats()));
         for player in &self.script.players {
             player.check()?;
         }
         match self.at {
             Some(at) if self.snapshot.is_none() => {
-                Err(format!("--at {at}: there are only {} calls", self.script.calls).into())
+                return Err(format!("--at {at}: there are only {} calls", Count(self.script.calls)).into());
             }
-            Some(_) => Ok(()),
-            None => {
-                self.snapshot = Some(player.snapshot()?);
-                Ok(())
-            }
+            Some(_) => {}
+            None => self.snapshot = Some(self.script.players[0].snapshot()?),
         }
+        Ok(unread)
     }
 
-    fn report(&self, input: &Input, head: Option<&Head>, region: usize) {
+    fn report(&self, input: &Input, head: Option<&Head>, region: usize, cut: bool) {
         let script = &self.script;
         println!("Replayed {} calls of {}.", Count(script.calls), input.format());
+        if cut {
+            println!("The rest of it cannot be read: all that follows is of these calls.");
+        }
         println!(
             "Live at most: {} after call {}; at the end: {}.",
             Bytes(script.peak_live.0),
@@ -228,7 +255,7 @@ impl Replay {
             println!("Not replayed as they are: {} {what}.", Count(*count));
         }
         if let Some(head) = head {
-            print_head(head, region, &script.compared);
+            print_head(head, region, &script.compared, cut);
         }
         if script.players.len() > 1 {
             println!("Both lists gave every block the same place.");
@@ -243,27 +270,29 @@ impl Replay {
         let stats: Vec<(&str, Stats)> =
             self.script.players.iter().map(|player| (player.list(), player.stats())).collect();
         let mut raster = Some(self.raster);
-        for Picture { option, path, mut file } in pictures {
+        for picture in pictures {
+            let mut bytes = Vec::new();
             let mut text = String::new();
-            match (option, &self.snapshot) {
-                ("raster", _) => raster.take().map_or(Ok(()), |raster| raster.write(name, &mut file))?,
+            match (picture.option, &self.snapshot) {
+                ("raster", _) => raster.take().map_or(Ok(()), |raster| raster.write(name, &mut bytes))?,
                 ("hops", _) => text = charts::hops(&self.series, &stats, name)?,
                 ("memory", _) => text = charts::memory(&self.series, name)?,
+                ("map", Some(snapshot)) if picture.file.is_none() => common::print_map(snapshot)?,
                 ("map", Some(snapshot)) => snapshot.write_map_svg(&mut text, MapOptions::svg())?,
                 ("holes", Some(snapshot)) => snapshot.write_holes_svg(&mut text)?,
                 _ => {}
             }
-            let written = file.write_all(text.as_bytes()).and_then(|()| file.flush());
-            written.map_err(|error| format!("--{option}: cannot write {}: {error}", path.display()))?;
-            println!("The picture for --{option} is in {}.", path.display());
+            bytes.extend_from_slice(text.as_bytes());
+            picture.write(&bytes)?;
         }
         Ok(())
     }
 }
 
 /// How a recording ended, and what came of the comparison.
-fn print_head(head: &Head, region: usize, compared: &script::Compared) {
+fn print_head(head: &Head, region: usize, compared: &script::Compared, cut: bool) {
     match head.end {
+        End::Open if cut => {}
         End::Open => println!("The recording ended with its process."),
         End::Stopped => println!("The recording was stopped by its program."),
         End::NoRoom => println!("The recording is cut off: there was no room for more of it."),

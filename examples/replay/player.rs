@@ -19,6 +19,7 @@ pub(crate) trait Player {
     fn realloc(&mut self, number: usize, layout: Layout, new_size: usize) -> MallocStatus;
     /// Frees a block that is there.
     fn free(&mut self, number: usize, layout: Layout);
+    fn set_limit(&mut self, bytes: usize);
     fn stats(&self) -> Stats;
     fn snapshot(&self) -> Result<Snapshot, SnapshotError>;
     fn check(&self) -> Result<(), Corruption>;
@@ -69,6 +70,10 @@ impl<L: FreeList> Player for Heaped<L> {
         let payload = self.payloads[number].take().expect("the block is there");
         // SAFETY: the block is in use with this layout, and its number has just forgotten it.
         unsafe { self.heap.dealloc(payload.as_ptr(), layout) };
+    }
+
+    fn set_limit(&mut self, bytes: usize) {
+        self.heap.set_limit(bytes);
     }
 
     fn stats(&self) -> Stats {

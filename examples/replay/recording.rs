@@ -42,6 +42,7 @@ impl Reader {
         let call = match (record.call, block) {
             (Kind::Dealloc | Kind::Sfree | Kind::MovedFrom, Some(block)) => Call::Free { block },
             (Kind::Held, Some(block)) => Call::Held { block, size },
+            (Kind::Limit, _) => Call::Limit { bytes: size },
             (Kind::Alloc | Kind::AllocZeroed | Kind::Smalloc, Some(block)) => {
                 Call::Alloc { block, size, align }
             }

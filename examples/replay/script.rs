@@ -101,6 +101,10 @@ impl Script {
             self.used += size;
             return self.hold(block, size, step);
         }
+        if let Call::Limit { bytes } = event.call {
+            self.players.iter_mut().for_each(|player| player.set_limit(bytes));
+            return Ok(());
+        }
         self.calls += 1;
         for filler in std::mem::take(&mut self.fillers) {
             self.free_number(filler, &mut Step::default());
@@ -119,7 +123,7 @@ impl Script {
                 None => self.skip(UNKNOWN_FREE),
             },
             Call::Refused { block, size, align } => self.refused(block, size, align, event.told, step)?,
-            Call::Held { .. } => {}
+            Call::Held { .. } | Call::Limit { .. } => {}
         }
         for change in &step.changes {
             self.used = if change.in_use { self.used + change.bytes } else { self.used - change.bytes };

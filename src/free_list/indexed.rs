@@ -17,6 +17,8 @@
 //!
 //! A search begins at the hint for its size ([`Hints`]) and goes on upward through the tree, not down from the root.
 
+mod lookout;
+
 use super::group::{at_least, highest};
 use super::hints::{self, Hints, NONE, class, class_from};
 use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search, search_candidates};
@@ -372,6 +374,10 @@ impl Search for Indexed {
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
         self.search_any(ground, Request { n, from, grid: ANYWHERE })
+    }
+
+    fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule> {
+        self.lowest_below(ground, (LEVELS - 1, 0), &Request { n, from, grid: ANYWHERE })
     }
 
     /// Alignments up to a chunk are a grid on the chunk's word, so that each chunk is looked at once.

@@ -74,6 +74,22 @@ impl Linked {
         Self::set_prev(ground, links.next, at);
     }
 
+    /// Walks from the head to the lowest free segment at or above `from` that has `n` granules.
+    fn search_for_fit(&self, ground: &Ground, from: Granule, n: usize) -> Fit {
+        let mut fit = Fit::NONE;
+        let mut at = self.head;
+        while at != NIL {
+            if at as usize >= from.0 {
+                if fits(ground, at, n) {
+                    return fit.at(Granule(at as usize));
+                }
+                fit.step();
+            }
+            at = Self::links(ground, at).next;
+        }
+        fit
+    }
+
     /// Walks to where `at` belongs and links it there.
     fn add_to_free_list(&mut self, ground: &Ground, at: u32) {
         let mut links = Links { prev: NIL, next: self.head };
@@ -140,22 +156,15 @@ impl Search for Linked {
     }
 
     fn search(&mut self, ground: &Ground, n: usize, _looked: bool) -> Fit {
-        self.search_from(ground, Granule(0), n)
+        self.search_for_fit(ground, Granule(0), n)
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
-        let mut fit = Fit::NONE;
-        let mut at = self.head;
-        while at != NIL {
-            if at as usize >= from.0 {
-                if fits(ground, at, n) {
-                    return fit.at(Granule(at as usize));
-                }
-                fit.step();
-            }
-            at = Self::links(ground, at).next;
-        }
-        fit
+        self.search_for_fit(ground, from, n)
+    }
+
+    fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule> {
+        self.search_for_fit(ground, from, n).start()
     }
 
     fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest) {

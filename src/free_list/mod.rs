@@ -173,6 +173,9 @@ pub trait Search: Send + Sized + 'static {
     /// a free segment.
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit;
 
+    /// The same for somebody who only looks: no later search costs more or less for it.
+    fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule>;
+
     /// The lowest place below top with `n` free granules from a multiple of `align` bytes on, and the free segment that
     /// it lies in.
     fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {

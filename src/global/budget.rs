@@ -4,6 +4,7 @@ use super::{Heap, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::heap::Purge;
 use crate::lock::Guard;
+use crate::recording::{Call, Record};
 use crate::relief::{Asking, LowMemory};
 use crate::unlocked;
 use core::alloc::{GlobalAlloc, Layout};
@@ -82,7 +83,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// assert!(block.is_null());
     /// ```
     pub fn set_limit(&self, bytes: usize) -> usize {
-        self.lock_all().iter_mut().fold(0, |limit, heap| heap.set_limit(bytes).max(limit))
+        let mut most = 0;
+        for (region, heap) in self.lock_all().iter_mut().enumerate() {
+            most = heap.set_limit(bytes).max(most);
+            self.note(region, heap, || Record::new(Call::Limit, bytes, None));
+        }
+        most
     }
 
     /// Has a function called when a request finds no room, or none. It is called by the thread that asks, without the

@@ -22,7 +22,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// threads then take turns at that too. What is in it outlives the process, also one that is killed. If it cannot
     /// grow, because the disk is full, the recording ends with a line on standard error, and the program goes on.
     ///
-    /// The segments in use come first, so that a recording that begins late can be replayed too. For its first
+    /// The segments in use and the limit come first, so that a recording that begins late can be replayed too. For its first
     /// allocation, a program is too late: the environment variable `SMALLOC_RECORD` names a file to which the first
     /// `SmallocGlobal` of a process is recorded from its first call on, with the number of the process for `%p`.
     ///
@@ -87,6 +87,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 let size = Granule(run.end.above(run.start)).bytes();
                 let held = Record::new(Call::Held, size, Some(run.start.bytes()));
                 recorder.write(Record { region: region as u16, ..held });
+            }
+            if let Some(limit) = heap.limit() {
+                let limit = Record::new(Call::Limit, limit, None);
+                recorder.write(Record { region: region as u16, ..limit });
             }
         }
         heaps.iter_mut().for_each(|heap| heap.watch(Watcher::Recorder, recorder.is_on()));

@@ -255,6 +255,11 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
+    /// The limit in bytes, if one was set that is below the region's end.
+    pub(crate) fn limit(&self) -> Option<usize> {
+        (self.limit.0 < self.region_size() / GRANULE).then(|| self.limit.bytes())
+    }
+
     /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False where it
     /// refuses: it may be built without them, or the memory be lent. Without this call it does as it does for all memory.
     ///

@@ -280,7 +280,7 @@ impl<L: FreeList> Heap<L> {
         self.soil_wilderness(self.ground.top);
         // A hole of so many granules may hold a whole page.
         let n = least.max(self.pages.granules());
-        while let Some(start) = self.list.search_from(&self.ground, cursor, n).start() {
+        while let Some(start) = self.list.next_hole(&self.ground, cursor, n) {
             let end = self.ground.map.hole_end(start, self.ground.top);
             if end <= cursor {
                 broken("L2", "a search went down", start);

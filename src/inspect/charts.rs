@@ -146,7 +146,11 @@ pub fn write_hops_svg(out: &mut (impl Write + ?Sized), histograms: &[(&str, &Hop
     let mut x = 0.0;
     for (name, histogram) in histograms {
         let all = histogram.count();
-        let text = |n| Text::new(format_args!("{} ({})", Count(n), Percent(share(n, all))));
+        // A share that rounds to nothing is left out.
+        let text = |n: u64| match share(n, all) {
+            share if share < 0.0005 => Text::new(format_args!("{}", Count(n))),
+            share => Text::new(format_args!("{} ({})", Count(n), Percent(share))),
+        };
         let title = format_args!("{}: {histogram}", Escaped(name));
         bars(x, title, &range, &classes(histogram), text, out)?;
         x += PANEL;

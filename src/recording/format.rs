@@ -147,10 +147,12 @@ pub enum Call {
     MovedFrom = 7,
     /// No call: a segment that was in use when the recording began.
     Held = 8,
+    /// `SmallocGlobal::set_limit`, or the limit that there was when the recording began.
+    Limit = 9,
 }
 
 impl Call {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Alloc,
         Self::AllocZeroed,
         Self::Smalloc,
@@ -159,6 +161,7 @@ impl Call {
         Self::Realloc,
         Self::MovedFrom,
         Self::Held,
+        Self::Limit,
     ];
 }
 
@@ -174,7 +177,7 @@ pub struct Record {
     pub region: u16,
     /// The thread, by the system's number.
     pub thread: u32,
-    /// Bytes asked for, of the layout that is freed, or of the segment if there is no layout.
+    /// Bytes asked for, of the layout that is freed, of the segment if there is no layout, or of the limit.
     pub size: usize,
     /// Where the payload is (or was, if it is freed), in bytes from the region's base. None if the request was refused.
     pub offset: Option<usize>,
@@ -326,7 +329,7 @@ mod tests {
             let written = bytes(&[Record { call, ..record }.to_entry()]);
             assert_eq!(Record::from_bytes(&written).unwrap().unwrap().call, call);
         }
-        for (at, value) in [(0, 9), (1, 64)] {
+        for (at, value) in [(0, 10), (1, 64)] {
             let mut other = written;
             other[at] = value;
             assert!(Record::from_bytes(&other).is_err());

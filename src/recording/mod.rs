@@ -24,12 +24,12 @@
 //!
 //! | record: bytes | what |
 //! |---|---|
-//! | 0 | the call: 1 `alloc`, 2 `alloc_zeroed`, 3 `smalloc`, 4 `dealloc`, 5 `sfree`, 6 `realloc`, 7 the end of a `realloc` that moved, 8 a segment that was in use when the recording began; 0 ends the recording |
+//! | 0 | the call: 1 `alloc`, 2 `alloc_zeroed`, 3 `smalloc`, 4 `dealloc`, 5 `sfree`, 6 `realloc`, 7 the end of a `realloc` that moved, 8 a segment that was in use when the recording began, 9 `set_limit`; 0 ends the recording |
 //! | 1 | the alignment of the layout, as a power of two |
 //! | 2 to 3 | the number of the region |
 //! | 4 to 7 | the thread, by the system's number |
-//! | 8 to 15 | the size in bytes: that of the layout, or the new one of a `realloc`; for 5 and 8 that of the segment |
-//! | 16 to 19 | the offset of the payload in granules; all ones if the request was refused |
+//! | 8 to 15 | the size in bytes: that of the layout, or the new one of a `realloc`; for 5 and 8 that of the segment, for 9 the limit |
+//! | 16 to 19 | the offset of the payload in granules; all ones if the request was refused, and for 9 |
 //! | 20 to 23 | for `realloc`, the offset before; else all ones |
 //! | 24 to 27 | free segments that the search stepped over |
 //! | 28 to 31 | nodes of the index that it looked at |

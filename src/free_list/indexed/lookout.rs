@@ -1,0 +1,38 @@
+//! Looking through the index without learning from it: whoever only looks leaves every later search what it costs.
+
+use super::{FAN_OUT, Indexed, Request, at_least, code};
+use crate::free_list::Ground;
+use crate::region::Granule;
+
+impl Indexed {
+    /// The lowest fit that starts below a node of the tree. Bounds that promise too much stay as they are.
+    pub(super) fn lowest_below(
+        &self,
+        ground: &Ground,
+        (level, node): (usize, usize),
+        request: &Request,
+    ) -> Option<Granule> {
+        let shift = 6 * level;
+        let mut fits = at_least(self.level(level).node(node), code(request.n));
+        while fits != 0 {
+            let index = node * FAN_OUT + fits.trailing_zeros() as usize;
+            fits &= fits.wrapping_sub(1);
+            if index < request.from.chunk() >> shift {
+                continue;
+            }
+            if index > ground.top.chunk() >> shift {
+                return None;
+            }
+            let found = match level.checked_sub(1) {
+                Some(below) => self.lowest_below(ground, (below, index), request),
+                None => Self::fit_in_chunk(ground, index, request).filter(|&start| start < ground.top),
+            };
+            if found.is_some() {
+                return found;
+            }
+        }
+        None
+    }
+}
+
+const _: () = assert!(FAN_OUT == 1 << 6);
