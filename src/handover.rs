@@ -48,13 +48,13 @@ impl HandOver {
         self.slots.get(ticket % SLOTS).unwrap_or(first)
     }
 
-    /// Hands a block over, a number from [`FIRST`] on. False if there is no room.
-    pub(crate) fn put(&self, block: u64) -> bool {
+    /// Hands a block over, a number from [`FIRST`] on. Returns the ticket, or none if there is no room.
+    pub(crate) fn put(&self, block: u64) -> Option<usize> {
         let mut ticket = self.tail.load(Ordering::Relaxed);
         loop {
             // Acquire: the slot was emptied before head passed it.
             if ticket.wrapping_sub(self.head.load(Ordering::Acquire)) >= SLOTS {
-                return false;
+                return None;
             }
             let next = ticket.wrapping_add(1);
             match self.tail.compare_exchange(ticket, next, Ordering::Relaxed, Ordering::Relaxed) {
@@ -63,7 +63,7 @@ impl HandOver {
             }
         }
         self.slot(ticket).store(block, Ordering::Release);
-        true
+        Some(ticket)
     }
 
     /// Whether something may be there to be taken. Only for the thread that holds the heap's lock, as is all below.
