@@ -106,3 +106,39 @@ impl HandOver {
         self.head.load(Ordering::Relaxed)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn taken(ring: &HandOver) -> Vec<u64> {
+        let mut blocks = Vec::new();
+        ring.take(|block| blocks.push(block));
+        blocks
+    }
+
+    /// A block that comes late keeps its slot, and what is behind it is taken; once it is forgotten there is room again.
+    #[test]
+    fn late_blocks_are_waited_for_and_forgotten() {
+        let ring = HandOver::new();
+        let late = ring.tail.fetch_add(1, Ordering::Relaxed);
+        let most = SLOTS as u64;
+        for block in FIRST..FIRST + most - 1 {
+            assert!(ring.put(block).is_some());
+        }
+        assert_eq!(ring.put(9), None);
+        assert_eq!(taken(&ring), Vec::from_iter(FIRST..FIRST + most - 1));
+        assert_eq!((ring.put(9), ring.waiting(), ring.count()), (None, true, 0));
+        ring.slot(late).store(7, Ordering::Release);
+        assert_eq!(taken(&ring), [7]);
+        assert_eq!((ring.waiting(), ring.count()), (false, SLOTS));
+        ring.tail.fetch_add(1, Ordering::Relaxed);
+        assert!(ring.put(8).is_some());
+        assert_eq!(taken(&ring), [8]);
+        ring.forget_late();
+        assert!(!ring.waiting());
+        assert!((0..most).all(|block| ring.put(FIRST + block).is_some()));
+        assert_eq!(taken(&ring), Vec::from_iter(FIRST..FIRST + most));
+    }
+}
