@@ -48,13 +48,13 @@ impl HandOver {
         self.slots.get(ticket % SLOTS).unwrap_or(first)
     }
 
-    /// Hands a block over, a number from [`FIRST`] on. False if there is no room.
-    pub(crate) fn put(&self, block: u64) -> bool {
+    /// Hands a block over, a number from [`FIRST`] on. Returns the ticket, or none if there is no room.
+    pub(crate) fn put(&self, block: u64) -> Option<usize> {
         let mut ticket = self.tail.load(Ordering::Relaxed);
         loop {
             // Acquire: the slot was emptied before head passed it.
             if ticket.wrapping_sub(self.head.load(Ordering::Acquire)) >= SLOTS {
-                return false;
+                return None;
             }
             let next = ticket.wrapping_add(1);
             match self.tail.compare_exchange(ticket, next, Ordering::Relaxed, Ordering::Relaxed) {
@@ -63,7 +63,7 @@ impl HandOver {
             }
         }
         self.slot(ticket).store(block, Ordering::Release);
-        true
+        Some(ticket)
     }
 
     /// Whether something may be there to be taken. Only for the thread that holds the heap's lock, as is all below.
@@ -104,5 +104,41 @@ impl HandOver {
     /// How many blocks have been handed over and taken so far, those that came late left out.
     pub(crate) fn count(&self) -> usize {
         self.head.load(Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::vec::Vec;
+
+    fn taken(ring: &HandOver) -> Vec<u64> {
+        let mut blocks = Vec::new();
+        ring.take(|block| blocks.push(block));
+        blocks
+    }
+
+    /// A block that comes late keeps its slot, and what is behind it is taken; once it is forgotten there is room again.
+    #[test]
+    fn late_blocks_are_waited_for_and_forgotten() {
+        let ring = HandOver::new();
+        let late = ring.tail.fetch_add(1, Ordering::Relaxed);
+        let most = SLOTS as u64;
+        for block in FIRST..FIRST + most - 1 {
+            assert!(ring.put(block).is_some());
+        }
+        assert_eq!(ring.put(9), None);
+        assert_eq!(taken(&ring), Vec::from_iter(FIRST..FIRST + most - 1));
+        assert_eq!((ring.put(9), ring.waiting(), ring.count()), (None, true, 0));
+        ring.slot(late).store(7, Ordering::Release);
+        assert_eq!(taken(&ring), [7]);
+        assert_eq!((ring.waiting(), ring.count()), (false, SLOTS));
+        ring.tail.fetch_add(1, Ordering::Relaxed);
+        assert!(ring.put(8).is_some());
+        assert_eq!(taken(&ring), [8]);
+        ring.forget_late();
+        assert!(!ring.waiting());
+        assert!((0..most).all(|block| ring.put(FIRST + block).is_some()));
+        assert_eq!(taken(&ring), Vec::from_iter(FIRST..FIRST + most));
     }
 }

@@ -28,12 +28,13 @@
 //! A thread that finds the lock held pauses, each time twice as long, and looks at the word without writing to it; after some
 //! microseconds it sleeps. With more threads than cores the holder is often one that does not run, and only those
 //! that sleep let it. Yielding does not: the thread stays in the way, wakes into the same crowd, and all wait longer.
+//! The more sleep, the longer each of them does, so that however many they are, one in a tenth of a millisecond wakes.
 
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use crate::errno;
 use crate::fatal::fatal;
@@ -50,10 +51,10 @@ const FIRST_PAUSES: u32 = 4;
 /// Pauses before the last look that is not followed by a sleep: all together some microseconds, many times what an
 /// operation takes under the lock.
 const MOST_PAUSES: u32 = 64;
-/// The first sleep in nanoseconds; sleeps double.
-const FIRST_SLEEP_NS: u32 = 50_000;
-/// The longest sleep in nanoseconds. Shorter ones keep more threads awake, with longer ones some wait much longer.
-const LONGEST_SLEEP_NS: u32 = 1_000_000;
+/// How long a thread sleeps for each that does, in nanoseconds. With less, those that wake are in the way of those that work.
+const SLEEP_NS: u32 = 100_000;
+/// The longest sleep in nanoseconds.
+const LONGEST_SLEEP_NS: u32 = 20_000_000;
 
 /// Who wants to see every use of a value.
 #[derive(Clone, Copy)]
@@ -73,6 +74,8 @@ pub(crate) struct Lock<T> {
     /// `FORKING`, and with `WATCHED` or without. Written only by the thread that holds the lock.
     rest: AtomicUsize,
     contended: AtomicU64,
+    /// Threads that sleep until they look at the word again. After a fork they are counted anew: the child has none.
+    sleepers: AtomicU32,
     /// The watchers that there are. Written only by the thread that holds the lock.
     watchers: AtomicU8,
     value: UnsafeCell<T>,
@@ -95,6 +98,7 @@ impl<T> Lock<T> {
             word: AtomicUsize::new(FREE),
             rest: AtomicUsize::new(FREE),
             contended: AtomicU64::new(0),
+            sleepers: AtomicU32::new(0),
             watchers: AtomicU8::new(0),
             value: UnsafeCell::new(value),
         }
@@ -157,6 +161,7 @@ impl<T> Lock<T> {
         // From here on a signal handler may no longer lock: it would unlock, and the word would be another thread's.
         self.word.store(thread_token(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
+        self.sleepers.store(0, Ordering::Relaxed);
         let rest = self.rest.load(Ordering::Relaxed) & WATCHED;
         self.rest.store(rest, Ordering::Relaxed);
         self.word.store(rest, Ordering::Release);
@@ -213,7 +218,7 @@ impl<T> Lock<T> {
             if word & !WATCHED == FREE && self.take(word, me) {
                 return;
             }
-            wait.a_while();
+            wait.a_while(&self.sleepers);
         }
     }
 }
@@ -254,9 +259,9 @@ impl<'a, T> Guard<'a, T> {
 
     /// Releases the lock for a while, again and again, as long as `busy` says so.
     pub(crate) fn wait_while(mut self, busy: impl Fn(&T) -> bool) -> Self {
-        let mut wait = Wait::new();
+        let (mut wait, sleepers) = (Wait::new(), &self.lock.sleepers);
         while busy(&self) {
-            (self, ()) = self.unlocked(|| wait.a_while());
+            (self, ()) = self.unlocked(|| wait.a_while(sleepers));
         }
         self
     }
@@ -297,24 +302,27 @@ pub(crate) fn recursive() -> ! {
 /// How a thread waits next.
 struct Wait {
     pauses: u32,
-    sleep_ns: u32,
 }
 
 impl Wait {
     fn new() -> Self {
-        Wait { pauses: FIRST_PAUSES, sleep_ns: FIRST_SLEEP_NS }
+        Wait { pauses: FIRST_PAUSES }
     }
 
-    /// Waits a little longer than the last time.
-    fn a_while(&mut self) {
+    /// Waits a little longer than the last time; in the end sleeps, as one of so many.
+    fn a_while(&mut self, sleepers: &AtomicU32) {
         if self.pauses <= MOST_PAUSES {
             for _ in 0..self.pauses {
                 core::hint::spin_loop();
             }
             self.pauses *= 2;
         } else {
-            sleep(self.sleep_ns);
-            self.sleep_ns = (self.sleep_ns * 2).min(LONGEST_SLEEP_NS);
+            let all = sleepers.fetch_add(1, Ordering::Relaxed).saturating_add(1);
+            sleep(all.saturating_mul(SLEEP_NS).min(LONGEST_SLEEP_NS));
+            let one_less = |all: u32| Some(all.saturating_sub(1));
+            let _ = sleepers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
+            // Looks, and once more after the longest pause.
+            self.pauses = MOST_PAUSES;
         }
     }
 }

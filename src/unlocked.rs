@@ -62,9 +62,9 @@ fn wait<L: FreeList>(heap: Guard<'_, Heap<L>>, from: Granule, to: Granule) -> Gu
     })
 }
 
-/// Takes the lock when nothing is on its way to the system.
-pub(crate) fn idle<L: FreeList>(lock: &Lock<Heap<L>>) -> Guard<'_, Heap<L>> {
-    wait(lock.lock(), Granule(0), Granule(usize::MAX))
+/// Returns once nothing is on its way to the system.
+pub(crate) fn idle<L: FreeList>(heap: Guard<'_, Heap<L>>) -> Guard<'_, Heap<L>> {
+    wait(heap, Granule(0), Granule(usize::MAX))
 }
 
 /// The payload that was placed at `at` by `place_zeroed`, cleared where it may not be zero.
@@ -120,7 +120,7 @@ pub(crate) fn grown_zeroed<L: FreeList>(
 /// As for [`Lock::lock_for_fork`].
 pub(crate) unsafe fn lock_for_fork<L: FreeList>(lock: &Lock<Heap<L>>) {
     loop {
-        drop(idle(lock));
+        drop(idle(lock.lock()));
         // SAFETY: the caller's promise, or released below.
         unsafe { lock.lock_for_fork() };
         if !lock.lock().is_purging() {

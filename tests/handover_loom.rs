@@ -38,12 +38,12 @@ mod model {
             &self.slots[ticket % SLOTS]
         }
 
-        fn put(&self, block: u64) -> bool {
+        fn put(&self, block: u64) -> Option<usize> {
             let mut ticket = self.tail.load(Ordering::Relaxed);
             loop {
                 // Acquire: the slot was emptied before head passed it.
                 if ticket.wrapping_sub(self.head.load(Ordering::Acquire)) >= SLOTS {
-                    return false;
+                    return None;
                 }
                 let next = ticket.wrapping_add(1);
                 match self.tail.compare_exchange(ticket, next, Ordering::Relaxed, Ordering::Relaxed) {
@@ -52,7 +52,7 @@ mod model {
                 }
             }
             self.slot(ticket).store(block, Ordering::Release);
-            true
+            Some(ticket)
         }
 
         fn take(&self, mut free: impl FnMut(u64)) {
@@ -106,7 +106,7 @@ mod model {
                     thread::spawn(move || {
                         let mut given = Vec::new();
                         for &block in *blocks {
-                            if ring.put(block) {
+                            if ring.put(block).is_some() {
                                 given.push(block);
                             }
                             if number == 0 {

@@ -66,8 +66,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// assert_eq!(HEAP.trim(), 0);
     /// ```
     pub fn trim(&self) -> usize {
-        let trim = |heap| unlocked::purge(unlocked::idle(heap), Purge::ALL);
-        self.regions.all().iter().fold(0, |sum: usize, shared| sum.saturating_add(trim(&shared.heap)))
+        (0..REGIONS).fold(0, |sum: usize, region| {
+            let heap = unlocked::idle(self.lock(region));
+            sum.saturating_add(unlocked::purge(heap, Purge::ALL))
+        })
     }
 
     /// Keeps everything that is placed from now on within the first `bytes` bytes of the region, or of each: [`top`](crate::Stats::top) does

@@ -2,11 +2,16 @@
 
 use super::SmallocGlobal;
 use crate::free_list::FreeList;
-use crate::handover::FIRST;
+use crate::handover::{FIRST, SLOTS};
 use crate::lock::Guard;
 use crate::region::{GRANULE, Granule};
 use crate::shared::Heap;
+use crate::unlocked::purge_if_due;
 use core::alloc::Layout;
+
+/// Blocks that are handed over between two looks at what is due to go back to the system. More than wait at once: where
+/// the owner does nothing, they look who find no room for their blocks.
+const LOOK_EVERY: usize = 2 * SLOTS;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Hands a payload over to its region. False if that has no room for more, or where the block is none that could be
@@ -17,8 +22,28 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let aligned = layout.is_none_or(|layout| payload.addr() & layout.align().wrapping_sub(1) == 0);
         let block = Block { at: Granule(offset / GRANULE), size: layout.map(|layout| layout.size()) };
         match block.pack() {
-            Some(packed) if aligned && offset.is_multiple_of(GRANULE) => shared.handed_over.put(packed),
+            Some(packed) if aligned && offset.is_multiple_of(GRANULE) => {
+                let ticket = shared.handed_over.put(packed);
+                if ticket.is_some_and(|ticket| ticket % LOOK_EVERY == LOOK_EVERY - 1) {
+                    self.purge_for_owner(region);
+                }
+                ticket.is_some()
+            }
             _ => false,
+        }
+    }
+
+    /// Gives back what is due in a region, unless its lock is taken. An owner that only allocates never does it: memory
+    /// is given back at the end of a free.
+    #[cold]
+    #[inline(never)]
+    fn purge_for_owner(&self, region: usize) {
+        let shared = self.regions.get(region);
+        if let Some(mut heap) = shared.heap.try_lock() {
+            if shared.handed_over.waiting() {
+                self.free_handed_over(region, &mut heap);
+            }
+            purge_if_due(heap);
         }
     }
 
