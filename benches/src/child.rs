@@ -46,11 +46,21 @@ impl Drop for Calls {
 ///
 /// If the child cannot be started or prints something else.
 pub fn measure(command: &str, allocator: &str, calls: &Calls, numbers: &[usize]) -> io::Result<Sample> {
-    let output = Command::new(env::current_exe()?)
-        .args([command, allocator])
-        .arg(calls.path())
-        .args(numbers.iter().map(usize::to_string))
-        .output()?;
+    let mut child = Command::new(env::current_exe()?);
+    run(child.args([command, allocator]).arg(calls.path()), allocator, numbers)
+}
+
+/// The same for a child that needs no calls.
+///
+/// # Errors
+///
+/// As for [`measure`].
+pub fn number(command: &str, allocator: &str, numbers: &[usize]) -> io::Result<Sample> {
+    run(Command::new(env::current_exe()?).args([command, allocator]), allocator, numbers)
+}
+
+fn run(child: &mut Command, allocator: &str, numbers: &[usize]) -> io::Result<Sample> {
+    let output = child.args(numbers.iter().map(usize::to_string)).output()?;
     if !output.status.success() {
         eprintln!("{allocator}: {}", String::from_utf8_lossy(&output.stderr).trim());
         return Ok(Sample::Missing);

@@ -23,17 +23,26 @@ const READINGS: usize = 400;
 
 /// Reads the anonymous resident memory of this process without allocating. Anonymous, because
 /// pages of the program file that come in on the way are not the allocator's.
-struct Resident {
+pub struct Resident {
     file: File,
 }
 
 impl Resident {
-    fn open() -> io::Result<Self> {
+    /// Opens the system's account of this process.
+    ///
+    /// # Errors
+    ///
+    /// If there is none.
+    pub fn open() -> io::Result<Self> {
         Ok(Self { file: File::open("/proc/self/smaps_rollup")? })
     }
 
     /// Bytes.
-    fn read(&self) -> io::Result<usize> {
+    ///
+    /// # Errors
+    ///
+    /// If the account cannot be read.
+    pub fn read(&self) -> io::Result<usize> {
         let mut text = [0; 4096];
         let length = self.file.read_at(&mut text, 0)?;
         let line = text[..length]

@@ -15,7 +15,7 @@
 //! | `efficiency` | a region of 128 MiB filled to the first failure: live bytes over region |
 //! | `cheese` | requests too large for each of many holes: steps and time against their number |
 //! | `threads` | sets of blocks that wander among 1 to 64 threads: pairs per second |
-//! | `larson` | the same with sets of 1000 blocks that wander seldom |
+//! | `larson` | the same with sets of 1000 blocks that wander seldom, and what is resident then |
 //! | `remote` | one thread allocates, another frees: blocks per second |
 //! | `latency` | single calls of a million: median, 99 %, 99.9 %, worst; of each call the least over the rounds |
 //! | `large` | a block that grows to 1 GiB by doubling; 512 MiB written and read at random; also with huge pages |
@@ -139,6 +139,7 @@ fn run(options: &Options) -> io::Result<()> {
         "cheese" => cheese::run(options),
         "threads" => threads::run_threads(options),
         "larson" => threads::run_larson(options),
+        "larson-child" => threads::larson_child(&options.arguments),
         "remote" => threads::run_remote(options),
         "latency" => latency::run(options),
         "large" => large::run(options),

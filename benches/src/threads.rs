@@ -12,8 +12,10 @@ use std::sync::{Barrier, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::allocators::{Kind, Visitor};
+use crate::allocators::{self, Kind, Visitor};
+use crate::child;
 use crate::clean::free_all;
+use crate::footprint::Resident;
 use crate::options::Options;
 use crate::report::{Comparison, Sample, compare};
 use crate::rng::Rng;
@@ -189,12 +191,29 @@ impl Visitor for Exchange {
 
     fn visit<K: Kind>(&self) -> Sample {
         let heap = K::create(REGION);
+        let (parts, blocks) = self.run(&*heap);
+        // SAFETY: the blocks of the sets are live, with their sizes beside them.
+        unsafe { free_all(&*heap, blocks.into_iter().map(Block::parts), self.limit) };
+        let pairs: usize = parts.iter().map(|part| part.pairs).sum();
+        let time = parts.iter().map(|part| part.time).max().unwrap_or_default();
+        let value = pairs as f64 / time.as_micros() as f64;
+        match (parts.iter().all(|part| part.whole), pairs < self.pattern.pairs) {
+            (false, _) => Sample::Missing,
+            (true, false) => Sample::Full(value),
+            (true, true) => Sample::Cut(value),
+        }
+    }
+}
+
+impl Exchange {
+    /// What each thread did, and the blocks that are live in the end.
+    fn run<A: GlobalAlloc + Sync>(&self, heap: &A) -> (Vec<Part>, Vec<Block>) {
         let pattern = self.pattern;
         let mut rng = Rng::new(0);
-        let mut block = || new_block(&*heap, &mut rng, pattern.sizes, pattern.whole);
+        let mut block = || new_block(heap, &mut rng, pattern.sizes, pattern.whole);
         let mut set = || (0..pattern.set).map(|_| block()).collect();
         let larson = Larson {
-            heap: &*heap,
+            heap,
             pattern,
             sets: Mutex::new((0..pattern.sets.max(self.threads + 1)).map(|_| set()).collect()),
             left: AtomicUsize::new(pattern.pairs / pattern.batch),
@@ -203,18 +222,71 @@ impl Visitor for Exchange {
         };
         let parts = larson.run(self.threads, self.limit);
         let sets = larson.sets.into_inner().unwrap_or_else(PoisonError::into_inner);
-        let blocks = sets.into_iter().flatten().map(Block::parts);
-        // SAFETY: the blocks of the sets are live, with their sizes beside them.
-        unsafe { free_all(&*heap, blocks, self.limit) };
-        let pairs: usize = parts.iter().map(|part| part.pairs).sum();
-        let time = parts.iter().map(|part| part.time).max().unwrap_or_default();
-        let value = pairs as f64 / time.as_micros() as f64;
-        match (parts.iter().all(|part| part.whole), pairs < pattern.pairs) {
-            (false, _) => Sample::Missing,
-            (true, false) => Sample::Full(value),
-            (true, true) => Sample::Cut(value),
-        }
+        (parts, sets.into_iter().flatten().collect())
     }
+}
+
+/// What larson's pattern leaves resident.
+struct Crowd(Exchange);
+
+impl Visitor for Crowd {
+    /// Resident growth over the bytes that are live.
+    type Output = io::Result<f64>;
+
+    fn visit<K: Kind>(&self) -> io::Result<f64> {
+        let exchange = &self.0;
+        // What the threads and the sets themselves take is resident before: the system's allocator keeps it.
+        drop(Exchange { pattern: Pattern { pairs: 0, ..LARSON }, ..*exchange }.run(&std::alloc::System));
+        let resident = Resident::open()?;
+        // SAFETY: this only changes how the process's memory is backed: the readings count small pages.
+        unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
+        let before = resident.read()?;
+        let heap = K::create(REGION);
+        let (parts, blocks) = exchange.run(&*heap);
+        if parts.iter().any(|part| !part.whole) {
+            return Err(io::Error::other("a request failed"));
+        }
+        let live: usize = blocks.iter().map(|block| block.size).sum();
+        Ok(resident.read()?.saturating_sub(before) as f64 / live as f64)
+    }
+}
+
+/// Larson's pattern in a process of its own: `allocator`, the threads, and the longest time in milliseconds.
+///
+/// # Errors
+///
+/// If the arguments are not these or a request fails.
+pub fn larson_child(arguments: &[String]) -> io::Result<()> {
+    let [allocator, threads, limit] = arguments else {
+        return Err(io::Error::other("the child takes an allocator, threads and a time"));
+    };
+    let threads = threads.parse().map_err(io::Error::other)?;
+    let limit = Duration::from_millis(limit.parse().map_err(io::Error::other)?);
+    let pattern = Pattern { whole: true, ..LARSON };
+    println!("{}", allocators::visit(allocator, &Crowd(Exchange { pattern, threads, limit }))?);
+    Ok(())
+}
+
+/// What is resident after larson's pattern, each sample from a process of its own.
+///
+/// # Errors
+///
+/// If a process cannot be started or a CSV file cannot be written.
+fn run_larson_footprint(options: &Options) -> io::Result<()> {
+    let unit = "resident growth over live bytes";
+    let mut table = Comparison::new("larson-footprint", unit, &options.only, &options.base).with_decimals(3);
+    // Every byte is written, and no round is to be cut short.
+    let limit = (10 * options.limit).as_millis() as usize;
+    for threads in options.threads.iter().copied() {
+        let measure = |allocator: &&str| {
+            (0..options.rounds_or(5))
+                .map(|_| child::number("larson-child", allocator, &[threads, limit]))
+                .collect()
+        };
+        let samples: io::Result<Vec<Vec<Sample>>> = options.only.iter().map(measure).collect();
+        table.push(format!("{threads} threads"), samples?);
+    }
+    table.finish(options.out.as_deref())
 }
 
 /// Small sets with each number of threads, absolute and over one thread.
@@ -226,13 +298,14 @@ pub fn run_threads(options: &Options) -> io::Result<()> {
     run_pattern(["threads", "threads-scaling"], EXCHANGE, options)
 }
 
-/// The same with larson's sets.
+/// The same with larson's sets, and what they leave resident.
 ///
 /// # Errors
 ///
 /// If a CSV file cannot be written.
 pub fn run_larson(options: &Options) -> io::Result<()> {
-    run_pattern(["larson", "larson-scaling"], LARSON, options)
+    run_pattern(["larson", "larson-scaling"], LARSON, options)?;
+    run_larson_footprint(options)
 }
 
 fn run_pattern([title, scaling]: [&'static str; 2], pattern: Pattern, options: &Options) -> io::Result<()> {

@@ -41,7 +41,11 @@ fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize) -> Result<usize
     let bytes = whole_pages(Heap::<L>::mapped_bytes(size));
     let stride = if heaps.len() > 1 { bytes.max(BASE_ALIGN).next_power_of_two() } else { bytes };
     let mut rest = Reservation::new(stride.saturating_mul(heaps.len()))?;
-    let mapped = heaps.iter_mut().try_for_each(|heap| heap.map_region(rest.cut(stride), size));
+    let count = heaps.len();
+    let mapped = heaps.iter_mut().try_for_each(|heap| {
+        heap.keep_a_share(count);
+        heap.map_region(rest.cut(stride), size)
+    });
     if mapped.is_err() {
         // A heap gives back what it has mapped when it is dropped.
         heaps.iter_mut().for_each(|heap| **heap = Heap::unmapped(heap.wanted));

@@ -11,10 +11,11 @@
 //!   |   in use  | dirty, free           |
 //! ```
 //!
-//! What is spare is given back but for a rest, `keep`: a mebibyte or an eighth of what is in use, and a reserve. The
-//! reserve is what turned out to be given back too early, because it was in use again soon after; it halves when it
-//! has not been needed for a while. So memory that comes and goes stays, after a round or two of it. Nothing here asks a
-//! clock: when memory is given back is a function of the calls alone.
+//! What is spare is given back but for a rest, `keep`: a mebibyte or an eighth of what is in use, and a reserve. Of
+//! several heaps side by side, each keeps its part of the mebibyte. The reserve is what turned out to be given back too
+//! early, because it was in use again soon after; it halves when it has not been needed for a while. So memory that comes
+//! and goes stays, after a round or two of it. Nothing here asks a clock: when memory is given back is a function of the
+//! calls alone.
 //!
 //! What is kept is at the lowest addresses, where requests are placed first.
 
@@ -25,7 +26,7 @@ use crate::region::{CHUNK, GRANULE, Granule, Pieces};
 const MEBIBYTE: u64 = (1 << 20) / GRANULE as u64;
 /// Granules that are handed out or freed between two looks, at least.
 const SHORTEST_INTERVAL: u64 = MEBIBYTE / 4;
-/// Granules that are always kept.
+/// Granules that are always kept, by all heaps that lie side by side together.
 const KEPT: u64 = MEBIBYTE;
 /// The largest reserve, in granules.
 const LARGEST_RESERVE: u64 = 128 * MEBIBYTE;
@@ -60,6 +61,8 @@ pub(super) struct Thrift {
     by: usize,
     /// All that was given back.
     purged: u64,
+    /// What this heap always keeps.
+    kept: u64,
 }
 
 impl Thrift {
@@ -74,11 +77,12 @@ impl Thrift {
         under_way: (Granule(0), Granule(0)),
         by: 0,
         purged: 0,
+        kept: KEPT,
     };
 
     /// Learns from what was in use since the last look. Returns how much may be kept beyond that.
     fn learn(&mut self, turnover: u64, peak: u64, used: u64, spare: u64) -> u64 {
-        let patience = PATIENCE.saturating_mul(self.debt.max(self.reserve).max(KEPT));
+        let patience = PATIENCE.saturating_mul(self.debt.max(self.reserve).max(self.kept));
         if turnover.wrapping_sub(self.indebted) > patience {
             self.debt = 0;
         }
@@ -96,7 +100,7 @@ impl Thrift {
             self.reserve /= 2;
             self.needed = turnover;
         }
-        KEPT.max(used / 8).saturating_add(self.reserve)
+        self.kept.max(used / 8).saturating_add(self.reserve)
     }
 }
 
@@ -138,6 +142,11 @@ impl<L: FreeList> Heap<L> {
     /// [crate's README](https://docs.rs/smalloc-global).
     pub fn trim(&mut self) -> usize {
         self.purge(Purge::ALL)
+    }
+
+    /// From now on it is one of so many heaps that lie side by side.
+    pub(super) fn keep_a_share(&mut self, heaps: usize) {
+        self.thrift.kept = KEPT / (heaps as u64).max(1);
     }
 
     /// From now on nothing is given back without being asked.
