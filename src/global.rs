@@ -66,6 +66,7 @@ use report::Reporting;
 /// assert_eq!(HEAP.stats().region_size, 4 * (64 << 20));
 /// # Ok::<(), smalloc::InitError>(())
 /// ```
+// In this order, the first lock is where the value is, and what every call needs lies close behind it.
 #[repr(C)]
 pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     regions: Regions<L, REGIONS>,
