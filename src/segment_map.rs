@@ -316,15 +316,20 @@ impl SegmentMap {
 
     /// Frees a segment where [that needs no tags](Self::gives_short).
     #[inline(always)]
-    pub(crate) fn give_short(&mut self, short: Short) {
-        self.used.flip_window(short.at, short.mask);
-        self.heads.flip_window(short.at, 1);
+    pub(crate) fn give_seen(&mut self, short: Short) {
+        self.give_bits(short.at, short.mask);
     }
 
     /// Frees the segment of `n` granules, at most [`SHORT`], at `at`, where [that needs no tags](Self::gives_short).
     #[inline(always)]
-    pub(crate) fn give_clear(&mut self, at: Granule, n: usize) {
-        self.used.flip_window(at, ones(n));
+    pub(crate) fn give_short(&mut self, at: Granule, n: usize) {
+        self.give_bits(at, ones(n));
+    }
+
+    /// Frees the segment at `at` that has so many granules as `mask` has ones.
+    #[inline(always)]
+    fn give_bits(&mut self, at: Granule, mask: u64) {
+        self.used.flip_window(at, mask);
         self.heads.flip_window(at, 1);
     }
 

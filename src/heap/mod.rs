@@ -303,7 +303,7 @@ impl<L: FreeList> Heap<L> {
         if below == 0 || (above == 0 && !at_top) {
             return None;
         }
-        self.ground.map.give_short(short);
+        self.ground.map.give_seen(short);
         self.counters.freed(n);
         let below = below.leading_zeros() as usize;
         let start = at.down(below);
@@ -338,7 +338,7 @@ impl<L: FreeList> Heap<L> {
         let behind = self.ground.map.free_from(to);
         let end = if behind != MORE { to.up(behind) } else { self.ground.map.hole_end(to, self.ground.top) };
         if n <= SHORT && self.ground.map.gives_short(start, to, end) {
-            self.ground.map.give_clear(at, n);
+            self.ground.map.give_short(at, n);
         } else {
             self.ground.map.give((start, end), at, to);
         }

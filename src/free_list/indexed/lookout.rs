@@ -3,6 +3,7 @@
 use super::{FAN_OUT, Indexed, Request, at_least, code};
 use crate::free_list::Ground;
 use crate::region::Granule;
+use static_assertions::const_assert;
 
 impl Indexed {
     /// The lowest fit that starts below a node of the tree. Bounds that promise too much stay as they are.
@@ -35,4 +36,4 @@ impl Indexed {
     }
 }
 
-const _: () = assert!(FAN_OUT == 1 << 6);
+const_assert!(FAN_OUT == 1 << 6);
