@@ -7,6 +7,7 @@ mod budget;
 mod forking;
 mod hand_over;
 mod live;
+mod long_way;
 mod look;
 mod measure;
 mod recording;
@@ -25,7 +26,7 @@ use crate::regions::Regions;
 use crate::relief::Relief;
 use crate::shadow;
 use crate::shared::Heap;
-use crate::unlocked::{self, purge_if_due, settled};
+use crate::unlocked::{purge_if_due, settled};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -265,60 +266,6 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         found
     }
 
-    /// Allocates where the lock was taken, or where there was no region.
-    #[cold]
-    #[inline(never)]
-    fn alloc_again(&self, layout: Layout) -> *mut u8 {
-        self.give(&self.place(layout, Call::Alloc), layout)
-    }
-
-    /// Allocates zeroed memory of some size, or where the lock was taken, or where there was no region.
-    #[inline(never)]
-    fn alloc_zeroed_again(&self, layout: Layout) -> *mut u8 {
-        let found = self.place(layout, Call::AllocZeroed);
-        match found.placement.start() {
-            Some(at) => unlocked::zeroed(found.heap, at, layout),
-            None => ptr::null_mut(),
-        }
-    }
-
-    /// Allocates where the first look did not settle it.
-    #[inline(never)]
-    fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout, missed: Missed) -> *mut u8 {
-        match heap.place_searching(layout.size(), layout.align(), missed).start() {
-            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            None => self.alloc_elsewhere(heap, layout),
-        }
-    }
-
-    /// Allocates where nothing fits at home.
-    #[cold]
-    #[inline(never)]
-    fn alloc_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
-        let found = Found { region: self.regions.home_number(), heap, placement: Fit::NONE };
-        self.give(&self.place_elsewhere(found, layout, Call::Alloc), layout)
-    }
-
-    /// Allocates zeroed memory where nothing fits at home.
-    #[cold]
-    #[inline(never)]
-    fn alloc_zeroed_elsewhere(&self, heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
-        let found = Found { region: self.regions.home_number(), heap, placement: Fit::NONE };
-        let found = self.place_elsewhere(found, layout, Call::AllocZeroed);
-        match found.placement.start() {
-            Some(at) => unlocked::zeroed(found.heap, at, layout),
-            None => ptr::null_mut(),
-        }
-    }
-
-    /// The payload that was placed; null if none was.
-    fn give(&self, found: &Found<'_, L>, layout: Layout) -> *mut u8 {
-        match found.placement.start() {
-            Some(at) => shadow::given(found.heap.region().pointer(at), layout.size()),
-            None => ptr::null_mut(),
-        }
-    }
-
     /// Frees where the lock was taken, or in another region than the thread's home.
     #[cold]
     #[inline(never)]
@@ -432,7 +379,8 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         }
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
-            Err(missed) => self.alloc_searching(heap, layout, missed),
+            Err(Missed::Looked) => self.alloc_searching(heap, layout),
+            Err(Missed::Other) => self.alloc_any(heap, layout),
         }
     }
 

@@ -20,16 +20,21 @@
 /// Sizes up to this one, in granules, have a class of their own, with the same number.
 pub(super) const OWN_CLASS: usize = 47;
 /// The hint of a class of which nothing is free below top.
-pub(super) const NONE: usize = u32::MAX as usize;
+pub(super) const NONE: usize = i32::MAX as usize;
 /// Classes, numbered from 1; 0 is unused.
 const CLASSES: usize = 64;
 /// The granules of the smallest segment of the last class.
 const LARGEST_FIRST: usize = 8192;
 
+/// Hints that are compared and written together, in two vectors.
+const GROUP: usize = 8;
+
 /// The hints of all classes, in ascending order.
 #[derive(Debug)]
 pub(super) struct Hints {
-    chunks: [u32; CLASSES],
+    /// A group below those of the classes that is never too high, and one above that is never too low, so that groups
+    /// may begin and end anywhere.
+    chunks: [i32; GROUP + CLASSES + GROUP],
 }
 
 /// The class of every size code: the code up to [`OWN_CLASS`], then two classes to a doubling of the size. The last class
@@ -60,52 +65,67 @@ pub(super) fn class(code: u8) -> usize {
 }
 
 /// The lowest class whose segments all have `n` granules; [`CLASSES`] if there is none.
+#[inline]
 pub(super) fn class_from(n: usize) -> usize {
-    let first =
-        n <= OWN_CLASS || (n <= LARGEST_FIRST && n.trailing_zeros() + n.leading_zeros() + 2 >= usize::BITS);
+    if n <= OWN_CLASS {
+        return n;
+    }
+    let first = n <= LARGEST_FIRST && n.trailing_zeros() + n.leading_zeros() + 2 >= usize::BITS;
     let class = class(super::indexed::code(n));
     if first { class } else { class + 1 }
 }
 
 impl Hints {
     /// No class has anything free.
-    pub(super) const EMPTY: Self = Self { chunks: [NONE as u32; CLASSES] };
+    pub(super) const EMPTY: Self = {
+        let mut chunks = [NONE as i32; GROUP + CLASSES + GROUP];
+        let mut below = 0;
+        while below < GROUP {
+            chunks[below] = 0;
+            below += 1;
+        }
+        Self { chunks }
+    };
 
     /// The hint of a class.
     #[inline(always)]
     pub(super) fn get(&self, class: usize) -> usize {
-        self.chunks[class % CLASSES] as usize
+        self.chunks[GROUP + class % CLASSES] as usize
     }
 
     /// A free segment of the class starts in the chunk now.
     #[inline(always)]
     pub(super) fn appeared(&mut self, class: usize, chunk: usize) {
-        let chunk = chunk as u32;
-        for hint in self.chunks[..=class % CLASSES].iter_mut().rev() {
-            if *hint <= chunk {
+        let chunk = chunk as i32;
+        let end = GROUP + class % CLASSES + 1;
+        for group in self.chunks[..end].as_rchunks_mut::<GROUP>().1.iter_mut().rev() {
+            let lowest = group[0];
+            *group = group.map(|hint| hint.min(chunk));
+            if lowest <= chunk {
                 return;
             }
-            *hint = chunk;
         }
     }
 
     /// A search has shown that nothing of the class or above starts below the chunk; nowhere, if that is [`NONE`].
     #[inline(always)]
     pub(super) fn raise(&mut self, class: usize, chunk: usize) {
-        let chunk = chunk as u32;
-        for hint in self.chunks.iter_mut().skip(class) {
-            if *hint >= chunk {
+        let chunk = chunk as i32;
+        let start = GROUP + class.min(CLASSES);
+        for group in self.chunks[start..].as_chunks_mut::<GROUP>().0 {
+            let highest = group[GROUP - 1];
+            *group = group.map(|hint| hint.max(chunk));
+            if highest >= chunk {
                 return;
             }
-            *hint = chunk;
         }
     }
 
     /// No free segment starts in these chunks: hints that say one of them say the end instead.
     pub(super) fn skip(&mut self, chunks: core::ops::Range<usize>) {
-        for chunk in &mut self.chunks {
-            if chunks.contains(&(*chunk as usize)) {
-                *chunk = chunks.end as u32;
+        for hint in self.chunks.iter_mut().skip(GROUP) {
+            if chunks.contains(&(*hint as usize)) {
+                *hint = chunks.end as i32;
             }
         }
     }

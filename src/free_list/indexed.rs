@@ -17,10 +17,11 @@
 //!
 //! A search begins at the hint for its size ([`Hints`]) and goes on upward through the tree, not down from the root.
 
+mod check;
 mod lookout;
 
 use super::group::{at_least, highest};
-use super::hints::{self, Hints, NONE, class, class_from};
+use super::hints::{Hints, NONE, class, class_from};
 use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search, search_candidates};
 use crate::region::{CHUNK, GRANULE, Granule, Reservation, SPARE_CHUNKS, Table};
 use core::ops::Range;
@@ -111,7 +112,14 @@ impl Indexed {
         }
     }
 
+    /// What is left of the free segment at `start` begins at `to`, in another chunk.
+    #[inline(never)]
+    fn rest_moved(&mut self, start: Granule, to: Granule, rest: Rest) {
+        self.raise_bounds(to.chunk(), self.rest_code(start, rest));
+    }
+
     /// Raises the chunk's bound and those above it that are lower.
+    #[inline(always)]
     fn raise_bounds(&mut self, chunk: usize, code: u8) {
         let mut index = chunk;
         for level in &mut self.levels {
@@ -141,35 +149,38 @@ impl Indexed {
         }
     }
 
-    /// The lowest chunk above `after` whose bound is `code` or more, none if it lies above `last`. Counts the nodes.
+    /// The lowest chunk above `after` whose bound is `code` or more; [`NONE`] if there is none. Counts the nodes.
     #[inline(always)]
-    fn next_chunk(&mut self, after: usize, last: usize, code: u8, fit: &mut Fit) -> Option<usize> {
-        fit.probe();
-        match next_in_node(&self.levels[0], after, code) {
-            Some(chunk) => (chunk <= last).then_some(chunk),
-            None => self.next_chunk_far(after, last, code, fit),
+    fn next_chunk(&mut self, after: usize, last: usize, code: u8, fit: &mut Fit) -> usize {
+        if let Some(chunk) = next_in_node(&self.levels[0], after, code) {
+            fit.probe(1);
+            return chunk;
         }
+        let (chunk, nodes) = self.next_chunk_far(after, last, code);
+        fit.probe(nodes);
+        chunk
     }
 
-    /// The same, where it is not in the same node.
+    /// The same, where the first node has none: how many nodes were looked at comes second.
     #[inline(never)]
-    fn next_chunk_far(&mut self, after: usize, last: usize, code: u8, fit: &mut Fit) -> Option<usize> {
+    fn next_chunk_far(&mut self, after: usize, last: usize, code: u8) -> (usize, usize) {
+        let mut nodes = 1_usize;
         let mut level = 0_usize;
         let mut index = after;
         loop {
             if (last >> (6 * level)) / FAN_OUT <= index / FAN_OUT {
-                return None;
+                return (NONE, nodes);
             }
             level = level.wrapping_add(1);
             index /= FAN_OUT;
             // An entry that promised too much is put right, and the search goes on behind it.
-            fit.probe();
+            nodes = nodes.wrapping_add(1);
             while let Some(next) = next_in_node(self.level(level), index, code) {
-                match self.descend(level, next, code, fit) {
-                    Ok(chunk) => return (chunk <= last).then_some(chunk),
+                match self.descend(level, next, code, &mut nodes) {
+                    Ok(chunk) => return (chunk, nodes),
                     Err(stale) => (level, index) = stale,
                 }
-                fit.probe();
+                nodes = nodes.wrapping_add(1);
             }
         }
     }
@@ -181,12 +192,12 @@ impl Indexed {
         from: usize,
         entry: usize,
         code: u8,
-        fit: &mut Fit,
+        nodes: &mut usize,
     ) -> Result<usize, (usize, usize)> {
         let mut level = from;
         let mut index = entry;
         while level > 0 {
-            fit.probe();
+            *nodes = nodes.wrapping_add(1);
             let children = self.level(level.wrapping_sub(1)).node(index);
             let fits = at_least(children, code);
             if fits == 0 {
@@ -228,47 +239,45 @@ impl Indexed {
         (start >= ground.top || ground.map.hole_end(start, ground.top).above(start) >= n).then_some(start)
     }
 
-    /// Begins at the hint for the size, or above, and looks at chunk after chunk, as far as their bounds promise a fit.
-    /// If `looked`, the hint's chunk has none.
-    #[inline(always)]
-    fn search_request(&mut self, ground: &Ground, request: Request, looked: bool) -> Fit {
-        let code = code(request.n);
-        let class = class(code);
-        let hint = self.hints.get(class);
+    /// Begins at the hint for the size, or above.
+    #[inline(never)]
+    fn search_any(&mut self, ground: &Ground, request: Request) -> Fit {
+        let hint = self.hints.get(class(code(request.n)));
         if hint == NONE {
             return Fit::NONE;
         }
         let first = hint.max(request.from.chunk());
+        match Self::fit_in_chunk(ground, first, &request) {
+            Some(start) if start < ground.top => Fit::NONE.at(start),
+            _ => self.search_behind(ground, first, &request),
+        }
+    }
+
+    /// Looks at chunk after chunk above `first`, which has no fit below top, as far as their bounds promise one.
+    #[inline(always)]
+    fn search_behind(&mut self, ground: &Ground, first: usize, request: &Request) -> Fit {
+        let code = code(request.n);
         let mut fit = Fit::NONE;
         let mut chunk = first;
-        let mut looked = looked;
         let found = loop {
-            let place = if looked { None } else { Self::fit_in_chunk(ground, chunk, &request) };
-            looked = false;
-            if let Some(start) = place.filter(|&start| start < ground.top) {
+            self.pass(ground, chunk, request);
+            fit.step();
+            chunk = self.next_chunk(chunk, ground.top.chunk(), code, &mut fit);
+            if chunk == NONE {
+                break NONE;
+            }
+            if let Some(start) = Self::fit_in_chunk(ground, chunk, request)
+                && start < ground.top
+            {
                 fit = fit.at(start);
                 break chunk;
             }
-            self.pass(ground, chunk, &request);
-            if place.is_some() {
-                break NONE;
-            }
-            fit.step();
-            match self.next_chunk(chunk, ground.top.chunk(), code, &mut fit) {
-                Some(next) => chunk = next,
-                None => break NONE,
-            }
         };
-        if found != first && request.is_plain() {
+        if request.is_plain() {
             // The hints of what is surely no smaller than n rise to where the search ended.
             self.hints.raise(class_from(request.n), found);
         }
         fit
-    }
-
-    #[inline(never)]
-    fn search_any(&mut self, ground: &Ground, request: Request) -> Fit {
-        self.search_request(ground, request, false)
     }
 
     /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off.
@@ -362,14 +371,14 @@ impl Search for Indexed {
         if start < ground.top { Look::Fits(start, seen) } else { Look::Wilderness }
     }
 
-    fn search(&mut self, ground: &Ground, n: usize, looked: bool) -> Fit {
-        let request = Request { n, from: Granule(0), grid: ANYWHERE };
-        // Two copies of one function: in the one for most searches, half of it falls away.
-        if looked && n <= hints::OWN_CLASS {
-            self.search_request(ground, request, true)
-        } else {
-            self.search_any(ground, request)
-        }
+    fn search(&mut self, ground: &Ground, n: usize) -> Fit {
+        self.search_any(ground, Request { n, from: Granule(0), grid: ANYWHERE })
+    }
+
+    /// A copy of the general search, of which half falls away.
+    #[inline(always)]
+    fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
+        self.search_behind(ground, self.hints.get(n), &Request { n, from: Granule(0), grid: ANYWHERE })
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
@@ -394,9 +403,10 @@ impl Search for Indexed {
     }
 
     /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk.
+    #[inline(always)]
     fn took(&mut self, _ground: &Ground, start: Granule, _from: Granule, to: Granule, rest: Rest) {
         if !self.is_unmoved(start, to, rest) {
-            self.raise_bounds(to.chunk(), self.rest_code(start, rest));
+            self.rest_moved(start, to, rest);
         }
     }
 
@@ -452,40 +462,7 @@ impl Search for Indexed {
         ground: &Ground,
         holes: &mut dyn Iterator<Item = (Granule, Granule)>,
     ) -> Result<(), Broken> {
-        for (start, end) in holes {
-            let n = end.above(start);
-            let code = code(n);
-            let broken = |invariant, what| Err(Broken { invariant, at: start, what });
-            if self.hints.get(class(code)) > start.chunk() {
-                return broken("I3", "the hint for this size lies above the segment");
-            }
-            let mut index = start.chunk();
-            for (height, level) in self.levels.iter().enumerate() {
-                if level.get(index) < code {
-                    return if height == 0 {
-                        broken("I1", "the chunk's bound is below the segment's size")
-                    } else {
-                        broken("I2", "a parent's bound is below the segment's size")
-                    };
-                }
-                index /= FAN_OUT;
-            }
-        }
-        for chunk in 0..=ground.top.chunk() {
-            let bound = self.levels[0].get(chunk);
-            if bound != 0 && self.hints.get(class(bound)) > chunk {
-                let at = crate::segment_map::chunk_start(chunk);
-                return Err(Broken {
-                    invariant: "I4",
-                    at,
-                    what: "the hint for the chunk's bound lies above the chunk",
-                });
-            }
-        }
-        if self.hints.ascend() {
-            Ok(())
-        } else {
-            Err(Broken { invariant: "I3", at: ground.top, what: "the hints do not ascend" })
-        }
+        self.check_holes(holes)?;
+        self.check_bounds(ground)
     }
 }

@@ -155,7 +155,7 @@ impl Search for Linked {
         if seen < n { Look::Search } else { Look::Fits(head, seen) }
     }
 
-    fn search(&mut self, ground: &Ground, n: usize, _looked: bool) -> Fit {
+    fn search(&mut self, ground: &Ground, n: usize) -> Fit {
         self.search_for_fit(ground, Granule(0), n)
     }
 

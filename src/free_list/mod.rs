@@ -7,7 +7,8 @@
 //!
 //! - **L1** the list holds every free segment below top once; **L2** addresses ascend; **L3** `next(prev(s)) == s`;
 //! - **I1** no bound is too low; **I2** a parent is no lower than any of its children; **I3** no free segment of class
-//!   `k` or above starts below hint `k`; **I4** nor does a bound below hint `k` say that one may.
+//!   `k` or above starts below hint `k`; **I4** nor does a bound below hint `k` say that one may; **I5** bounds of chunks
+//!   above top's say that none does.
 
 mod group;
 mod hints;
@@ -92,10 +93,10 @@ impl Fit {
         self.cost = self.cost.wrapping_add(Self::STEP);
     }
 
-    /// One more node was looked at.
+    /// So many more nodes were looked at.
     #[inline(always)]
-    fn probe(&mut self) {
-        self.cost = self.cost.wrapping_add(Self::PROBE);
+    fn probe(&mut self, nodes: usize) {
+        self.cost = self.cost.wrapping_add(Self::PROBE.wrapping_mul(nodes as u64));
     }
 
     /// What another search looked at was looked at too.
@@ -166,8 +167,13 @@ pub trait Search: Send + Sized + 'static {
     /// The first look for `n` granules, at most [`LARGEST_LOOK`].
     fn look(&self, ground: &Ground, n: usize) -> Look;
 
-    /// The lowest free segment below top that has `n` granules. If `looked`, the first look was in vain.
-    fn search(&mut self, ground: &Ground, n: usize, looked: bool) -> Fit;
+    /// The lowest free segment below top that has `n` granules.
+    fn search(&mut self, ground: &Ground, n: usize) -> Fit;
+
+    /// The same for at most [`LARGEST_LOOK`] granules, after a first look that said [`Look::Search`].
+    fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
+        self.search(ground, n)
+    }
 
     /// The lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the end of
     /// a free segment.

@@ -185,11 +185,29 @@ impl<L: FreeList> Heap<L> {
     /// Places any request that was not placed at once.
     #[inline(never)]
     pub(crate) fn place_searching(&mut self, size: usize, align: usize, missed: Missed) -> Fit {
+        if missed == Missed::Looked {
+            return self.place_after_look(size);
+        }
         if align > GRANULE {
             return self.place_aligned(size, align);
         }
         let n = granules(size);
-        let fit = self.list.search(&self.ground, n, missed == Missed::Looked);
+        let fit = self.list.search(&self.ground, n);
+        self.place_found(size, n, fit)
+    }
+
+    /// Places a request for which the first look was in vain.
+    #[inline(always)]
+    pub(crate) fn place_after_look(&mut self, size: usize) -> Fit {
+        // There is no look for more. Knowing this, the compiler drops what only larger requests need.
+        let n = granules(size).min(LARGEST_LOOK);
+        let fit = self.list.search_on(&self.ground, n);
+        self.place_found(size, n, fit)
+    }
+
+    /// Places a request in the free segment that a search has found, else in the wilderness.
+    #[inline(always)]
+    fn place_found(&mut self, size: usize, n: usize, fit: Fit) -> Fit {
         let start = match fit.start() {
             Some(start) => {
                 self.take_any(start, n);
@@ -205,6 +223,7 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Takes `n` granules from the front of the free segment at `start`.
+    #[inline(always)]
     fn take_any(&mut self, start: Granule, n: usize) {
         let seen = self.ground.map.free_from(start);
         if n <= SHORT && (seen != MORE || self.ground.map.keeps_tags(start, n)) {
@@ -230,6 +249,7 @@ impl<L: FreeList> Heap<L> {
 
     /// Takes the first `n` granules, at most [`SHORT`], of the free segment at `start`, of which one window shows
     /// `seen`; the rest stays free.
+    #[inline(always)]
     fn take(&mut self, start: Granule, n: usize, seen: usize) {
         self.ground.map.take_short(start, n);
         self.counters.took(n < seen);

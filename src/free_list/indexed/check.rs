@@ -1,0 +1,54 @@
+//! The invariants of the index.
+
+use super::{FAN_OUT, Indexed, class, code};
+use crate::free_list::{Broken, Ground};
+use crate::region::Granule;
+use crate::segment_map::chunk_start;
+
+impl Indexed {
+    /// What the index says of every free segment below top.
+    pub(super) fn check_holes(
+        &self,
+        holes: &mut dyn Iterator<Item = (Granule, Granule)>,
+    ) -> Result<(), Broken> {
+        for (start, end) in holes {
+            let code = code(end.above(start));
+            let broken = |invariant, what| Err(Broken { invariant, at: start, what });
+            if self.hints.get(class(code)) > start.chunk() {
+                return broken("I3", "the hint for this size lies above the segment");
+            }
+            let mut index = start.chunk();
+            for (height, level) in self.levels.iter().enumerate() {
+                if level.get(index) < code {
+                    return if height == 0 {
+                        broken("I1", "the chunk's bound is below the segment's size")
+                    } else {
+                        broken("I2", "a parent's bound is below the segment's size")
+                    };
+                }
+                index /= FAN_OUT;
+            }
+        }
+        Ok(())
+    }
+
+    /// Hints and bounds against each other.
+    pub(super) fn check_bounds(&self, ground: &Ground) -> Result<(), Broken> {
+        let last = ground.top.chunk();
+        for chunk in 0..(last + 1).next_multiple_of(FAN_OUT) {
+            let bound = self.levels[0].get(chunk);
+            let broken = |invariant, what| Err(Broken { invariant, at: chunk_start(chunk), what });
+            if bound != 0 && chunk > last {
+                return broken("I5", "a bound above top is not zero");
+            }
+            if bound != 0 && self.hints.get(class(bound)) > chunk {
+                return broken("I4", "the hint for the chunk's bound lies above the chunk");
+            }
+        }
+        if self.hints.ascend() {
+            Ok(())
+        } else {
+            Err(Broken { invariant: "I3", at: ground.top, what: "the hints do not ascend" })
+        }
+    }
+}
