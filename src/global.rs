@@ -335,10 +335,10 @@ fn settle<L: FreeList>(mut heap: Guard<'_, Heap<L>>, owed: Owed) {
     heap.settle(owed);
 }
 
-/// Frees a segment whose free neighbours one window does not show.
+/// Frees a segment of which one window does not show a free neighbour whole.
 #[inline(never)]
-fn give_back<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize) {
-    heap.give_back(at, n);
+fn give_back_seen<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize, below: u64, above: u64) {
+    heap.give_back_seen(at, n, below, above);
     purge_if_due(heap);
 }
 
@@ -400,7 +400,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         match heap.give_back_at_once(short) {
             Some(Owed::NOTHING) => {}
             Some(owed) => settle(heap, owed),
-            None => give_back(heap, short.at, short.n),
+            None => give_back_seen(heap, short.at, short.n, short.below, short.above),
         }
     }
 

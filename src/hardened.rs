@@ -119,6 +119,11 @@ impl<L: FreeList> Hardened<L> {
         self.place(size, align)
     }
 
+    /// There is no first look either.
+    pub(crate) fn place_after_look(&mut self, size: usize) -> Fit {
+        self.place(size, 1)
+    }
+
     // ---- freeing ---------------------------------------------------------------------------------------------
 
     /// There is no short way.
@@ -149,6 +154,11 @@ impl<L: FreeList> Hardened<L> {
     /// There is no short way.
     pub(crate) fn give_back_at_once(&mut self, _short: Short) -> Option<Owed> {
         None
+    }
+
+    /// As the next.
+    pub(crate) fn give_back_seen(&mut self, at: Granule, n: usize, _below: u64, _above: u64) {
+        self.give_back(at, n);
     }
 
     /// Nothing is put off.

@@ -67,21 +67,25 @@ impl Pages {
         (self.start(first), self.start(end))
     }
 
-    /// Marks every page of which a part lies in `from..to`. Mostly that is one.
-    #[inline]
+    /// Marks every page of which a part lies in `from..to`. Mostly that is one, or two.
+    #[inline(always)]
     pub(crate) fn soil(&mut self, from: Granule, to: Granule) {
         if from >= to {
             return;
         }
-        let first = self.page(from);
-        let end = self.page(to.down(1)).wrapping_add(1);
-        if end.wrapping_sub(first) == 1 {
-            let word = first / WORD;
-            self.dirty.set(word, self.dirty.get(word) | 1 << (first % WORD));
-        } else {
-            self.write(first, end, u64::MAX);
+        let (first, last) = (self.page(from), self.page(to.down(1)));
+        self.mark(first);
+        self.mark(last);
+        if last.wrapping_sub(first) > 1 {
+            self.write(first.wrapping_add(1), last, u64::MAX);
         }
-        self.end = self.end.max(self.start(end));
+        self.end = self.end.max(self.start(last.wrapping_add(1)));
+    }
+
+    #[inline(always)]
+    fn mark(&mut self, page: usize) {
+        let word = page / WORD;
+        self.dirty.set(word, self.dirty.get(word) | 1 << (page % WORD));
     }
 
     /// Unmarks the pages `from..to`, which are whole.
@@ -117,6 +121,7 @@ impl Pages {
     }
 
     /// Writes the marks of the pages `from..to`: all ones or all zeros.
+    #[inline(never)]
     fn write(&mut self, from: usize, to: usize, value: u64) {
         let mut word = from / WORD;
         let mut mask = u64::MAX << (from % WORD);

@@ -116,10 +116,10 @@ impl SegmentMap {
         self.used.window(at).trailing_zeros() as usize
     }
 
-    /// Granules that are free right below `at`; [`MORE`] if one window does not show all of them.
+    /// The granules below `at`, the nearest one highest, ones in use. Zero if one window shows none in use.
     #[inline(always)]
-    pub(crate) fn free_below(&self, at: Granule) -> usize {
-        self.used.window_below(at).leading_zeros() as usize
+    pub(crate) fn used_below(&self, at: Granule) -> u64 {
+        self.used.window_below(at)
     }
 
     /// Whether a granule is free.
@@ -269,7 +269,7 @@ impl SegmentMap {
     pub(crate) fn last_hole_in_chunk(&self, chunk: usize) -> Option<Granule> {
         let inside = self.used.get(chunk).leading_zeros() as usize;
         let start = chunk_start(chunk).up(CHUNK - inside);
-        (inside > 0 && (inside < CHUNK || self.free_below(start) == 0)).then_some(start)
+        (inside > 0 && (inside < CHUNK || self.used_below(start) >> 63 != 0)).then_some(start)
     }
 
     /// The length of the longest free segment below `top` that starts in the chunk; no less than what of a lower one

@@ -288,9 +288,7 @@ impl Indexed {
         } else {
             code(ground.map.longest_hole_in_chunk(chunk, ground.top))
         };
-        if bound < self.levels[0].get(chunk) {
-            self.levels[0].set(chunk, bound);
-        }
+        self.levels[0].set(chunk, bound.min(self.levels[0].get(chunk)));
     }
 }
 

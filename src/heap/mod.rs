@@ -341,13 +341,40 @@ impl<L: FreeList> Heap<L> {
         self.list.settle(owed);
     }
 
+    /// Frees a segment of at most [`SHORT`] granules beside a free segment that one window does not show whole. `below` and
+    /// `above` are those of [`Short`].
+    #[inline(always)]
+    pub(crate) fn give_back_seen(&mut self, at: Granule, n: usize, below: u64, above: u64) {
+        let (start, to) = (self.start_below(at, below), at.up(n));
+        let end = if above != 0 {
+            at.up(above.trailing_zeros() as usize)
+        } else if to == self.ground.top {
+            to
+        } else {
+            self.ground.map.hole_end(to, self.ground.top)
+        };
+        self.join(start, at, n.min(SHORT), end);
+    }
+
     /// Frees the segment `at..at + n` and joins it with its free neighbours.
     #[inline(never)]
     pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
+        let (start, to) = (self.start_below(at, self.ground.map.used_below(at)), at.up(n));
+        let end = if to == self.ground.top { to } else { self.hole_end_behind(to) };
+        self.join(start, at, n, end);
+    }
+
+    /// Where what is free begins below `at`. `below` is the map's window.
+    #[inline(always)]
+    fn start_below(&self, at: Granule, below: u64) -> Granule {
+        if below == 0 { self.ground.map.hole_start(at) } else { at.down(below.leading_zeros() as usize) }
+    }
+
+    /// Frees the segment of `n` granules at `at`, with which `start..end` becomes one free segment.
+    #[inline(always)]
+    fn join(&mut self, start: Granule, at: Granule, n: usize, end: Granule) {
         self.counters.freed(n);
         let to = at.up(n);
-        let below = self.ground.map.free_below(at);
-        let start = if below != MORE { at.down(below) } else { self.ground.map.hole_start(at) };
         if to == self.ground.top {
             self.ground.map.give_to_wilderness(start, at, to);
             self.counters.gave(start < at, true);
@@ -355,8 +382,6 @@ impl<L: FreeList> Heap<L> {
             self.settle(owed);
             return self.soil_wilderness(at);
         }
-        let behind = self.ground.map.free_from(to);
-        let end = if behind != MORE { to.up(behind) } else { self.ground.map.hole_end(to, self.ground.top) };
         if n <= SHORT && self.ground.map.gives_short(start, to, end) {
             self.ground.map.give_short(at, n);
         } else {
@@ -364,7 +389,9 @@ impl<L: FreeList> Heap<L> {
         }
         self.counters.gave(start < at, to < end);
         let owed = self.list.gave(&self.ground, (start, end), at, to);
-        self.settle(owed);
+        if owed != Owed::NOTHING {
+            self.settle(owed);
+        }
         self.soil(at, to);
     }
 

@@ -170,7 +170,10 @@ impl<L: FreeList> Heap<L> {
             shadow::back(payload, layout.size());
             match self.give_back_at_once(short) {
                 Some(owed) => self.settle(owed),
-                None => self.give_back(short.at, short.n),
+                None => {
+                    self.give_back_seen(short.at, short.n, short.below, short.above);
+                    self.purge_if_due();
+                }
             }
         } else {
             let (at, n) = self.segment_of(payload, layout);
