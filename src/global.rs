@@ -266,8 +266,18 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         found
     }
 
+    /// Frees in another region than the thread's home.
+    #[inline(never)]
+    fn dealloc_elsewhere(&self, payload: *mut u8, layout: Layout) {
+        if layout.size() >= LARGE
+            && let Some(heap) = self.regions.get(self.regions.number_of(payload)).heap.try_lock_unwatched()
+        {
+            return give_back_any(heap, payload, layout);
+        }
+        self.dealloc_locking(payload, layout);
+    }
+
     /// Frees where the lock was taken, or in another region than the thread's home.
-    #[cold]
     #[inline(never)]
     fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
         let region = self.regions.number_of(payload);
@@ -386,11 +396,11 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
-        let region = self.regions.number_of(payload);
-        if REGIONS > 1 && region != self.regions.home_number() && layout.size() < LARGE {
-            return self.dealloc_locking(payload, layout);
+        let home = self.regions.home_number();
+        if REGIONS > 1 && self.regions.number_of(payload) != home {
+            return self.dealloc_elsewhere(payload, layout);
         }
-        let Some(mut heap) = self.regions.get(region).heap.try_lock_unwatched() else {
+        let Some(mut heap) = self.regions.get(home).heap.try_lock_unwatched() else {
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
