@@ -11,8 +11,8 @@
 //!   |   in use  | dirty, free           |
 //! ```
 //!
-//! What is spare is given back but for a rest, `keep`: a mebibyte or an eighth of what is in use, and a reserve. Of
-//! several heaps side by side, each keeps its part of the mebibyte. The reserve is what turned out to be given back too
+//! What is spare is given back but for a rest, `keep`: 256 KiB or a sixteenth of what is in use, and a reserve. Of
+//! several heaps side by side, each keeps its part of the 256 KiB. The reserve is what turned out to be given back too
 //! early, because it was in use again soon after; it halves when it has not been needed for a while. So memory that comes
 //! and goes stays, after a round or two of it. Nothing here asks a clock: when memory is given back is a function of the
 //! calls alone.
@@ -27,7 +27,7 @@ const MEBIBYTE: u64 = (1 << 20) / GRANULE as u64;
 /// Granules that are handed out or freed between two looks, at least.
 const SHORTEST_INTERVAL: u64 = MEBIBYTE / 4;
 /// Granules that are always kept, by all heaps that lie side by side together.
-const KEPT: u64 = MEBIBYTE;
+const KEPT: u64 = MEBIBYTE / 4;
 /// The largest reserve, in granules.
 const LARGEST_RESERVE: u64 = 128 * MEBIBYTE;
 /// A reserve that was not needed while so many times its size was handed out and freed is halved, and what was given back
@@ -100,7 +100,7 @@ impl Thrift {
             self.reserve /= 2;
             self.needed = turnover;
         }
-        self.kept.max(used / 8).saturating_add(self.reserve)
+        self.kept.max(used / 16).saturating_add(self.reserve)
     }
 }
 
