@@ -33,7 +33,7 @@ mod ends;
 mod runs;
 
 use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table, WINDOW};
-use runs::{longest_run, runs};
+use runs::{longest_run, longest_run_about, runs};
 use static_assertions::const_assert;
 
 /// Granules from which on a segment in use keeps its end in a tag: 64 KiB. Below, so many words are gone through.
@@ -293,6 +293,14 @@ impl SegmentMap {
             self.hole_end(start, top).above(start)
         };
         inside.max(last_and_behind)
+    }
+
+    /// No less than the length of the longest free segment that starts in the chunk, where none is longer than a chunk.
+    #[inline(always)]
+    pub(crate) fn longest_hole_about(&self, chunk: usize) -> usize {
+        let used = self.used.get(chunk);
+        let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
+        longest_run_about(!used).wrapping_add(if used >> 63 == 0 { behind } else { 0 })
     }
 
     #[inline(always)]

@@ -283,10 +283,12 @@ impl Indexed {
     /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off.
     #[inline(always)]
     fn pass(&mut self, ground: &Ground, chunk: usize, request: &Request) {
-        let bound = if request.n <= SMALL && request.is_plain() {
+        let bound = if request.n > EXACT || !request.is_plain() {
+            code(ground.map.longest_hole_in_chunk(chunk, ground.top))
+        } else if request.n <= SMALL {
             request.n as u8 - 1
         } else {
-            code(ground.map.longest_hole_in_chunk(chunk, ground.top))
+            ground.map.longest_hole_about(chunk).min(request.n.wrapping_sub(1)) as u8
         };
         self.levels[0].set(chunk, bound.min(self.levels[0].get(chunk)));
     }
