@@ -23,7 +23,7 @@ use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList};
 use crate::heap::{Heap, Missed, Owed, Peaks, Purge, Short, granules};
 use crate::region::{GRANULE, Granule, Pieces};
-use crate::shadow::unwatched;
+use crate::shadow::{self, unwatched};
 use core::alloc::Layout;
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -170,6 +170,12 @@ impl<L: FreeList> Hardened<L> {
 
     pub(crate) fn give_back_moved(&mut self, at: Granule, n: usize) {
         self.rest(Block { at, n, moved: true });
+    }
+
+    pub(crate) fn free(&mut self, payload: *mut u8, layout: Layout) {
+        let (at, n) = self.segment_of(payload, layout);
+        shadow::back(payload, layout.size());
+        self.give_back(at, n);
     }
 
     /// Fills a block and puts it in the queue, from which the oldest have to go.

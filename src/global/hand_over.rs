@@ -5,7 +5,6 @@ use crate::free_list::FreeList;
 use crate::handover::{FIRST, SLOTS};
 use crate::lock::Guard;
 use crate::region::{GRANULE, Granule};
-use crate::shadow;
 use crate::shared::Heap;
 use crate::unlocked::purge_if_due;
 use core::alloc::Layout;
@@ -56,7 +55,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let block = Block::unpack(packed);
             let payload = heap.region().pointer(block.at).as_ptr();
             match block.size.and_then(|size| Layout::from_size_align(size, 1).ok()) {
-                Some(layout) if !heap.is_watched() => free_unseen(heap, payload, layout),
+                Some(layout) if !heap.is_watched() => heap.free(payload, layout),
                 layout => self.free_in(region, heap, payload, layout),
             }
         });
@@ -71,20 +70,6 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             }
         }
         heaps
-    }
-}
-
-/// Frees a payload in a heap that nobody watches.
-fn free_unseen<L: FreeList>(heap: &mut Heap<L>, payload: *mut u8, layout: Layout) {
-    let Some(short) = heap.segment_at_once(payload, layout) else {
-        let (at, n) = heap.segment_of(payload, layout);
-        shadow::back(payload, layout.size());
-        return heap.give_back(at, n);
-    };
-    shadow::back(payload, layout.size());
-    match heap.give_back_at_once(short) {
-        Some(owed) => heap.settle(owed),
-        None => heap.give_back_seen(short.at, short.n, short.below, short.above),
     }
 }
 

@@ -4,6 +4,7 @@ use super::{Heap, SmallocGlobal};
 use crate::free_list::{Fit, FreeList};
 use crate::lock::Guard;
 use crate::recording::{Call, Record};
+use crate::region::Granule;
 use crate::shadow;
 use crate::unlocked::{purge_if_due, settled};
 use core::alloc::Layout;
@@ -68,14 +69,26 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
+        if let Some(mut heap) = self.regions.get(region).heap.try_lock_unwatched() {
+            shadow::back(payload, layout.size());
+            heap.give_back_moved(at, n);
+            purge_if_due(heap);
+        } else {
+            self.free_moved(region, payload, layout, (at, n));
+        }
+        moved
+    }
+
+    /// Frees what was moved from where the lock was taken, or where somebody watches: that may have begun in the meantime.
+    #[cold]
+    #[inline(never)]
+    fn free_moved(&self, region: usize, payload: *mut u8, layout: Layout, (at, n): (Granule, usize)) {
         let mut heap = self.lock(region);
-        // A recording may have begun in the meantime.
         self.note(region, &mut heap, || Record::free(Call::MovedFrom, layout, at));
         shadow::back(payload, layout.size());
         heap.give_back_moved(at, n);
         self.show(region, &heap);
         purge_if_due(heap);
-        moved
     }
 
     /// Nothing fits in the one region: asks the program for room and tries again, or reports.

@@ -314,6 +314,21 @@ impl<L: FreeList> Heap<L> {
         if n <= SHORT && at < self.ground.top && aligned { self.ground.map.short_at(at, n) } else { None }
     }
 
+    /// The segment of `n` granules at `at`, if it is as short as that.
+    #[inline(always)]
+    pub(crate) fn short_at(&self, at: Granule, n: usize) -> Option<Short> {
+        if n <= SHORT { self.ground.map.short_at(at, n) } else { None }
+    }
+
+    /// Frees a segment.
+    #[inline(always)]
+    pub(crate) fn give_back_short(&mut self, short: Short) {
+        match self.give_back_at_once(short) {
+            Some(owed) => self.settle(owed),
+            None => self.give_back_seen(short.at, short.n, short.below, short.above),
+        }
+    }
+
     /// Frees a segment where one window shows its free neighbours, and says what the list is owed. None, and nothing has
     /// changed, else.
     #[inline(always)]

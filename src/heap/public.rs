@@ -166,21 +166,8 @@ impl<L: FreeList> Heap<L> {
     /// The payload is in use by nobody, and was allocated from this heap with this layout.
     #[inline]
     pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
-        if let Some(short) = self.segment_at_once(payload, layout) {
-            shadow::back(payload, layout.size());
-            match self.give_back_at_once(short) {
-                Some(owed) => self.settle(owed),
-                None => {
-                    self.give_back_seen(short.at, short.n, short.below, short.above);
-                    self.purge_if_due();
-                }
-            }
-        } else {
-            let (at, n) = self.segment_of(payload, layout);
-            shadow::back(payload, layout.size());
-            self.give_back(at, n);
-            self.purge_if_due();
-        }
+        self.free(payload, layout);
+        self.purge_if_due();
     }
 
     /// Makes a payload `new_size` bytes large, in place if what is behind it allows, else by copying; null, and
@@ -446,9 +433,26 @@ impl<L: FreeList> Heap<L> {
         self.resize_in_place(at, n, new_size)
     }
 
+    /// Frees a payload; nothing is given back to the system.
+    #[inline]
+    pub(crate) fn free(&mut self, payload: *mut u8, layout: Layout) {
+        if let Some(short) = self.segment_at_once(payload, layout) {
+            shadow::back(payload, layout.size());
+            self.give_back_short(short);
+        } else {
+            let (at, n) = self.segment_of(payload, layout);
+            shadow::back(payload, layout.size());
+            self.give_back(at, n);
+        }
+    }
+
     /// Frees the segment that a `realloc` has moved from.
+    #[inline]
     pub(crate) fn give_back_moved(&mut self, at: Granule, n: usize) {
         self.counters.reallocs_moved = self.counters.reallocs_moved.wrapping_add(1);
-        self.give_back(at, n);
+        match self.short_at(at, n) {
+            Some(short) => self.give_back_short(short),
+            None => self.give_back(at, n),
+        }
     }
 }
