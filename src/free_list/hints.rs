@@ -130,6 +130,12 @@ impl Hints {
         }
     }
 
+    /// For tests of what is checked.
+    #[cfg(test)]
+    pub(super) fn set(&mut self, class: usize, chunk: usize) {
+        self.chunks[GROUP + class % CLASSES] = chunk as i32;
+    }
+
     /// Whether hints ascend with the class.
     pub(super) fn ascend(&self) -> bool {
         self.chunks.is_sorted()

@@ -5,6 +5,9 @@ use crate::free_list::{Broken, FreeList};
 use crate::region::{GRANULE, Granule};
 use core::fmt;
 
+#[cfg(test)]
+mod tests;
+
 /// A broken invariant of the heap: its bookkeeping contradicts itself.
 ///
 /// A program that writes past its blocks cannot cause this with [`Indexed`](crate::Indexed), whose bookkeeping lies
@@ -12,7 +15,8 @@ use core::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Corruption {
-    /// The invariant's name: M1 to M3 of the segment map, L1 to L3 of the free list, I1 to I3 of the index, H1.
+    /// The invariant's name: M1 to M3 of the segment map, L1 to L3 of the free list, I1 to I5 of the index, H1 of the
+    /// counters and of top.
     pub invariant: &'static str,
     /// The number of the region; 0 where there is only one.
     pub region: usize,

@@ -52,3 +52,15 @@ impl Indexed {
         }
     }
 }
+
+/// What tests of the check break.
+#[cfg(test)]
+impl Indexed {
+    pub(crate) fn set_bound(&mut self, level: usize, index: usize, code: u8) {
+        self.levels[level].set(index, code);
+    }
+
+    pub(crate) fn set_hint(&mut self, class: usize, chunk: usize) {
+        self.hints.set(class, chunk);
+    }
+}
