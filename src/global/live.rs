@@ -117,7 +117,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let value = unsafe { libc::getenv(c"SMALLOC_LIVE".as_ptr()) };
         let Some(value) = NonNull::new(value) else { return };
         // SAFETY: what the environment holds ends in a zero byte.
-        let text = unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes();
+        self.publish_where_told(unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes());
+    }
+
+    /// Publishes in the file that a text with `%p` in it names. Apart, since a path takes pages of the stack, which a
+    /// first call that publishes nothing should not touch.
+    #[cold]
+    #[inline(never)]
+    fn publish_where_told(&self, text: &[u8]) {
         let published = PathText::with_process(text, process()).and_then(|path| self.publish(&path));
         let text = text.escape_ascii();
         match published {
