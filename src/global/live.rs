@@ -80,12 +80,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     fn publish(&self, path: &PathText) -> Result<(), LiveError> {
-        if self.covered_at.load(Ordering::Relaxed) != core::ptr::from_ref(self).addr() {
+        if !self.is_covered() {
             return Err(LiveError::NotStatic);
         }
+        let heaps = self.lock_all();
         if self.live.lock().is_some() {
             return Err(LiveError::AlreadyPublishing);
         }
+        drop(heaps);
         let page = LivePage::create(path, process(), boot_ns(), L::NAME)?;
         let mut heaps = self.lock_all();
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
@@ -110,7 +112,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Publishes in the file that the environment names, if it names one and this is the first heap that asks.
     pub(super) fn publish_for_environment(&self) {
-        if self.covered_at.load(Ordering::Relaxed) == 0 || ASKED.swap(true, Ordering::Relaxed) {
+        if !self.is_covered() || ASKED.swap(true, Ordering::Relaxed) {
             return;
         }
         // SAFETY: the name ends in a zero byte.
