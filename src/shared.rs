@@ -20,10 +20,9 @@ pub(crate) struct Shared<L: FreeList> {
 }
 
 impl<L: FreeList> Shared<L> {
-    /// A heap that maps its region of `wanted` bytes at first use, which it is watched for.
-    pub(crate) const fn unmapped(wanted: usize) -> Self {
-        let heap = Lock::watched(Watcher::FirstUse, Heap::unmapped(wanted));
-        Self { heap, handed_over: HandOver::new() }
+    /// A heap without a region, watched for its first use.
+    pub(crate) const fn unmapped() -> Self {
+        Self { heap: Lock::watched(Watcher::FirstUse, Heap::UNMAPPED), handed_over: HandOver::new() }
     }
 
     /// All numbers of the heap, whose lock the caller holds.
