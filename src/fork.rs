@@ -6,10 +6,14 @@
 //!
 //! The table is locked like a heap for as long as a fork takes, and a heap that is dropped leaves it. A heap that was
 //! moved out of its static no longer says that it is listed there, and is passed over.
+//!
+//! The handlers are registered before `main`, when there are no other threads yet: the child of a thread that forks while
+//! another one uses the first heap has a table that can be locked. Where a heap is used even earlier, it registers them.
 
 use crate::home;
 use crate::lock::Lock;
 use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Heaps that the table has room for; further ones are not covered.
 const CAPACITY: usize = 32;
@@ -41,29 +45,61 @@ unsafe impl Send for Table {}
 
 static TABLE: Lock<Table> = Lock::new(Table { registered: false, entries: [None; CAPACITY] });
 
-/// Covers a heap if it is a static. True if it is in the table now.
-///
-/// Handlers run last registered first before a fork: the earlier the first call, the later the heaps are locked, and
-/// the handlers of others that run before may allocate.
-pub(crate) fn cover(heap: *const (), [before, after, after_in_child]: [Handler; 3]) -> bool {
-    if !in_loaded_object(heap.addr()) {
-        return false;
-    }
-    let mut table = TABLE.lock();
-    if !table.registered {
-        // SAFETY: the three functions live as long as the process.
-        table.registered =
-            unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release_in_child)) } == 0;
-    }
-    let registered = table.registered;
-    let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == heap);
-    match table.entries.iter_mut().find(is_free) {
-        Some(entry) if registered => {
-            *entry = Some(Entry { heap, before, after, after_in_child, locked: false });
-            true
+impl Table {
+    /// Registers the handlers, unless they are. False when the system refuses.
+    ///
+    /// Handlers run last registered first before a fork: the earlier these are, the later the heaps are locked, and the
+    /// handlers of others that run before may allocate.
+    fn register(&mut self) -> bool {
+        if !self.registered {
+            // SAFETY: the three functions live as long as the process.
+            self.registered =
+                unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release_in_child)) } == 0;
         }
-        _ => false,
+        self.registered
     }
+
+    /// Enters a heap. False if there is no room.
+    fn enter(&mut self, new: Entry) -> bool {
+        let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == new.heap);
+        match self.entries.iter_mut().find(is_free) {
+            Some(entry) => {
+                *entry = Some(new);
+                true
+            }
+            None => false,
+        }
+    }
+}
+
+/// What the loader calls before `main`, or when it loads the library that this is a part of.
+#[used]
+#[cfg_attr(not(miri), unsafe(link_section = ".init_array"))]
+static BEFORE_MAIN: extern "C" fn() = {
+    extern "C" fn register() {
+        TABLE.lock().register();
+    }
+    register
+};
+
+/// Says where a heap is covered that nobody has tried to cover.
+pub(crate) const UNTRIED: usize = 0;
+/// Says where a heap is covered that is not.
+const NOWHERE: usize = 1;
+
+/// Covers a heap if it is a static, and says in `covered_at` where.
+///
+/// All with the table locked, so that a fork comes before or after: also the call of the loader, whose own lock a child
+/// may find taken for ever.
+pub(crate) fn cover(
+    heap: *const (),
+    [before, after, after_in_child]: [Handler; 3],
+    covered_at: &AtomicUsize,
+) {
+    let mut table = TABLE.lock();
+    let entry = Entry { heap, before, after, after_in_child, locked: false };
+    let covered = in_loaded_object(heap.addr()) && table.register() && table.enter(entry);
+    covered_at.store(if covered { heap.addr() } else { NOWHERE }, Ordering::Relaxed);
 }
 
 /// Takes a heap out of the table.

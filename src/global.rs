@@ -71,7 +71,7 @@ use report::Reporting;
 #[repr(C)]
 pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     regions: Regions<L, REGIONS>,
-    /// The address at which the heap is covered against `fork`; 0 if it is not.
+    /// The address at which the heap is covered against `fork`, or why there is none: see `fork`.
     covered_at: AtomicUsize,
     between: Between,
     relief: Relief,
@@ -136,7 +136,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         };
         Self {
             regions: Regions::unmapped(bytes),
-            covered_at: AtomicUsize::new(0),
+            covered_at: AtomicUsize::new(fork::UNTRIED),
             between,
             relief: Relief::new(),
             reporting: Reporting::unsaid(),
@@ -153,16 +153,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The system refused even the smallest region. A later call may succeed.
     pub fn init(&self) -> Result<(), InitError> {
         errno::unchanged(|| {
-            let address = ptr::from_ref(self).cast::<()>();
-            if self.covered_at.load(Ordering::Relaxed) != address.addr()
-                && fork::cover(address, [Self::before_fork, Self::after_fork, Self::after_fork_in_child])
-            {
-                self.covered_at.store(address.addr(), Ordering::Relaxed);
+            if !self.is_covered() {
+                self.cover();
             }
             self.reporting.ask_environment();
             let log = Self::log_from_environment();
             self.regions.init()?;
-            if self.covered_at.load(Ordering::Relaxed) == address.addr() {
+            if self.is_covered() {
                 for shared in self.regions.all() {
                     debugger::enter(ptr::from_ref(shared).addr(), &shared.heap.lock().parts());
                 }
@@ -319,6 +316,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Takes the lock of the region of that number, and frees what was handed over to it.
     #[inline]
     fn lock(&self, region: usize) -> Guard<'_, Heap<L>> {
+        self.cover_first();
         let shared = self.regions.get(region);
         let mut heap = shared.heap.lock();
         if REGIONS > 1 && shared.handed_over.waiting() {

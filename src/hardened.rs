@@ -55,9 +55,7 @@ impl<L: FreeList> Deref for Hardened<L> {
 }
 
 impl<L: FreeList> Hardened<L> {
-    pub(crate) const fn unmapped(wanted: usize) -> Self {
-        Self { heap: Heap::unmapped(wanted), queue: Queue::EMPTY }
-    }
+    pub(crate) const UNMAPPED: Self = Self { heap: Heap::UNMAPPED, queue: Queue::EMPTY };
 
     /// The heap without filling, checks and rest.
     pub(crate) fn bare(&mut self) -> &mut Heap<L> {

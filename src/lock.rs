@@ -63,6 +63,8 @@ pub(crate) enum Watcher {
     Recorder = 1,
     LivePage = 2,
     Purge = 4,
+    /// The heap is new, and not yet covered against `fork`.
+    FirstUse = 8,
 }
 
 /// A value that one thread at a time may use.
@@ -94,12 +96,21 @@ pub(crate) struct Guard<'a, T> {
 
 impl<T> Lock<T> {
     pub(crate) const fn new(value: T) -> Self {
+        Self::at_rest(FREE, 0, value)
+    }
+
+    /// A lock that is watched from the beginning.
+    pub(crate) const fn watched(watcher: Watcher, value: T) -> Self {
+        Self::at_rest(WATCHED, watcher as u8, value)
+    }
+
+    const fn at_rest(word: usize, watchers: u8, value: T) -> Self {
         Lock {
-            word: AtomicUsize::new(FREE),
-            rest: AtomicUsize::new(FREE),
+            word: AtomicUsize::new(word),
+            rest: AtomicUsize::new(word),
             contended: AtomicU64::new(0),
             sleepers: AtomicU32::new(0),
-            watchers: AtomicU8::new(0),
+            watchers: AtomicU8::new(watchers),
             value: UnsafeCell::new(value),
         }
     }

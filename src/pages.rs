@@ -10,7 +10,7 @@
 //!
 //! The mark of a page of which any part is in use says nothing.
 
-use crate::region::{GRANULE, Granule, Reservation, Table, page_size};
+use crate::region::{GRANULE, Granule, NEAR, Reservation, Span, Table, page_size};
 
 /// Pages in a word of the bitmap.
 const WORD: usize = u64::BITS as usize;
@@ -19,6 +19,8 @@ const WORD: usize = u64::BITS as usize;
 #[derive(Debug)]
 pub(crate) struct Pages {
     dirty: Table<u64>,
+    /// Where the bitmap moves when it grows.
+    far: Span,
     /// Granules of a page, as a power of two.
     shift: u32,
     /// No page from here on is marked.
@@ -26,23 +28,27 @@ pub(crate) struct Pages {
 }
 
 impl Pages {
-    pub(crate) const NONE: Self = Self { dirty: Table::NONE, shift: 0, end: Granule(0) };
+    pub(crate) const NONE: Self = Self { dirty: Table::NONE, far: Span::NONE, shift: 0, end: Granule(0) };
 
-    /// Bytes of the reservation that the bitmap of a region of `size` bytes takes.
+    /// Bytes of the reservation that the bitmap of a region of `size` bytes takes in its first place.
     pub(crate) fn bytes(size: usize) -> usize {
-        Table::<u64>::bytes(entries(size >> page_size().trailing_zeros()))
+        Table::<u64>::near_bytes(words(size), words(NEAR))
     }
 
-    /// The bitmap of a region of `size` bytes, at `offset` of the reservation.
-    pub(crate) fn new(reservation: &Reservation, offset: usize, size: usize) -> Self {
-        let shift = page_size().trailing_zeros();
-        let dirty = Table::new(reservation, offset, entries(size >> shift));
-        Self { dirty, shift: shift - GRANULE.trailing_zeros(), end: Granule(0) }
+    /// The same for its second.
+    pub(crate) fn far_bytes(size: usize) -> usize {
+        Table::<u64>::far_bytes(words(size), words(NEAR))
+    }
+
+    /// The bitmap of a region of `size` bytes, at `offset` of the reservation and then at `far`.
+    pub(crate) fn new(reservation: &Reservation, offset: usize, far: usize, size: usize) -> Self {
+        let (dirty, far) = Table::small(reservation, (offset, words(NEAR)), (far, words(size)));
+        Self { dirty, far, shift: page_size().trailing_zeros() - GRANULE.trailing_zeros(), end: Granule(0) }
     }
 
     /// Opens the bitmap for pages below `end`. False when the system refuses.
     pub(crate) fn commit(&mut self, end: Granule) -> bool {
-        self.dirty.commit(entries(self.page(end)))
+        self.dirty.commit_small(&mut self.far, words(end.bytes()))
     }
 
     /// Bytes of the bitmap that are open.
@@ -145,7 +151,7 @@ impl Pages {
     }
 }
 
-/// Words for so many pages, and one for a look at the page behind them.
-fn entries(pages: usize) -> usize {
-    (pages / WORD).wrapping_add(2)
+/// Words for the pages of so many bytes, and one for a look at the page behind them.
+fn words(bytes: usize) -> usize {
+    ((bytes >> page_size().trailing_zeros()) / WORD).wrapping_add(2)
 }

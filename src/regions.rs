@@ -8,7 +8,6 @@
 //! One reservation holds them all, and the stride is a power of two, so that a payload's region follows from its
 //! address. Whoever needs several locks at once takes them in the order of the regions.
 
-use core::mem::MaybeUninit;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::free_list::FreeList;
@@ -21,6 +20,8 @@ use crate::shared::{Heap, Shared};
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
     shared: [Shared<L>; N],
+    /// The size in bytes that was asked for; what is mapped may be smaller. 0 asks for as much as is sensible.
+    wanted: usize,
     /// Where the first region begins; 0 before the regions are mapped. Used only where there are several, as is the next.
     base: AtomicUsize,
     /// The power of two that the stride is.
@@ -31,15 +32,12 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     /// Regions of `wanted` bytes each, mapped at first use.
     pub(crate) const fn unmapped(wanted: usize) -> Self {
         const { assert!(N >= 1 && N <= NUMBERS, "a SmallocGlobal has 1 to 64 regions") };
-        let mut shared = [const { MaybeUninit::<Shared<L>>::uninit() }; N];
-        let mut rest = shared.as_mut_slice();
-        while let Some((first, others)) = rest.split_first_mut() {
-            first.write(Shared::unmapped(wanted));
-            rest = others;
+        Self {
+            shared: [const { Shared::unmapped() }; N],
+            wanted,
+            base: AtomicUsize::new(0),
+            stride_bits: AtomicU32::new(0),
         }
-        // SAFETY: each was written just now, and none is used again where it was.
-        let shared = unsafe { core::ptr::from_ref(&shared).cast::<[Shared<L>; N]>().read() };
-        Self { shared, base: AtomicUsize::new(0), stride_bits: AtomicU32::new(0) }
     }
 
     /// The region of that number; the first one if there is none.
@@ -94,7 +92,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let stride = map_side_by_side(&mut heaps.each_mut().map(|heap| heap.bare()))?;
+        let stride = map_side_by_side(&mut heaps.each_mut().map(|heap| heap.bare()), self.wanted)?;
         self.stride_bits.store(stride.trailing_zeros(), Ordering::Relaxed);
         self.base.store(heaps.first().map_or(0, |first| first.base().addr()), Ordering::Relaxed);
         Ok(())

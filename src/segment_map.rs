@@ -32,7 +32,7 @@
 mod ends;
 mod runs;
 
-use crate::region::{CHUNK, Granule, Reservation, SPARE_CHUNKS, Table, WINDOW};
+use crate::region::{CHUNK, Granule, LINE, Reservation, SPARE_CHUNKS, Table, WINDOW};
 use runs::{longest_run, longest_run_about, runs};
 use static_assertions::const_assert;
 
@@ -80,17 +80,17 @@ pub(crate) struct SegmentMap {
 impl SegmentMap {
     pub(crate) const NONE: Self = Self { used: Table::NONE, heads: Table::NONE };
 
-    /// Bytes of the reservation that the map of so many chunks takes.
-    pub(crate) fn bytes(chunks: usize) -> usize {
-        2 * Table::<u64>::bytes(chunks.saturating_add(SPARE_CHUNKS))
+    /// Bytes of the reservation that the bitmaps `used` and `heads` of so many chunks take.
+    pub(crate) fn bytes(chunks: usize) -> [usize; 2] {
+        let heads = Table::<u64>::bytes(chunks.saturating_add(SPARE_CHUNKS));
+        [heads.saturating_add(LINE), heads]
     }
 
-    /// The map of so many chunks, at `offset` of the reservation.
-    pub(crate) fn new(reservation: &Reservation, offset: usize, chunks: usize) -> Self {
-        let entries = chunks.saturating_add(SPARE_CHUNKS);
-        let used = Table::new(reservation, offset, entries);
-        let heads = Table::new(reservation, offset.saturating_add(Table::<u64>::bytes(entries)), entries);
-        Self { used, heads }
+    /// The map of so many chunks: the bitmaps take these offsets of the reservation. A line stands before the first, in the
+    /// page where it begins, so that there is something below granule 0 to look at.
+    pub(crate) fn new(reservation: &Reservation, [used, heads]: [usize; 2], chunks: usize) -> Self {
+        let table = |offset| Table::new(reservation, offset, chunks.saturating_add(SPARE_CHUNKS));
+        Self { used: table(used.saturating_add(LINE)), heads: table(heads) }
     }
 
     /// Opens the map for so many chunks (R2). False when the system refuses.

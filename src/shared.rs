@@ -3,7 +3,7 @@
 use crate::free_list::FreeList;
 use crate::handover::HandOver;
 use crate::inspect::Stats;
-use crate::lock::{Guard, Lock};
+use crate::lock::{Guard, Lock, Watcher};
 
 // The one place where the feature is chosen: the two have the same calls.
 #[cfg(feature = "hardened")]
@@ -20,9 +20,9 @@ pub(crate) struct Shared<L: FreeList> {
 }
 
 impl<L: FreeList> Shared<L> {
-    /// A heap that maps its region of `wanted` bytes at first use.
-    pub(crate) const fn unmapped(wanted: usize) -> Self {
-        Self { heap: Lock::new(Heap::unmapped(wanted)), handed_over: HandOver::new() }
+    /// A heap without a region, watched for its first use.
+    pub(crate) const fn unmapped() -> Self {
+        Self { heap: Lock::watched(Watcher::FirstUse, Heap::UNMAPPED), handed_over: HandOver::new() }
     }
 
     /// All numbers of the heap, whose lock the caller holds.

@@ -217,15 +217,14 @@ unsafe extern "C" fn handler<const NUMBER: usize>() {
 }
 
 /// Handlers before a fork run in the reverse order of their registration: these run after the heap's own, which are
-/// registered by the first allocation.
+/// registered later, since this has a priority.
 extern "C" fn register_first() {
     // SAFETY: the handlers live as long as the program.
     let _ = unsafe { libc::pthread_atfork(Some(handler::<0>), Some(handler::<1>), Some(handler::<2>)) };
 }
 
 #[used]
-#[cfg_attr(any(target_os = "linux", target_os = "android"), unsafe(link_section = ".init_array"))]
-#[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
+#[unsafe(link_section = ".init_array.00101")]
 static BEFORE_MAIN: extern "C" fn() = register_first;
 
 /// Of the two sets of handlers one is older than the heap's and one is younger.

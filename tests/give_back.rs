@@ -359,8 +359,6 @@ fn work(number: u8, stop: &AtomicBool) {
 /// What one thread gives back, others are given at the same time; and children have the whole heap.
 #[test]
 fn threads_get_what_others_give_back() {
-    // A heap whose first call is under way is not yet covered against fork.
-    HEAP.init().expect("there is a region");
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for number in 1..=3 {

@@ -23,7 +23,7 @@ mod lookout;
 use super::group::{at_least, highest};
 use super::hints::{Hints, NONE, class, class_from};
 use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search, search_candidates};
-use crate::region::{CHUNK, GRANULE, Granule, Reservation, SPARE_CHUNKS, Table};
+use crate::region::{CHUNK, GRANULE, Granule, NEAR, Reservation, SPARE_CHUNKS, Span, Table};
 use core::ops::Range;
 use static_assertions::const_assert;
 
@@ -74,6 +74,8 @@ pub struct Indexed {
     hints: Hints,
     /// Bounds per chunk, then per [`FAN_OUT`] entries of the level below.
     levels: [Table<u8>; LEVELS],
+    /// Where each level moves when it grows.
+    far: [Span; LEVELS],
 }
 
 impl FreeList for Indexed {}
@@ -87,6 +89,18 @@ fn entries(chunks: usize) -> [usize; LEVELS] {
         count = count.div_ceil(FAN_OUT);
     }
     entries
+}
+
+/// Entries of each level for so many chunks, and how many of them may lie in its first place: all of the lowest, and of the
+/// others what [`NEAR`] bytes need. From the top down: so the small ones share a page with the beginning of the large one.
+fn sizes(chunks: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut near = entries(NEAR / GRANULE / CHUNK);
+    near[0] = usize::MAX;
+    entries(chunks).into_iter().rev().zip(near.into_iter().rev())
+}
+
+fn near_bytes(count: usize, near: usize) -> usize {
+    Table::<u8>::near_bytes(count, near)
 }
 
 impl Indexed {
@@ -330,24 +344,31 @@ const fn multiples(step: usize) -> u64 {
 
 impl Search for Indexed {
     const NAME: &'static str = "indexed";
-    const EMPTY: Self = Self { hints: Hints::EMPTY, levels: [const { Table::NONE }; LEVELS] };
+    const EMPTY: Self = Self {
+        hints: Hints::EMPTY,
+        levels: [const { Table::NONE }; LEVELS],
+        far: [const { Span::NONE }; LEVELS],
+    };
 
     fn bytes(chunks: usize) -> usize {
-        entries(chunks).iter().map(|&count| Table::<u8>::bytes(count)).sum()
+        sizes(chunks).map(|(count, near)| near_bytes(count, near) + Table::<u8>::far_bytes(count, near)).sum()
     }
 
     fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize) {
         self.hints = Hints::EMPTY;
-        let mut offset = offset;
-        // The upper levels come first: in most heaps they share a page.
-        for (level, &count) in self.levels.iter_mut().rev().zip(entries(chunks).iter().rev()) {
-            *level = Table::new(reservation, offset, count);
-            offset = offset.saturating_add(Table::<u8>::bytes(count));
+        let all_near: usize = sizes(chunks).map(|(count, near)| near_bytes(count, near)).sum();
+        let (mut at, mut far_at) = (offset, offset.saturating_add(all_near));
+        let places = self.levels.iter_mut().rev().zip(self.far.iter_mut().rev());
+        for ((level, far), (count, near)) in places.zip(sizes(chunks)) {
+            (*level, *far) = Table::small(reservation, (at, near), (far_at, count));
+            at = at.saturating_add(near_bytes(count, near));
+            far_at = far_at.saturating_add(Table::<u8>::far_bytes(count, near));
         }
     }
 
     fn commit(&mut self, chunks: usize) -> bool {
-        self.levels.iter_mut().zip(entries(chunks)).all(|(level, count)| level.commit(count))
+        let places = self.levels.iter_mut().zip(&mut self.far);
+        places.zip(entries(chunks)).all(|((level, far), count)| level.commit_small(far, count))
     }
 
     fn committed(&self) -> usize {

@@ -1,13 +1,46 @@
 //! What a `fork` does to a heap that is a static, and the end of one that is not.
 
 use super::SmallocGlobal;
+use crate::errno;
 use crate::fork;
 use crate::free_list::FreeList;
+use crate::lock::Watcher;
 use crate::unlocked;
 use core::ptr;
 use core::sync::atomic::Ordering;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
+    /// Whether the heap is covered where it is now.
+    pub(super) fn is_covered(&self) -> bool {
+        self.covered_at.load(Ordering::Relaxed) == ptr::from_ref(self).addr()
+    }
+
+    /// Whether nobody has taken a lock of the heap yet.
+    #[inline]
+    pub(super) fn is_untouched(&self) -> bool {
+        self.covered_at.load(Ordering::Relaxed) == fork::UNTRIED
+    }
+
+    /// Covers the heap before its first use. Everybody who takes a lock of it calls this first, or takes it only if it is
+    /// not watched: in the child of a fork, a lock that another thread held is held for ever, if the heap is not covered.
+    #[inline]
+    pub(super) fn cover_first(&self) {
+        if self.is_untouched() {
+            self.cover();
+        }
+    }
+
+    /// Covers the heap where it is now, if that is a static.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn cover(&self) {
+        let handlers = [Self::before_fork, Self::after_fork, Self::after_fork_in_child];
+        errno::unchanged(|| fork::cover(ptr::from_ref(self).cast(), handlers, &self.covered_at));
+        for shared in self.regions.all() {
+            shared.heap.lock().watch(Watcher::FirstUse, false);
+        }
+    }
+
     /// Locks the heap at an address for a fork, if it is there.
     ///
     /// # Safety
@@ -15,7 +48,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) unsafe fn before_fork(address: *const ()) -> bool {
         // SAFETY: the caller's promise; what was moved away has left its bytes, which are atomics and numbers.
         let global = unsafe { &*address.cast::<Self>() };
-        let there = global.covered_at.load(Ordering::Relaxed) == address.addr();
+        let there = global.is_covered();
         if there {
             // SAFETY: after_fork is called by the same thread in both processes.
             global.regions.all().iter().for_each(|shared| unsafe { unlocked::lock_for_fork(&shared.heap) });
@@ -55,9 +88,34 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
 impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
-        let address = self.covered_at.swap(0, Ordering::Relaxed);
+        let address = self.covered_at.swap(fork::UNTRIED, Ordering::Relaxed);
         if address == ptr::from_ref(self).addr() {
             fork::uncover(ptr::from_ref(self).cast());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::SmallocGlobal;
+    use core::alloc::Layout;
+
+    /// Nobody takes a lock of a heap by the short way before it is covered, and everybody may afterwards.
+    #[test]
+    fn new_heaps_are_watched_until_they_are_covered() {
+        static HEAP: SmallocGlobal<crate::Linked, 2> = SmallocGlobal::with_region_size(1 << 20);
+        let short_way =
+            || HEAP.regions.all().each_ref().map(|shared| shared.heap.try_lock_unwatched().is_some());
+        assert_eq!((short_way(), HEAP.is_covered()), ([false; 2], false));
+        assert!(HEAP.smalloc(Layout::new::<u64>()).0.is_some());
+        assert_eq!((short_way(), HEAP.is_covered()), ([true; 2], true));
+    }
+
+    /// What has not been touched is looked at without a lock.
+    #[test]
+    fn untouched_heaps_have_the_numbers_of_new_ones() {
+        static HEAP: SmallocGlobal = SmallocGlobal::new();
+        let seen = HEAP.try_stats();
+        assert_eq!((seen, HEAP.is_untouched()), (Some(SmallocGlobal::<crate::Indexed>::new().stats()), true));
     }
 }

@@ -63,6 +63,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Takes all locks, and frees what was handed over.
     pub(super) fn lock_all(&self) -> [Guard<'_, Heap<L>>; REGIONS] {
+        self.cover_first();
         let mut heaps = self.regions.lock_all();
         for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
             if REGIONS > 1 && shared.handed_over.waiting() {

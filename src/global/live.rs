@@ -80,12 +80,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     fn publish(&self, path: &PathText) -> Result<(), LiveError> {
-        if self.covered_at.load(Ordering::Relaxed) != core::ptr::from_ref(self).addr() {
+        if !self.is_covered() {
             return Err(LiveError::NotStatic);
         }
+        let heaps = self.lock_all();
         if self.live.lock().is_some() {
             return Err(LiveError::AlreadyPublishing);
         }
+        drop(heaps);
         let page = LivePage::create(path, process(), boot_ns(), L::NAME)?;
         let mut heaps = self.lock_all();
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
@@ -110,14 +112,21 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Publishes in the file that the environment names, if it names one and this is the first heap that asks.
     pub(super) fn publish_for_environment(&self) {
-        if self.covered_at.load(Ordering::Relaxed) == 0 || ASKED.swap(true, Ordering::Relaxed) {
+        if !self.is_covered() || ASKED.swap(true, Ordering::Relaxed) {
             return;
         }
         // SAFETY: the name ends in a zero byte.
         let value = unsafe { libc::getenv(c"SMALLOC_LIVE".as_ptr()) };
         let Some(value) = NonNull::new(value) else { return };
         // SAFETY: what the environment holds ends in a zero byte.
-        let text = unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes();
+        self.publish_where_told(unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes());
+    }
+
+    /// Publishes in the file that a text with `%p` in it names. Apart, since a path takes pages of the stack, which a
+    /// first call that publishes nothing should not touch.
+    #[cold]
+    #[inline(never)]
+    fn publish_where_told(&self, text: &[u8]) {
         let published = PathText::with_process(text, process()).and_then(|path| self.publish(&path));
         let text = text.escape_ascii();
         match published {

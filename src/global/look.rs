@@ -55,6 +55,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The numbers of this instant, or none if another thread holds a lock. Never waits.
     #[must_use]
     pub fn try_stats(&self) -> Option<Stats> {
+        if self.is_untouched() {
+            return Some(Stats::default());
+        }
         let mut heaps = self.regions.all().each_ref().map(|shared| shared.heap.try_lock());
         for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
             let heap = heap.as_mut()?;

@@ -52,9 +52,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn record_to(&self, path: impl AsRef<[u8]>) -> Result<(), RecordError> {
         self.init().map_err(RecordError::NoRegion)?;
+        let heaps = self.lock_all();
         if self.recorder.lock().is_on() {
             return Err(RecordError::AlreadyRecording);
         }
+        drop(heaps);
         errno::unchanged(|| {
             let log = recording::create(path.as_ref())?;
             self.begin(log)

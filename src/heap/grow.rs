@@ -18,11 +18,14 @@ const FIRST_STEP: usize = 128 << 10;
 /// The largest step, in bytes.
 const LARGEST_STEP: usize = 32 << 20;
 
-/// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of the size that the first one
-/// wants. Returns how many bytes lie between the starts of two, a power of two where there are several. If the address
-/// space is refused, regions of half the size are tried, and so on.
-pub(crate) fn map_side_by_side<L: FreeList>(heaps: &mut [&mut Heap<L>]) -> Result<usize, InitError> {
-    let wanted = match heaps.first().map_or(0, |first| first.wanted) {
+/// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of `wanted` bytes; 0 asks for as
+/// much as is sensible. Returns how many bytes lie between the starts of two, a power of two where there are several. If
+/// the address space is refused, regions of half the size are tried, and so on.
+pub(crate) fn map_side_by_side<L: FreeList>(
+    heaps: &mut [&mut Heap<L>],
+    wanted: usize,
+) -> Result<usize, InitError> {
+    let wanted = match wanted {
         0 => region_from_environment().unwrap_or(DEFAULT_REGION),
         wanted => wanted,
     };
@@ -48,7 +51,7 @@ fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize) -> Result<usize
     });
     if mapped.is_err() {
         // A heap gives back what it has mapped when it is dropped.
-        heaps.iter_mut().for_each(|heap| **heap = Heap::unmapped(heap.wanted));
+        heaps.iter_mut().for_each(|heap| **heap = Heap::UNMAPPED);
         // SAFETY: nobody has a part of what is left.
         unsafe { rest.release() };
     }
@@ -56,14 +59,9 @@ fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize) -> Result<usize
 }
 
 impl<L: FreeList> Heap<L> {
-    /// Maps the region, unless it is mapped. If the address space for it is refused, half of it is tried, and so on.
-    pub(crate) fn init(&mut self) -> Result<(), InitError> {
-        if self.ground.region.base().is_null() { map_side_by_side(&mut [self]).map(drop) } else { Ok(()) }
-    }
-
-    /// Bytes of address space that a region of `size` bytes takes with its tables.
+    /// Bytes of address space that a region of `size` bytes takes with its tables, of which two may begin with a page.
     fn mapped_bytes(size: usize) -> usize {
-        size.saturating_add(Self::tables(size))
+        size.saturating_add(Self::tables(size)).saturating_add(whole_pages(1).saturating_mul(2))
     }
 
     fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
@@ -75,10 +73,13 @@ impl<L: FreeList> Heap<L> {
     /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.
     pub(super) fn attach(&mut self, reservation: &Reservation, size: usize) -> bool {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
-        let list_at = size.saturating_add(SegmentMap::bytes(chunks));
-        self.ground.map = SegmentMap::new(reservation, size, chunks);
+        let [used, heads] = SegmentMap::bytes(chunks);
+        let list_at = size.saturating_add(Pages::bytes(size));
+        let used_at = reservation.place(list_at.saturating_add(L::bytes(chunks)), used);
+        let heads_at = reservation.place(used_at.saturating_add(used), heads);
+        self.pages = Pages::new(reservation, size, heads_at.saturating_add(heads), size);
         self.list.attach(reservation, list_at, chunks);
-        self.pages = Pages::new(reservation, list_at.saturating_add(L::bytes(chunks)), size);
+        self.ground.map = SegmentMap::new(reservation, [used_at, heads_at], chunks);
         self.ground.region = Region::new(reservation, size);
         // The tables' first pages are opened now: looking at an empty heap reads them.
         self.ground.map.commit(0) && self.list.commit(0) && self.pages.commit(Granule(0))
@@ -148,6 +149,41 @@ fn parse_size(text: &str) -> Option<usize> {
 #[cfg(test)]
 mod tests {
     use super::parse_size;
+    use crate::region::{GRANULE, NEAR};
+    use crate::{FreeList, Heap, Indexed, Linked};
+    use core::alloc::Layout;
+
+    /// What the small tables say of the heap's beginning they say after they have moved, too.
+    #[test]
+    fn tables_that_move_keep_what_they_hold() {
+        grow_past_near::<Indexed>();
+        grow_past_near::<Linked>();
+    }
+
+    fn grow_past_near<L: FreeList>() {
+        const PIECE: Layout = Layout::new::<[u8; 64 << 10]>();
+        let mut heap = Heap::<L>::with_region_size(2 * NEAR).unwrap();
+        let pieces = NEAR / PIECE.size();
+        let blocks: std::vec::Vec<_> = (0..pieces).map(|_| heap.smalloc(PIECE).0.unwrap()).collect();
+        let before = heap.stats().metadata_bytes;
+        for block in blocks.iter().skip(1).step_by(100) {
+            // SAFETY: the block is in use, and has this layout.
+            unsafe { heap.dealloc(block.as_ptr(), PIECE) };
+        }
+        let large = Layout::from_size_align(NEAR - GRANULE, GRANULE).unwrap();
+        assert_eq!(heap.smalloc(large).1.payload_offset, Some(NEAR));
+        assert!(
+            heap.stats().metadata_bytes > 3 * before / 2,
+            "the tables are those of a heap twice as large"
+        );
+        assert_eq!(heap.check(), Ok(()));
+        assert_eq!(heap.smalloc(PIECE).1.payload_offset, Some(PIECE.size()));
+        assert_eq!(heap.smalloc(PIECE).1.payload_offset, Some(101 * PIECE.size()));
+        // With links in them, holes keep their first pages.
+        let kept = if L::LINK_BYTES > 0 { 4 << 10 } else { 0 };
+        let holes = (pieces - 1).div_ceil(100) - 2;
+        assert_eq!(heap.trim(), holes * (PIECE.size() - kept));
+    }
 
     #[test]
     fn sizes() {

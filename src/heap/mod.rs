@@ -80,8 +80,6 @@ pub struct Heap<L: FreeList = Indexed> {
     /// Top does not rise above this.
     limit: Granule,
     reservation: Reservation,
-    /// The size in bytes that was asked for; what is mapped may be smaller. 0 asks for as much as is sensible.
-    wanted: usize,
 }
 
 /// Why a request was not placed at once.
@@ -108,21 +106,18 @@ const fn rest(n: usize, seen: usize) -> Rest {
 }
 
 impl<L: FreeList> Heap<L> {
-    /// A heap that maps its region of `wanted` bytes at first use.
-    pub(crate) const fn unmapped(wanted: usize) -> Self {
-        Self {
-            ground: Ground { map: SegmentMap::NONE, region: Region::NONE, top: Granule(0) },
-            list: L::EMPTY,
-            ready: Granule(0),
-            counters: Counters::ZERO,
-            touched: Granule(0),
-            pages: Pages::NONE,
-            thrift: Thrift::NEW,
-            limit: Granule(usize::MAX),
-            reservation: Reservation::NONE,
-            wanted,
-        }
-    }
+    /// A heap without a region.
+    pub(crate) const UNMAPPED: Self = Self {
+        ground: Ground { map: SegmentMap::NONE, region: Region::NONE, top: Granule(0) },
+        list: L::EMPTY,
+        ready: Granule(0),
+        counters: Counters::ZERO,
+        touched: Granule(0),
+        pages: Pages::NONE,
+        thrift: Thrift::NEW,
+        limit: Granule(usize::MAX),
+        reservation: Reservation::NONE,
+    };
 
     /// The heap without what the feature `hardened` adds.
     #[cfg(not(feature = "hardened"))]

@@ -63,8 +63,8 @@ impl<L: FreeList> Heap<L> {
     /// # Errors
     /// The system refused even the smallest region.
     pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
-        let mut heap = Self::unmapped(bytes.max(1));
-        errno::unchanged(|| heap.init())?;
+        let mut heap = Self::UNMAPPED;
+        errno::unchanged(|| super::map_side_by_side(&mut [&mut heap], bytes.max(1)))?;
         Ok(heap)
     }
 

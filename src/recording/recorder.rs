@@ -165,7 +165,14 @@ pub(crate) fn from_environment() -> Option<Log> {
     let value = unsafe { libc::getenv(c"SMALLOC_RECORD".as_ptr()) };
     let value = core::ptr::NonNull::new(value)?;
     // SAFETY: what the environment holds ends in a zero byte.
-    let value = unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes();
+    create_where_told(unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes())
+}
+
+/// Makes the file that a text with `%p` in it names. Apart, since a path takes pages of the stack, which a first call
+/// that records nothing should not touch.
+#[cold]
+#[inline(never)]
+fn create_where_told(value: &[u8]) -> Option<Log> {
     match Path::expanded(value).create() {
         Ok(log) => Some(log),
         Err(RecordError::InUse) => {

@@ -27,8 +27,7 @@ pub(crate) use buffer::Buffer;
 pub(crate) use log::{Entry, Log};
 pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove, sleep_ms};
 pub(crate) use pieces::Pieces;
-use table::LINE;
-pub(crate) use table::{Node, Table, WINDOW};
+pub(crate) use table::{LINE, Node, Table, WINDOW};
 
 use crate::errno::{self, Reason};
 use crate::fatal::fatal;
@@ -42,6 +41,8 @@ pub(crate) const GRANULE: usize = 16;
 pub(crate) const CHUNK: usize = 64;
 /// Chunks that every table has beyond the end of the committed region, so that a look past `top` reads zeros.
 pub(crate) const SPARE_CHUNKS: usize = 64;
+/// Bytes of heap whose small tables lie side by side.
+pub(crate) const NEAR: usize = 32 << 20;
 /// Bytes of the links that [`Linked`](crate::Linked) keeps at the start of a free segment.
 pub(crate) const LINK_BYTES: usize = size_of::<[u32; 2]>();
 /// Alignment of the region's base: the size of a huge page on x86-64 and (with 4 KiB pages) on aarch64.
@@ -266,6 +267,13 @@ impl Reservation {
         unsafe { start.write_bytes(0, self.bytes.saturating_sub(offset)) };
     }
 
+    /// Where a part of `bytes` bytes should begin, at or above `offset`: with a page, so that its first bytes take no more
+    /// pages than they must, if it does not fit into what is left of one. Pages of what is lent are not this heap's.
+    pub(crate) fn place(&self, offset: usize, bytes: usize) -> usize {
+        let page = whole_pages(offset);
+        if self.lent || offset.saturating_add(bytes) <= page { offset } else { page }
+    }
+
     /// The `bytes` bytes from `offset` on, for one part of the heap.
     pub(crate) fn part(&self, offset: usize, bytes: usize) -> Span {
         if offset.saturating_add(bytes) > self.bytes {
@@ -297,6 +305,9 @@ pub(crate) struct Span {
     reserved: usize,
     committed: usize,
 }
+
+// SAFETY: as for a reservation.
+unsafe impl Send for Span {}
 
 impl Span {
     pub(crate) const NONE: Self = Self { start: ptr::null_mut(), reserved: 0, committed: 0 };

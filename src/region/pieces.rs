@@ -3,8 +3,8 @@
 use super::{Granule, Region};
 use crate::errno;
 
-/// Pieces that are given back in one go.
-const MOST_PIECES: usize = 256;
+/// Pieces that are given back in one go: what lists them is on the stack, and takes less than a page of it.
+const MOST_PIECES: usize = 128;
 
 /// Ranges of whole pages of a region, in ascending order.
 pub(crate) struct Pieces {

@@ -7,6 +7,10 @@ use core::marker::PhantomData;
 use core::ptr;
 
 /// An array with one entry per chunk, or per so many chunks, in a part of the reservation.
+///
+/// The first bytes of every table are resident in every heap, and with them a page. [Small](Table::small) tables therefore
+/// begin side by side, where one page holds what most heaps need of them all; one that needs more moves to a second place,
+/// where it has all its room.
 #[derive(Debug)]
 pub(crate) struct Table<T> {
     base: *mut T,
@@ -20,22 +24,58 @@ unsafe impl<T: Send> Send for Table<T> {}
 impl<T: Copy> Table<T> {
     pub(crate) const NONE: Self = Self { base: ptr::null_mut(), span: Span::NONE, entries: PhantomData };
 
-    /// Bytes that a table of `entries` entries reserves: one cache line before the first, then the entries.
+    /// Bytes that a table of `entries` entries reserves.
     pub(crate) fn bytes(entries: usize) -> usize {
-        entries.saturating_mul(size_of::<T>()).saturating_add(LINE).next_multiple_of(LINE)
+        entries.saturating_mul(size_of::<T>()).next_multiple_of(LINE)
     }
 
     /// The table of `entries` entries at `offset` of the reservation.
     pub(crate) fn new(reservation: &Reservation, offset: usize, entries: usize) -> Self {
-        let span = reservation.part(offset, Self::bytes(entries));
-        // SAFETY: a table reserves a line more than its entries.
-        let base = unsafe { span.start.add(LINE) };
-        Self { base: base.cast(), span, entries: PhantomData }
+        Self::in_span(reservation.part(offset, Self::bytes(entries)))
+    }
+
+    fn in_span(span: Span) -> Self {
+        Self { base: span.start.cast(), span, entries: PhantomData }
+    }
+
+    /// Bytes that a [small](Self::small) table reserves in its first place.
+    pub(crate) fn near_bytes(entries: usize, near: usize) -> usize {
+        Self::bytes(entries.min(near))
+    }
+
+    /// Bytes that it reserves in its second place.
+    pub(crate) fn far_bytes(entries: usize, near: usize) -> usize {
+        if entries > near { Self::bytes(entries) } else { 0 }
+    }
+
+    /// The table of `entries` entries, of which the first `near` lie at `offset` of the reservation as long as no more
+    /// are needed, and all at `far` from then on; and that second place.
+    pub(crate) fn small(
+        reservation: &Reservation,
+        (offset, near): (usize, usize),
+        (far, entries): (usize, usize),
+    ) -> (Self, Span) {
+        let table = Self::new(reservation, offset, entries.min(near));
+        (table, reservation.part(far, Self::far_bytes(entries, near)))
     }
 
     /// Makes the first `entries` entries usable; they are zero until they are written.
     pub(crate) fn commit(&mut self, entries: usize) -> bool {
-        self.span.commit(entries.saturating_mul(size_of::<T>()).saturating_add(LINE).min(self.span.reserved))
+        self.span.commit(entries.saturating_mul(size_of::<T>()).min(self.span.reserved))
+    }
+
+    /// The same for a small table, which moves to its second place if it needs to.
+    pub(crate) fn commit_small(&mut self, far: &mut Span, entries: usize) -> bool {
+        let bytes = entries.saturating_mul(size_of::<T>()).min(far.reserved);
+        if bytes > self.span.reserved {
+            if !far.commit(bytes) {
+                return false;
+            }
+            // SAFETY: what is open here has room there, where more is open; it does not overlap, and is nobody's yet.
+            unsafe { far.start.copy_from_nonoverlapping(self.span.start, self.span.committed) };
+            *self = Self::in_span(core::mem::replace(far, Span::NONE));
+        }
+        self.commit(entries)
     }
 
     /// Where entry 0 is.
@@ -51,7 +91,7 @@ impl<T: Copy> Table<T> {
     #[inline(always)]
     fn entry(&self, index: usize) -> *mut T {
         #[cfg(debug_assertions)]
-        if index.saturating_add(1).saturating_mul(size_of::<T>()).saturating_add(LINE) > self.span.committed {
+        if index.saturating_add(1).saturating_mul(size_of::<T>()) > self.span.committed {
             fatal(format_args!("heap broken: R2: entry {index} of a table lies behind its open part"));
         }
         // SAFETY: the index lies in the committed part of the table (R2).
@@ -117,7 +157,7 @@ impl Table<u64> {
     /// The bits below `at`, the nearest one highest; at least 56 of them, zeros beneath.
     #[inline(always)]
     pub(crate) fn window_below(&self, at: Granule) -> u64 {
-        // SAFETY: the seven bytes before the granule's byte are committed too: a line stands before entry 0.
+        // SAFETY: the seven bytes before the granule's byte are committed too: a line stands before such a table.
         let first = unsafe { self.byte(at).sub(7) };
         // SAFETY: eight bytes from there on are committed (R2).
         let bits = unsafe { first.cast::<u64>().read_unaligned() };
@@ -173,11 +213,12 @@ impl Table<u64> {
         unsafe { byte.write_unaligned(bits & !(1 << (at.0 % 8))) };
     }
 
-    /// Makes the word before entry 0 all ones, so that a look below granule 0 meets a granule in use.
+    /// Makes the word before entry 0 all ones, so that a look below granule 0 meets a granule in use. For a table
+    /// before which a [`LINE`] stands, in the page where it begins.
     pub(crate) fn raise_sentinel(&mut self) {
-        // SAFETY: a line stands before entry 0.
+        // SAFETY: a line stands before such a table.
         let before = unsafe { self.base.sub(1) };
-        // SAFETY: the table's first page is committed.
+        // SAFETY: it lies in the page of entry 0, which is committed.
         unsafe { before.write(u64::MAX) };
     }
 }

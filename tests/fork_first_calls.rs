@@ -1,0 +1,167 @@
+//! `fork` while another thread makes the first calls on heaps: no child hangs. The program's own allocator is another, so
+//! that no heap has been used before.
+
+mod case;
+
+use smalloc::{Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+
+/// Not more than are covered against `fork`.
+const COUNT: usize = 16;
+static INDEXED: [SmallocGlobal; COUNT] = [const { SmallocGlobal::with_region_size(1 << 20) }; COUNT];
+static LINKED: [SmallocGlobal<Linked, 2>; COUNT] =
+    [const { SmallocGlobal::with_region_size(1 << 20) }; COUNT];
+
+/// Processes in which each heap has its first call.
+const RUNS: usize = 15;
+/// Looks at a heap before it is mapped.
+const LOOKS: usize = 50;
+/// A child that takes longer hangs, and is ended by the system.
+const CHILD_SECONDS: u32 = 10;
+
+const PIECE: Layout = Layout::new::<[u8; 100]>();
+
+const CASES: [case::Case; 4] = [
+    ("first_allocations", || fork_beside(0)),
+    ("first_looks", || fork_beside(LOOKS)),
+    ("heaps_that_are_no_statics", heaps_that_are_no_statics),
+    ("registered_before_main", registered_before_main),
+];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+#[test]
+fn children_of_first_allocations_have_all_heaps() {
+    (0..RUNS).for_each(|_| case::run("first_allocations").assert_success());
+}
+
+/// What looks at a heap that is not mapped takes its lock too.
+#[test]
+fn children_of_first_looks_have_all_heaps() {
+    (0..RUNS).for_each(|_| case::run("first_looks").assert_success());
+}
+
+/// Whether a heap is a static, the loader tells, which has a lock that no child may inherit.
+#[test]
+fn children_of_first_calls_on_other_heaps_have_theirs() {
+    case::run("heaps_that_are_no_statics").assert_success();
+}
+
+#[test]
+fn the_heaps_handlers_are_older_than_the_programs() {
+    case::run("registered_before_main").assert_success();
+}
+
+/// Forks for as long as another thread makes first calls, each after so many looks.
+fn fork_beside(looks: usize) {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            INDEXED.iter().for_each(|heap| first_call(heap, looks));
+            LINKED.iter().for_each(|heap| first_call(heap, looks));
+            done.store(true, Ordering::Relaxed);
+        });
+        while !done.load(Ordering::Relaxed) {
+            let status = fork_and_wait();
+            assert_eq!(status, 0, "a child ends with {status:#x}");
+        }
+    });
+    assert_eq!(fork_and_wait(), 0);
+}
+
+/// Forks while another thread makes first calls on heaps that are not covered.
+fn heaps_that_are_no_statics() {
+    let done = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert_eq!(SmallocGlobal::<Linked>::new().stats().region_size, 0);
+            }
+        });
+        for _ in 0..50 {
+            let status = fork_and_wait();
+            done.store(status != 0, Ordering::Relaxed);
+            assert_eq!(status, 0, "a child ends with {status:#x}");
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+/// The status of a child that has used all heaps.
+fn fork_and_wait() -> i32 {
+    // SAFETY: the child uses the heaps, which is what is tested, and calls of the system.
+    let child = unsafe { libc::fork() };
+    assert!(child >= 0, "the system has room for a process");
+    if child == 0 {
+        // SAFETY: ends the child by a signal if it hangs.
+        unsafe { libc::alarm(CHILD_SECONDS) };
+        let good = INDEXED.iter().all(is_usable) && LINKED.iter().all(is_usable);
+        // SAFETY: ends the child at once.
+        unsafe { libc::_exit(i32::from(!good)) };
+    }
+    let mut status = 0;
+    // SAFETY: the child is this process's own, and the status may be written.
+    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+    status
+}
+
+fn first_call<L: smalloc::FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>, looks: usize) {
+    for _ in 0..looks {
+        assert_eq!(heap.stats().region_size, 0);
+    }
+    assert!(is_usable(heap));
+}
+
+fn is_usable<L: smalloc::FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) -> bool {
+    // SAFETY: the layout is not empty.
+    let block = unsafe { heap.alloc(PIECE) };
+    if block.is_null() {
+        return false;
+    }
+    // SAFETY: the block is live and has this layout.
+    unsafe { heap.dealloc(block, PIECE) };
+    heap.check().is_ok()
+}
+
+// ---- before main -------------------------------------------------------------------------------------------------
+
+/// What another thread is asked, and what it has found.
+static ASKED: AtomicU32 = AtomicU32::new(0);
+const LOOK: u32 = 1;
+const FREE: u32 = 2;
+const TAKEN: u32 = 3;
+
+/// Asks the other thread whether the heap's lock is free.
+unsafe extern "C" fn ask() {
+    ASKED.store(LOOK, Ordering::Release);
+    while ASKED.load(Ordering::Acquire) == LOOK {
+        thread::yield_now();
+    }
+}
+
+/// Handlers before a fork run last registered first: if the heap's are older than `ask`, its lock is still free there,
+/// though the first use comes later.
+fn registered_before_main() {
+    // SAFETY: the handler lives as long as the program.
+    assert_eq!(unsafe { libc::pthread_atfork(Some(ask), None, None) }, 0);
+    let [heap, ..] = &INDEXED;
+    assert!(is_usable(heap));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while ASKED.load(Ordering::Acquire) != LOOK {
+                thread::yield_now();
+            }
+            let found = if heap.try_stats().is_some() { FREE } else { TAKEN };
+            ASKED.store(found, Ordering::Release);
+        });
+        assert_eq!(fork_and_wait(), 0);
+    });
+    assert_eq!(ASKED.load(Ordering::Relaxed), FREE);
+}
