@@ -45,6 +45,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         for (region, shared) in global.regions.all().iter().enumerate() {
             let heap = global.lock(region);
             shared.handed_over.forget_late();
+            heap.stop_moving();
             drop(heap);
         }
         global.leave_page_to_parent();
