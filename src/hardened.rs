@@ -22,7 +22,7 @@
 use crate::fatal::fatal;
 use crate::free_list::{Fit, FreeList};
 use crate::heap::{Heap, Missed, Owed, Peaks, Purge, Short, granules};
-use crate::region::{GRANULE, Granule, Pieces};
+use crate::region::{GRANULE, Granule, Pieces, Transfer};
 use crate::shadow::{self, unwatched};
 use core::alloc::Layout;
 use core::ops::Deref;
@@ -209,6 +209,14 @@ impl<L: FreeList> Hardened<L> {
             self.heap.give_back(block.at, block.n);
         }
     }
+
+    /// What is freed is filled, so it is copied, and its pages stay.
+    pub(crate) fn begin_transfer(&mut self, at: Granule, to: Granule, size: usize) -> Transfer {
+        Transfer::of(self.region(), at, to, size)
+    }
+
+    /// As above.
+    pub(crate) fn end_transfer(&mut self, _transfer: &Transfer, _done: bool) {}
 
     /// What is free stays filled, so nothing is given back to the system.
     pub(crate) fn purge_due(&mut self) -> Option<Purge> {

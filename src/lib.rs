@@ -42,7 +42,7 @@
 //! recording     every call in a file: the format, and who writes it
 //! free_list     which free segment a request gets: Linked, Indexed
 //! segment_map   where segments begin and end, two bits a granule
-//! pages         which pages of free memory may hold something, one bit a page
+//! pages         which pages of free memory may hold something, one bit a page; which were moved
 //! region        the mapping; the only home of pointer arithmetic
 //! shadow        what memory checkers are told, if there are any
 //! debugger      where a debugger finds the heaps

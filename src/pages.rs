@@ -1,6 +1,6 @@
 //! Which pages of free memory may hold something: one bit a page, beside the heap.
 //!
-//! A page is clean as the system gives it, and when it was purged. It becomes dirty by being handed out, but it is
+//! A page is clean as the system gives it, when it was purged, and when a payload has taken what it held along. It becomes dirty by being handed out, but it is
 //! marked only when it comes back, and there only by the long way: what is freed by the short way makes no hole of a
 //! whole page. So what happens most knows nothing of pages. What is promised is less than for every byte:
 //!
@@ -10,7 +10,10 @@
 //!
 //! The mark of a page of which any part is in use says nothing.
 
+mod moved;
+
 use crate::region::{GRANULE, Granule, NEAR, Reservation, Span, Table, page_size};
+use moved::Moved;
 
 /// Pages in a word of the bitmap.
 const WORD: usize = u64::BITS as usize;
@@ -25,10 +28,13 @@ pub(crate) struct Pages {
     shift: u32,
     /// No page from here on is marked.
     end: Granule,
+    /// Pages that were moved to where they are.
+    pub(crate) moved: Moved,
 }
 
 impl Pages {
-    pub(crate) const NONE: Self = Self { dirty: Table::NONE, far: Span::NONE, shift: 0, end: Granule(0) };
+    pub(crate) const NONE: Self =
+        Self { dirty: Table::NONE, far: Span::NONE, shift: 0, end: Granule(0), moved: Moved::NONE };
 
     /// Bytes of the reservation that the bitmap of a region of `size` bytes takes in its first place.
     pub(crate) fn bytes(size: usize) -> usize {
@@ -43,7 +49,8 @@ impl Pages {
     /// The bitmap of a region of `size` bytes, at `offset` of the reservation and then at `far`.
     pub(crate) fn new(reservation: &Reservation, offset: usize, far: usize, size: usize) -> Self {
         let (dirty, far) = Table::small(reservation, (offset, words(NEAR)), (far, words(size)));
-        Self { dirty, far, shift: page_size().trailing_zeros() - GRANULE.trailing_zeros(), end: Granule(0) }
+        let shift = page_size().trailing_zeros() - GRANULE.trailing_zeros();
+        Self { dirty, far, shift, end: Granule(0), moved: Moved::NONE }
     }
 
     /// Opens the bitmap for pages below `end`. False when the system refuses.

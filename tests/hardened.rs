@@ -105,6 +105,15 @@ fn write_after_moving(heap: &impl GlobalAlloc) {
     turn_over(heap);
 }
 
+/// Found in a large payload's old place, which keeps its pages.
+fn write_after_moving_pages(heap: &impl GlobalAlloc) {
+    let block = take_walled(heap, 2 << 20);
+    assert_ne!(resize(heap, block, 2 << 20, 4 << 20), block);
+    tell_write(block, 1 << 20, 2 << 20);
+    write(block, 1 << 20, 1);
+    take(heap, 2 << 20);
+}
+
 /// Found in the tail that a `realloc` has given back, though that does not rest.
 fn write_after_shrinking(heap: &impl GlobalAlloc) {
     let block = take_walled(heap, 480);
@@ -207,7 +216,7 @@ const WRITE: &str = "smalloc: write after free: ";
 const OVERFLOW: &str = "smalloc: overflow: ";
 const DOUBLE: &str = "smalloc: double free: ";
 
-const FOUND: [(&str, Case); 30] = [
+const FOUND: [(&str, Case); 31] = [
     (WRITE, ("write_while_resting", || write_while_resting(&INDEXED))),
     (WRITE, ("write_while_resting_linked", || write_while_resting(&LINKED))),
     (WRITE, ("write_when_free", || write_when_free(&INDEXED))),
@@ -216,6 +225,7 @@ const FOUND: [(&str, Case); 30] = [
     (WRITE, ("write_before_growing_linked", || write_before_growing(&LINKED))),
     (WRITE, ("write_after_moving", || write_after_moving(&INDEXED))),
     (WRITE, ("write_after_moving_linked", || write_after_moving(&LINKED))),
+    (WRITE, ("write_after_moving_pages", || write_after_moving_pages(&INDEXED))),
     (WRITE, ("write_after_shrinking", || write_after_shrinking(&INDEXED))),
     (WRITE, ("write_after_shrinking_linked", || write_after_shrinking(&LINKED))),
     (WRITE, ("write_to_padding", || write_to_padding(&INDEXED))),

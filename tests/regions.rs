@@ -219,6 +219,12 @@ fn the_sum_is_of_all_regions_and_snapshots_are_of_each() {
 
 #[test]
 fn regions_are_smaller_where_there_is_no_room() {
+    // Without optimisation, so many heaps lie on the stack several times before they are in the box.
+    let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(many_large_regions);
+    thread.expect("a thread starts").join().expect("all is as expected");
+}
+
+fn many_large_regions() {
     let heap = Box::new(SmallocGlobal::<Indexed, 64>::with_region_size(64 << 30));
     heap.init().unwrap();
     let stats = heap.stats();

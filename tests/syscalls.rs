@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
 /// To give memory back.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
+/// To move large payloads by their pages.
+const MOVING: [libc::c_long; 1] = [libc::SYS_mremap];
 /// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
 const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
 /// To wait for the lock.
@@ -29,13 +31,16 @@ const DYING: [libc::c_long; 6] = [
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
 
-const CASES: [case::Case; 11] = [
+const CASES: [case::Case; 12] = [
     ("lent", lent),
-    ("growing", || filtered(&[&MAPPING, &GIVING], || grow(&INDEXED) && grow(&LINKED))),
+    ("growing", || filtered(&[&MAPPING, &GIVING, &MOVING], || grow(&INDEXED) && grow(&LINKED))),
     ("steady", steady),
     ("coming_and_going", coming_and_going),
-    ("trimming", || filtered(&[&MAPPING, &GIVING], trim)),
-    ("inspecting", || filtered(&[&MAPPING, &GIVING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))),
+    ("growing_again", growing_again),
+    ("trimming", || filtered(&[&MAPPING, &GIVING, &MOVING], trim)),
+    ("inspecting", || {
+        filtered(&[&MAPPING, &GIVING, &MOVING, &CLOCK], || inspect(&INDEXED) && inspect(&LINKED))
+    }),
     ("publishing", publishing),
     ("waiting", waiting),
     ("misusing", || filtered(&[&DYING], misuse)),
@@ -199,6 +204,31 @@ fn coming_and_going() {
     filtered(&[], || (0..10).all(|_| round(&mut blocks)));
 }
 
+/// A payload that is doubled from 64 KiB to 32 MiB each time, in the same places, past blocks as large as itself. Once
+/// each place has had pages for a while, they stay, and the payload is copied.
+fn growing_again() {
+    let round = || {
+        let (mut size, mut good) = (64 << 10, true);
+        let mut between = [(ptr::null_mut(), 0); 9];
+        // SAFETY: layouts are not empty; blocks are live when they are used, and have these layouts.
+        unsafe {
+            let mut block = INDEXED.alloc(layout(size));
+            for (behind, its_size) in &mut between {
+                block.write_bytes(1, size);
+                (*behind, *its_size) = (INDEXED.alloc(layout(size)), size);
+                let moved = INDEXED.realloc(block, layout(size), 2 * size);
+                good &= !moved.is_null() && !behind.is_null() && moved != block;
+                (block, size) = (moved, 2 * size);
+            }
+            between.iter().for_each(|&(behind, size)| INDEXED.dealloc(behind, layout(size)));
+            INDEXED.dealloc(block, layout(size));
+        }
+        good
+    };
+    assert!((0..20).all(|_| round()));
+    filtered(&[&GIVING], || (0..20).all(|_| round()));
+}
+
 /// A heap in memory that is there needs no system.
 fn lent() {
     let mut memory = vec![0xAA_u8; 8 << 20];
@@ -288,6 +318,11 @@ fn steady_heaps_ask_for_nothing() {
 #[test]
 fn memory_that_comes_and_goes_costs_no_call() {
     assert_filtered("coming_and_going");
+}
+
+#[test]
+fn what_grows_again_finds_its_pages() {
+    assert_filtered("growing_again");
 }
 
 #[test]

@@ -1,5 +1,5 @@
-//! Large blocks: one that grows to a gibibyte by doubling, and one that is written and read at random. What counts is
-//! what the system has to do for it: pages, moves, and translations of addresses.
+//! Large blocks: one that grows to a gibibyte by doubling, in place or not, and one that is written and read at random.
+//! What counts is what the system has to do for it: pages, moves, and translations of addresses.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
@@ -15,8 +15,8 @@ const MIB: usize = 1 << 20;
 const REGION: usize = 4 << 30;
 /// The first and the last size of the block that grows.
 const GROWTH: (usize, usize) = (64 << 10, 1 << 30);
-/// What is allocated after each step, so that the block cannot grow where it is.
-const BETWEEN: Layout = Layout::new::<[u8; 100]>();
+/// The size of the small blocks that are allocated between the steps.
+const SMALL: usize = 100;
 /// The block that is read.
 const READ: usize = 512 * MIB;
 const READS: usize = 20_000_000;
@@ -32,18 +32,22 @@ fn milliseconds(start: Instant) -> Sample {
 /// What is measured.
 #[derive(Clone, Copy)]
 enum Large {
-    /// Doubling, and writing what is new.
+    /// Doubling, and writing what is new, with small allocations in between.
     Grow,
+    /// The same, with allocations in between that are as large as the block and so many bytes more, and are not written to.
+    /// So it cannot stay where it is.
+    GrowPast(usize),
     /// Writing each byte of fresh memory.
     Write,
     /// Reading eight bytes here and there in memory that was written.
     Read,
 }
 
-/// Doubles a block until it is as large as it gets. Each new half is written, as a vector that is pushed to would.
-fn grow<A: GlobalAlloc>(heap: &A) -> Sample {
+/// Doubles a block until it is as large as it gets. Each new half is written, as a vector that is pushed to would. What is
+/// allocated before each step is as large as `between` says of the block's size.
+fn grow<A: GlobalAlloc>(heap: &A, between: impl Fn(usize) -> usize) -> Sample {
     let (mut size, last) = GROWTH;
-    let mut between = Vec::with_capacity(32);
+    let mut kept = Vec::with_capacity(32);
     let start = Instant::now();
     // SAFETY: layouts are not empty; the block is live, has this layout, and each part of it is written within its size.
     unsafe {
@@ -53,7 +57,7 @@ fn grow<A: GlobalAlloc>(heap: &A) -> Sample {
         }
         block.write_bytes(1, size);
         while size < last {
-            between.push(heap.alloc(BETWEEN));
+            kept.push((heap.alloc(layout(between(size))), layout(between(size))));
             block = heap.realloc(block, layout(size), 2 * size);
             if block.is_null() {
                 return Sample::Missing;
@@ -65,7 +69,9 @@ fn grow<A: GlobalAlloc>(heap: &A) -> Sample {
         }
         let sample = milliseconds(start);
         heap.dealloc(block, layout(size));
-        between.into_iter().filter(|small| !small.is_null()).for_each(|small| heap.dealloc(small, BETWEEN));
+        kept.into_iter()
+            .filter(|(block, _)| !block.is_null())
+            .for_each(|(block, layout)| heap.dealloc(block, layout));
         sample
     }
 }
@@ -104,13 +110,14 @@ impl Visitor for Large {
     fn visit<K: Kind>(&self) -> Sample {
         let heap = K::create(REGION);
         match self {
-            Large::Grow => grow(&*heap),
+            Large::Grow => grow(&*heap, |_| SMALL),
+            Large::GrowPast(more) => grow(&*heap, |size| size + more),
             Large::Write | Large::Read => write_and_read(&*heap, *self),
         }
     }
 }
 
-/// The three measurements, in milliseconds.
+/// All measurements, in milliseconds.
 ///
 /// # Errors
 ///
@@ -124,6 +131,8 @@ pub fn run(options: &Options) -> io::Result<()> {
     let mut table = Comparison::new("large", "ms", &names, &options.base);
     for (name, large) in [
         ("grow to 1 GiB by doubling", Large::Grow),
+        ("the same past large blocks", Large::GrowPast(0)),
+        ("the same past odd ones", Large::GrowPast(SMALL)),
         ("write 512 MiB of fresh memory", Large::Write),
         ("20 million reads of 512 MiB", Large::Read),
     ] {

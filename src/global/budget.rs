@@ -137,7 +137,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// }
     /// ```
     pub fn huge_pages(&self, wanted: bool) -> bool {
-        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.huge_pages(wanted))
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.bare().huge_pages(wanted))
     }
 
     /// Asks the program for room, without the lock. With a result, it is worth another try, as long as that lives.

@@ -76,8 +76,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         // SAFETY: the caller's promise.
         let global = unsafe { &*address.cast::<Self>() };
         for (region, shared) in global.regions.all().iter().enumerate() {
-            let heap = global.lock(region);
+            let mut heap = global.lock(region);
             shared.handed_over.forget_late();
+            heap.bare().stop_moving();
             drop(heap);
         }
         global.leave_page_to_parent();

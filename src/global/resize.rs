@@ -2,6 +2,7 @@
 
 use super::{Heap, SmallocGlobal};
 use crate::free_list::{Fit, FreeList};
+use crate::heap::LEAST_TRANSFER;
 use crate::lock::Guard;
 use crate::recording::{Call, Record};
 use crate::region::Granule;
@@ -65,6 +66,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if MAYBE_WATCHED {
             heap = settled(heap, to, new_size);
         }
+        if layout.size() >= LEAST_TRANSFER {
+            return self.realloc_transferring(region, heap, (payload, layout), (at, n), (to, new_size));
+        }
         let moved = shadow::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
@@ -89,6 +93,33 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         heap.give_back_moved(at, n);
         self.show(region, &heap);
         purge_if_due(heap);
+    }
+
+    /// Moves a large payload to its new place in the same region.
+    #[cold]
+    #[inline(never)]
+    fn realloc_transferring(
+        &self,
+        region: usize,
+        mut heap: Guard<'_, Heap<L>>,
+        (payload, layout): (*mut u8, Layout),
+        (at, n): (Granule, usize),
+        (to, new_size): (Granule, usize),
+    ) -> *mut u8 {
+        let moved = shadow::given(heap.region().pointer(to), new_size);
+        let transfer = heap.begin_transfer(at, to, layout.size());
+        drop(heap);
+        // SAFETY: both segments are in use and this thread's, and nothing of them is on its way to the system (X1).
+        let done = unsafe { transfer.carry_out() };
+        let mut heap = self.lock(region);
+        // A recording may have begun in the meantime.
+        self.note(region, &mut heap, || Record::free(Call::MovedFrom, layout, at));
+        shadow::back(payload, layout.size());
+        heap.give_back_moved(at, n);
+        heap.end_transfer(&transfer, done);
+        self.show(region, &heap);
+        purge_if_due(heap);
+        moved
     }
 
     /// Nothing fits in the one region: asks the program for room and tries again, or reports.

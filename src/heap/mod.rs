@@ -24,6 +24,7 @@ mod peaks;
 mod public;
 mod purge;
 mod resize;
+mod transfer;
 mod walk;
 mod zeroed;
 
@@ -34,6 +35,7 @@ pub(crate) use grow::map_side_by_side;
 pub(crate) use peaks::Peaks;
 pub use public::MallocStatus;
 pub(crate) use purge::Purge;
+pub(crate) use transfer::LEAST_TRANSFER;
 
 use crate::fatal::fatal;
 pub(crate) use crate::free_list::Owed;

@@ -1,6 +1,7 @@
 //! What a program calls on a [`Heap`] of its own.
 
 use super::Heap;
+use super::transfer::LEAST_TRANSFER;
 use crate::debugger::Parts;
 use crate::errno;
 use crate::free_list::{Fit, FreeList};
@@ -211,10 +212,19 @@ impl<L: FreeList> Heap<L> {
         let fit = self.place(new_size, layout.align());
         let Some(to) = fit.start() else { return fit };
         let moved = shadow::given(self.region().pointer(to), new_size);
-        // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
-        unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        shadow::back(payload, layout.size());
-        self.give_back_moved(at, n);
+        if layout.size() < LEAST_TRANSFER {
+            // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
+            unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
+            shadow::back(payload, layout.size());
+            self.give_back_moved(at, n);
+        } else {
+            let transfer = self.begin_transfer(at, to, layout.size());
+            // SAFETY: both segments are in use, and the heap is borrowed (X1).
+            let done = unsafe { transfer.carry_out() };
+            shadow::back(payload, layout.size());
+            self.give_back_moved(at, n);
+            self.end_transfer(&transfer, done);
+        }
         self.purge_if_due();
         fit
     }
@@ -254,17 +264,24 @@ impl<L: FreeList> Heap<L> {
     /// refuses: it may be built without them, or the memory be lent. Without this call it does as it does for all memory.
     ///
     /// Huge pages save page faults and translations of addresses in large heaps. They cost memory: of 2 MiB in which one
-    /// byte is used, all are taken, and what was given back in small pieces may be taken again.
+    /// byte is used, all are taken, and what was given back in small pieces may be taken again. From this call on large
+    /// payloads are copied where they would have been moved by their pages.
     ///
     /// ```
-    /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 26)?;
+    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 26)?;
     /// if !heap.huge_pages(true) {
     ///     println!("the system has no huge pages");
     /// }
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
-    pub fn huge_pages(&self, wanted: bool) -> bool {
-        !self.reservation.is_lent() && !self.base().is_null() && self.region().advise_huge_pages(wanted)
+    pub fn huge_pages(&mut self, wanted: bool) -> bool {
+        let taken =
+            !self.reservation.is_lent() && !self.base().is_null() && self.region().advise_huge_pages(wanted);
+        if taken {
+            // What is mapped anew would not be as it is asked for here.
+            self.stop_moving();
+        }
+        taken
     }
 
     /// The size of the region in bytes.

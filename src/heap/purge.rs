@@ -240,6 +240,9 @@ impl<L: FreeList> Heap<L> {
         for (from, to) in pieces.iter() {
             self.pages.clean(from, to);
         }
+        if pieces.iter().any(|(from, to)| self.pages.moved.holds_any(from, to)) {
+            pieces.map_anew();
+        }
         self.thrift.under_way = pieces.span();
         self.thrift.by = by;
         Some(pieces)
@@ -249,6 +252,9 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn end_purge(&mut self, purge: &mut Purge, pieces: &Pieces, done: bool) {
         self.thrift.under_way = (Granule(0), Granule(0));
         if done {
+            for (from, to) in pieces.iter() {
+                self.pages.moved.remove(from, to);
+            }
             let n = pieces.granules();
             purge.purged = purge.purged.saturating_add(n);
             self.thrift.purged = self.thrift.purged.wrapping_add(n as u64);

@@ -13,7 +13,7 @@
 //!
 //! Invariants that the other files stand on:
 //!
-//! - **R1** the region is one mapping and never moves.
+//! - **R1** the region is one range of addresses, all of them mapped, and never moves.
 //! - **R2** every table is committed for every chunk that begins below the committed end of the region, and for
 //!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
@@ -22,12 +22,14 @@ mod log;
 mod page;
 mod pieces;
 mod table;
+mod transfer;
 
 pub(crate) use buffer::Buffer;
 pub(crate) use log::{Entry, Log};
 pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove, sleep_ms};
 pub(crate) use pieces::Pieces;
 pub(crate) use table::{LINE, Node, Table, WINDOW};
+pub(crate) use transfer::Transfer;
 
 use crate::errno::{self, Reason};
 use crate::fatal::fatal;

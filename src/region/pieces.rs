@@ -1,5 +1,6 @@
 //! Giving memory back to the system, piece by piece.
 
+use super::transfer::map_anew;
 use super::{Granule, Region};
 use crate::errno;
 
@@ -12,12 +13,14 @@ pub(crate) struct Pieces {
     ranges: [(u32, u32); MOST_PIECES],
     count: usize,
     granules: usize,
+    /// They are mapped anew, and not only emptied.
+    anew: bool,
 }
 
 impl Pieces {
     /// No pieces of a region.
     pub(crate) fn of(region: &Region) -> Self {
-        Self { base: region.base, ranges: [(0, 0); MOST_PIECES], count: 0, granules: 0 }
+        Self { base: region.base, ranges: [(0, 0); MOST_PIECES], count: 0, granules: 0, anew: false }
     }
 
     /// Adds a range above all others, of which `granules` are dirty; false, and nothing has changed, when there are too
@@ -29,6 +32,11 @@ impl Pieces {
         self.count = self.count.wrapping_add(1);
         self.granules = self.granules.wrapping_add(granules);
         true
+    }
+
+    /// Makes the pieces parts of the mapping around them when they are given back.
+    pub(crate) fn map_anew(&mut self) {
+        self.anew = true;
     }
 
     /// Dirty granules in all pieces.
@@ -61,6 +69,10 @@ impl Pieces {
         // SAFETY: the piece lies inside the region (R1).
         let start = unsafe { self.base.add(from.bytes()) };
         let bytes = Granule(to.above(from)).bytes();
+        if self.anew {
+            // SAFETY: as below.
+            return unsafe { map_anew(start, bytes) };
+        }
         // SAFETY: the caller of `discard` promises that the pages are free; they belong to the region alone.
         unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
     }

@@ -215,7 +215,7 @@ fn every_call<L: FreeList>(heap: &SmallocGlobal<L>) {
 /// The second region comes to lie where the first was, and neither heap frees what it holds.
 fn own_heap<L: FreeList>() {
     for _ in 0..2 {
-        let mut heap = Heap::<L>::with_region_size(1 << 20).expect("there is room");
+        let mut heap = Heap::<L>::with_region_size(1 << 23).expect("there is room");
         let aligned = heap.alloc(Layout::from_size_align(100, 256).expect("a layout"));
         // SAFETY: the block has so many bytes.
         unsafe { aligned.write_bytes(1, 100) };
@@ -226,7 +226,15 @@ fn own_heap<L: FreeList>() {
         let larger = unsafe { heap.realloc(zeroed, layout(100), 1000) };
         // SAFETY: as above.
         unsafe { larger.write_bytes(2, 1000) };
+        let large = heap.alloc(layout(1 << 20));
+        // SAFETY: as above.
+        unsafe { large.write_bytes(3, 1 << 20) };
         let (block, _) = heap.smalloc(layout(30));
+        // Else it would be moved by its pages, of which checkers know nothing.
+        // SAFETY: the block is in use and has this layout.
+        let moved = unsafe { heap.realloc(large, layout(1 << 20), 2 << 20) };
+        // SAFETY: as above.
+        assert!(moved != large && unsafe { moved.add((1 << 20) - 1).read() } == 3);
         // SAFETY: as above.
         unsafe { heap.sfree(block.expect("there is room")) };
         // SAFETY: as above.

@@ -1,0 +1,579 @@
+//! Large payloads move by their pages: what that takes of the system, how many mappings it makes, and that it is never
+//! seen in what a payload holds.
+#![cfg(target_os = "linux")]
+
+mod case;
+
+use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+/// Open and closed, and three for each of 48 ranges that were moved: two more each.
+const MOST_MAPPINGS: usize = 2 + 2 * 48;
+
+const CASES: [case::Case; 6] = [
+    ("first_step_refused", || refused(libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP)),
+    ("second_step_refused", || refused(libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED)),
+    ("addresses_run_out", addresses_run_out),
+    ("mappings_run_out", mappings_run_out),
+    ("faults", faults),
+    ("forking", forking),
+];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).expect("a layout")
+}
+
+fn page() -> usize {
+    // SAFETY: the call has no conditions.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a size")
+}
+
+fn heap<L: FreeList>() -> Heap<L> {
+    Heap::with_region_size(4 << 30).expect("addresses are free")
+}
+
+/// Bytes of the pages that hold `start..start + bytes` and are in memory.
+fn resident(start: *mut u8, bytes: usize) -> usize {
+    let before = start.addr() % page();
+    let mut pages = vec![0_u8; (before + bytes).div_ceil(page())];
+    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
+    let answer = unsafe { libc::mincore(start.sub(before).cast(), bytes + before, pages.as_mut_ptr()) };
+    assert_eq!(answer, 0);
+    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
+}
+
+/// How many mappings lie in the region.
+fn mappings<L: FreeList>(heap: &Heap<L>) -> usize {
+    mappings_in(heap.base().addr(), heap.base().addr() + heap.region_size())
+}
+
+fn mappings_in(start: usize, end: usize) -> usize {
+    case::mappings().iter().filter(|mapping| mapping.0 < end && start < mapping.1).count()
+}
+
+/// A word that depends on its place and on the payload.
+fn word(index: usize, seed: usize) -> usize {
+    (index + seed).wrapping_mul(0x9e37_79b9_7f4a_7c15)
+}
+
+/// Writes the bytes `from..to` of a payload, multiples of eight.
+fn write(payload: *mut u8, from: usize, to: usize, seed: usize) {
+    for index in from / 8..to / 8 {
+        // SAFETY: the caller's payload has these bytes; it is aligned as every payload is.
+        unsafe { payload.cast::<usize>().add(index).write(word(index, seed)) };
+    }
+}
+
+fn holds(payload: *mut u8, to: usize, seed: usize) -> bool {
+    // SAFETY: as above, and the bytes have been written.
+    (0..to / 8).all(|index| unsafe { payload.cast::<usize>().add(index).read() } == word(index, seed))
+}
+
+/// Live blocks that nobody writes to, and their sizes.
+type Between = Vec<(*mut u8, usize)>;
+
+/// Doubles a payload from `size` up to `last` bytes, looking at all of it. Each time a block lies behind it that is as
+/// large and `more`, so that it has to move.
+fn grow<L: FreeList>(
+    heap: &mut Heap<L>,
+    (size, last): (usize, usize),
+    more: usize,
+    seed: usize,
+) -> (*mut u8, Between) {
+    let (mut size, mut between) = (size, Vec::new());
+    let mut payload = heap.alloc(layout(size));
+    write(payload, 0, size, seed);
+    while size < last {
+        between.push((heap.alloc(layout(size + more)), size + more));
+        // SAFETY: the payload is live and has this size.
+        let moved = unsafe { heap.realloc(payload, layout(size), 2 * size) };
+        assert!(!moved.is_null() && moved != payload && holds(moved, size, seed), "{size} bytes");
+        payload = moved;
+        write(payload, size, 2 * size, seed);
+        size *= 2;
+    }
+    (payload, between)
+}
+
+fn give<L: FreeList>(heap: &mut Heap<L>, (payload, between): (*mut u8, Between), size: usize) {
+    // SAFETY: the payload is live and has this size.
+    unsafe { heap.dealloc(payload, layout(size)) };
+    // SAFETY: as above.
+    between.into_iter().for_each(|(block, size)| unsafe { heap.dealloc(block, layout(size)) });
+}
+
+/// Pages that this process was given so far.
+fn pages_taken() -> usize {
+    // SAFETY: all zeros are a valid value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the call writes to what it is given.
+    assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) }, 0);
+    usize::try_from(usage.ru_minflt).expect("a number")
+}
+
+/// To grow to 256 MiB takes a page for each page that is written: copying takes two.
+fn faults() {
+    let mut heap = heap::<Indexed>();
+    let (before, size) = (pages_taken(), 256 * MIB);
+    let grown = grow(&mut heap, (64 * KIB, size), 0, 1);
+    let taken = pages_taken() - before;
+    assert!(taken * page() <= size / 100 * 104, "{taken} pages for {size} bytes");
+    give(&mut heap, grown, size);
+}
+
+#[test]
+fn growing_takes_each_page_once() {
+    case::run("faults").assert_success();
+}
+
+/// What was left by a payload takes no memory any more, and is known to be zero.
+#[test]
+fn the_old_place_is_empty_and_known_to_be_zero() {
+    // The new place begins where the old one does in a page, or elsewhere.
+    for behind in [page(), 16, 1000] {
+        old_place::<Indexed>(behind);
+        old_place::<Linked>(behind);
+    }
+}
+
+fn old_place<L: FreeList>(behind: usize) {
+    let mut heap = heap::<L>();
+    let first = heap.alloc(layout(8 * MIB));
+    write(first, 0, 8 * MIB, 1);
+    let small = heap.alloc(layout(behind));
+    // SAFETY: the payload is live and has this size.
+    let second = unsafe { heap.realloc(first, layout(8 * MIB), 16 * MIB) };
+    assert_eq!(second.addr() - first.addr(), 8 * MIB + behind.next_multiple_of(16));
+    assert!(holds(second, 8 * MIB, 1));
+    assert_eq!(mappings(&heap), 4);
+    assert!(resident(first, 8 * MIB) <= 2 * page() && resident(second, 8 * MIB) >= 8 * MIB);
+    assert_eq!(heap.trim(), 0, "nothing is left to be given back");
+    let zeroed = heap.alloc_zeroed(layout(8 * MIB));
+    assert_eq!(zeroed, first);
+    assert!(resident(first, 8 * MIB) <= 3 * page());
+    assert!(is_zero(zeroed, 8 * MIB));
+    // SAFETY: the payloads are live and have these sizes.
+    unsafe {
+        heap.dealloc(zeroed, layout(8 * MIB));
+        heap.dealloc(small, layout(behind));
+        heap.dealloc(second, layout(16 * MIB));
+    }
+    heap.check().expect("the heap is sound");
+}
+
+/// Where the new place has its pages already, all is copied, and both places keep their pages.
+#[test]
+fn pages_stay_where_there_are_others() {
+    let mut heap = heap::<Indexed>();
+    let all = heap.alloc(layout(32 * MIB));
+    write(all, 0, 32 * MIB, 1);
+    // SAFETY: the block is live and has this size.
+    unsafe { heap.dealloc(all, layout(32 * MIB)) };
+    let first = heap.alloc(layout(8 * MIB));
+    write(first, 0, 8 * MIB, 2);
+    heap.alloc(layout(page()));
+    // SAFETY: the payload is live and has this size.
+    let second = unsafe { heap.realloc(first, layout(8 * MIB), 16 * MIB) };
+    assert!(second != first && holds(second, 8 * MIB, 2));
+    assert_eq!((resident(first, 8 * MIB), mappings(&heap)), (8 * MIB, 2));
+}
+
+/// The bytes from `from` on, where a payload does not end with a word.
+fn write_bytes(payload: *mut u8, bytes: usize, seed: usize) {
+    write(payload, 0, bytes, seed);
+    for index in bytes / 8 * 8..bytes {
+        // SAFETY: the caller's payload has this byte.
+        unsafe { payload.add(index).write(word(index, seed) as u8) };
+    }
+}
+
+fn holds_bytes(payload: *mut u8, bytes: usize, seed: usize) -> bool {
+    // SAFETY: as above, and the bytes have been written.
+    holds(payload, bytes, seed)
+        && (bytes / 8 * 8..bytes).all(|index| unsafe { payload.add(index).read() } == word(index, seed) as u8)
+}
+
+/// Wherever old and new place begin in a page, whichever is the lower, and however little larger the new one is, all bytes
+/// arrive, and what lies around the two keeps its own.
+#[test]
+fn payloads_arrive_wherever_they_lie() {
+    let page = page();
+    let places = [0, 16, page / 2 + 16, page - 16];
+    for (size, new_size) in
+        [(MIB, 2 * MIB), (MIB + 16, MIB + 32), (MIB + 999, MIB + 1009), (3 * MIB - 1, 3 * MIB + 2 * page + 1)]
+    {
+        for (old, new) in places.into_iter().flat_map(|old| places.map(|new| (old, new))) {
+            arrives::<Indexed>((old, size), (new, new_size), true);
+            arrives::<Indexed>((old, size), (new, new_size), false);
+            arrives::<Linked>((old, size), (new, new_size), true);
+        }
+    }
+}
+
+/// A block that holds what its size says.
+fn take<L: FreeList>(heap: &mut Heap<L>, size: usize) -> (*mut u8, usize) {
+    let block = heap.alloc(layout(size));
+    write_bytes(block, size, size);
+    (block, size)
+}
+
+/// Moves a payload of `old.1` bytes, which begins `old.0` bytes behind the start of a page, to a hole of exactly `new.1`
+/// bytes, which begins `new.0` bytes behind the start of a page, above it or below.
+fn arrives<L: FreeList>(old: (usize, usize), new: (usize, usize), above: bool) {
+    let mut heap = Heap::<L>::with_region_size(64 * MIB).expect("addresses are free");
+    let (lower, upper) = if above { (old, new) } else { (new, old) };
+    let below = take(&mut heap, page() + lower.0);
+    let lower_block = heap.alloc(layout(lower.1));
+    let end = (lower.0 + lower.1).next_multiple_of(16) % page();
+    let between = take(&mut heap, 2 * page() - end + upper.0);
+    let upper_block = heap.alloc(layout(upper.1));
+    let around = [below, between, take(&mut heap, page())];
+    let (first, hole) = if above { (lower_block, upper_block) } else { (upper_block, lower_block) };
+    write_bytes(first, old.1, old.1);
+    // SAFETY: the block is live and has this size.
+    unsafe { heap.dealloc(hole, layout(new.1)) };
+    heap.trim();
+    let (before, size) = (resident(first, old.1), old.1);
+    // SAFETY: the payload is live and has this size.
+    let second = unsafe { heap.realloc(first, layout(size), new.1) };
+    assert_eq!((second, first.addr() % page(), second.addr() % page()), (hole, old.0, new.0));
+    assert!(holds_bytes(second, size, size), "{size} bytes from {} to {}", old.0, new.0);
+    assert!(before > size - page() && resident(first, size) <= 2 * page(), "the pages have gone");
+    assert!(around.iter().all(|&(block, size)| holds_bytes(block, size, size)), "{old:?} to {new:?}");
+    let zeroed = heap.alloc_zeroed(layout(size));
+    assert!(zeroed == first && is_zero(zeroed, size) && holds_bytes(second, size, size));
+    assert!(around.iter().all(|&(block, size)| holds_bytes(block, size, size)));
+    heap.check().expect("the heap is sound");
+}
+
+/// Whether a payload is zero, which nobody has written to since it was allocated as zeroed.
+fn is_zero(payload: *mut u8, bytes: usize) -> bool {
+    // SAFETY: the caller's payload has these bytes.
+    unsafe { std::slice::from_raw_parts(payload, bytes) }
+        .chunks(KIB)
+        .all(|chunk| *chunk == [0; KIB][..chunk.len()])
+}
+
+/// Memory that belongs to somebody else stays as it is mapped.
+#[test]
+fn lent_memory_is_copied() {
+    let bytes = 64 * MIB;
+    let (open, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping replaces nothing.
+    let start = unsafe { libc::mmap(ptr::null_mut(), bytes, open, kind, -1, 0) };
+    assert_ne!(start, libc::MAP_FAILED);
+    let lent = NonNull::new(start.cast::<u8>()).expect("a mapping");
+    // SAFETY: the memory is this test's, and nobody else uses it.
+    let mut heap = unsafe { Heap::<Indexed>::from_raw_parts(lent, bytes) }.expect("there is room");
+    let before = mappings(&heap);
+    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 0, 1);
+    assert_eq!(mappings(&heap), before);
+    give(&mut heap, grown, 16 * MIB);
+    heap.check().expect("the heap is sound");
+}
+
+/// Where the limit leaves no room for a new place, the payload stays as it is; it moves once there is room.
+#[test]
+fn a_limit_holds_for_what_moves() {
+    let mut heap = heap::<Indexed>();
+    let first = heap.alloc(layout(8 * MIB));
+    write(first, 0, 8 * MIB, 1);
+    heap.alloc(layout(page()));
+    heap.set_limit(20 * MIB);
+    // SAFETY: the payload is live and has this size.
+    assert!(unsafe { heap.realloc(first, layout(8 * MIB), 16 * MIB) }.is_null());
+    assert!(holds(first, 8 * MIB, 1) && mappings(&heap) == 2);
+    assert_eq!(heap.set_limit(24 * MIB + page()), 24 * MIB + page());
+    // SAFETY: as above.
+    let second = unsafe { heap.realloc(first, layout(8 * MIB), 16 * MIB) };
+    assert!(!second.is_null() && holds(second, 8 * MIB, 1) && mappings(&heap) > 2);
+    heap.check().expect("the heap is sound");
+}
+
+/// Mappings that were made by moving go when the memory is given back; and there is an end to them.
+#[test]
+fn mappings_are_bounded_and_go() {
+    let mut heap = heap::<Indexed>();
+    let grown = grow(&mut heap, (64 * KIB, 64 * MIB), 0, 1);
+    assert!((4..=20).contains(&mappings(&heap)), "{}", mappings(&heap));
+    give(&mut heap, grown, 64 * MIB);
+    heap.trim();
+    assert_eq!(mappings(&heap), 2);
+    let mut most = 0;
+    let mut grown = Vec::new();
+    for number in 0..120 {
+        let size = MIB + 8 * KIB * (number % 16);
+        grown.push((grow(&mut heap, (size, 2 * size), 0, number), 2 * size));
+        most = most.max(mappings(&heap));
+        if number % 4 == 3 {
+            let (payload, size) = grown.swap_remove(number % grown.len());
+            give(&mut heap, payload, size);
+        }
+    }
+    assert!((MOST_MAPPINGS / 2..=MOST_MAPPINGS).contains(&most), "{most} mappings");
+    for (payload, size) in grown {
+        give(&mut heap, payload, size);
+    }
+    heap.check().expect("the heap is sound");
+    heap.trim();
+    assert_eq!((heap.stats().used_bytes, mappings(&heap)), (0, 2));
+}
+
+/// Whoever asks for huge pages, or for none, has it for the whole region: nothing moves out of it any more.
+#[test]
+fn huge_pages_keep_the_region_whole() {
+    let mut heap = heap::<Indexed>();
+    if heap.huge_pages(false) {
+        let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 0, 1);
+        assert_eq!(mappings(&heap), 2);
+        give(&mut heap, grown, 16 * MIB);
+    }
+}
+
+/// What the program has locked in a payload is a mapping of its own, out of which the system does not move the rest.
+#[test]
+fn locked_parts_are_copied() {
+    let mut heap = heap::<Indexed>();
+    let first = heap.alloc(layout(8 * MIB));
+    write(first, 0, 8 * MIB, 1);
+    // SAFETY: the page is the payload's.
+    if unsafe { libc::mlock(first.add(4 * MIB).cast(), page()) } != 0 {
+        return;
+    }
+    heap.alloc(layout(page()));
+    // SAFETY: the payload is live and has this size.
+    let second = unsafe { heap.realloc(first, layout(8 * MIB), 16 * MIB) };
+    assert!(second != first && holds(second, 8 * MIB, 1));
+    // It still holds what it held, and nobody takes it for zero.
+    let zeroed = heap.alloc_zeroed(layout(8 * MIB));
+    assert_eq!(zeroed, first);
+    assert!(is_zero(zeroed, 8 * MIB));
+    heap.check().expect("the heap is sound");
+}
+
+// ---- refusals ----------------------------------------------------------------------------------------------------
+
+/// From here on the system refuses to move pages with these flags, for lack of memory.
+fn refuse(flags: libc::c_int) {
+    let step = |code: u32, on_equal: u8, otherwise: u8, value: u32| libc::sock_filter {
+        code: code.try_into().expect("a code"),
+        jt: on_equal,
+        jf: otherwise,
+        k: value,
+    };
+    let (load, compare) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    let number = |value: i64| u32::try_from(value).expect("a number");
+    // The fourth argument lies behind two 32-bit numbers, the instruction's address and three arguments.
+    let mut steps = [
+        step(load, 0, 0, 0),
+        step(compare, 0, 3, number(libc::SYS_mremap)),
+        step(load, 0, 0, 16 + 3 * 8),
+        step(compare, 0, 1, number(flags.into())),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | number(libc::ENOMEM.into())),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ];
+    let program = libc::sock_fprog { len: 6, filter: steps.as_mut_ptr() };
+    // SAFETY: the numbers are what the call takes.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program is valid and only read.
+    let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(refused, 0, "the system has filters");
+}
+
+fn refused(flags: libc::c_int) {
+    refuse(flags);
+    // SAFETY: the call is refused whatever it is about.
+    let answer = unsafe { libc::mremap(ptr::null_mut(), 0, 0, flags, ptr::null_mut::<libc::c_void>()) };
+    assert_eq!((answer, case::errno()), (libc::MAP_FAILED, libc::ENOMEM), "the filter bites");
+    let mut heap = heap::<Indexed>();
+    let elsewhere = |heap: &Heap<_>| case::mappings().len() - mappings(heap);
+    let before = elsewhere(&heap);
+    case::set_errno(77);
+    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 0, 1);
+    assert_eq!(case::errno(), 77);
+    assert!(elsewhere(&heap) <= before + 1, "nothing is left on the way");
+    give(&mut heap, grown, 16 * MIB);
+    heap.trim();
+    assert_eq!(mappings(&heap), 2);
+}
+
+/// With no addresses to spare there is no way for pages; with some, they move again.
+fn addresses_run_out() {
+    let mut heap = heap::<Indexed>();
+    let before = case::set_limit(libc::RLIMIT_AS, case::status_bytes("VmSize") + 512 * KIB as u64);
+    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
+    assert_eq!(mappings(&heap), 2);
+    give(&mut heap, grown, 16 * MIB);
+    heap.trim();
+    case::set_limit(libc::RLIMIT_AS, before);
+    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
+    assert!(mappings(&heap) > 2);
+    give(&mut heap, grown, 16 * MIB);
+    heap.check().expect("the heap is sound");
+}
+
+/// A process that has as many mappings as it may have. The heap was opened before: that takes some, too.
+fn mappings_run_out() {
+    let mut heap = heap::<Indexed>();
+    let all = heap.alloc(layout(64 * MIB));
+    // SAFETY: the block is live and has this size.
+    unsafe { heap.dealloc(all, layout(64 * MIB)) };
+    heap.trim();
+    let (mut pages, kind) = (Vec::with_capacity(1 << 20), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let mut map = |open: libc::c_int| {
+        // SAFETY: a new mapping replaces nothing.
+        let page = unsafe { libc::mmap(ptr::null_mut(), page(), open, kind, -1, 0) };
+        pages.push(page);
+        page != libc::MAP_FAILED
+    };
+    // Neighbours that differ are not joined.
+    while pages_differ(&mut map) {}
+    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
+    // Some room for what this test itself asks the system for.
+    for page in pages.into_iter().rev().skip(1).take(64) {
+        // SAFETY: nobody refers to the page.
+        unsafe { libc::munmap(page, self::page()) };
+    }
+    assert_eq!(mappings(&heap), 2);
+    give(&mut heap, grown, 16 * MIB);
+    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
+    give(&mut heap, grown, 16 * MIB);
+    heap.trim();
+    assert_eq!(mappings(&heap), 2);
+    heap.check().expect("the heap is sound");
+}
+
+/// Maps two pages of which only one can be read. False where that was refused.
+fn pages_differ(map: &mut impl FnMut(libc::c_int) -> bool) -> bool {
+    map(libc::PROT_READ) && map(libc::PROT_NONE)
+}
+
+#[test]
+fn what_the_system_does_not_move_is_copied() {
+    case::run("addresses_run_out").assert_success();
+    case::run("mappings_run_out").assert_success();
+    case::run("first_step_refused").assert_success();
+    case::run("second_step_refused").assert_success();
+}
+
+// ---- threads -----------------------------------------------------------------------------------------------------
+
+static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(4 << 30);
+
+/// Grows payloads until told to stop.
+fn work(seed: usize, stop: &AtomicBool) {
+    for turn in 0.. {
+        let mut size = MIB + 4 * KIB * (turn % 7);
+        // SAFETY: the layout is not empty.
+        let mut payload = unsafe { HEAP.alloc(layout(size)) };
+        write(payload, 0, size, seed);
+        while size < 4 * MIB {
+            // SAFETY: the payload is live and has this size.
+            payload = unsafe { HEAP.realloc(payload, layout(size), 2 * size) };
+            assert!(!payload.is_null() && holds(payload, size, seed), "{size} bytes changed");
+            write(payload, size, 2 * size, seed);
+            size *= 2;
+        }
+        // SAFETY: as above.
+        unsafe { HEAP.dealloc(payload, layout(size)) };
+        if turn >= 2 && stop.load(Ordering::Relaxed) {
+            return;
+        }
+    }
+}
+
+/// Takes blocks as zeroed, looks at them, and leaves them dirty, until told to stop.
+fn work_small(stop: &AtomicBool) {
+    let mut size = KIB;
+    while !stop.load(Ordering::Relaxed) {
+        // SAFETY: the layout is not empty.
+        let block = unsafe { HEAP.alloc_zeroed(layout(size)) };
+        assert!(!block.is_null() && is_zero(block, size), "{size} bytes are not zero");
+        write(block, 0, size, size);
+        assert!(holds(block, size, size));
+        // SAFETY: the block is live and has this size.
+        unsafe { HEAP.dealloc(block, layout(size)) };
+        size = size * 3 % (701 * KIB) / 8 * 8 + KIB;
+    }
+}
+
+/// Mappings in the region of the static heap.
+fn mappings_of_static() -> usize {
+    let (block, status) = HEAP.smalloc(layout(1));
+    let (block, offset) = (block.expect("there is room"), status.payload_offset.expect("there is room"));
+    let start = block.as_ptr().addr() - offset;
+    // SAFETY: the block is live.
+    unsafe { HEAP.sfree(block) };
+    mappings_in(start, start + HEAP.stats().region_size)
+}
+
+/// A child has the whole heap. Its large payloads are copied, so that it has no more mappings than it was left.
+fn in_child() -> bool {
+    work(9, &AtomicBool::new(true));
+    HEAP.trim();
+    let before = mappings_of_static();
+    // Side by side, most of them have to move.
+    // SAFETY: the layout is not empty.
+    let blocks = [(); 8].map(|()| unsafe { HEAP.alloc(layout(MIB)) });
+    blocks.iter().for_each(|&block| write(block, 0, MIB, 9));
+    // SAFETY: the blocks are live and have this size.
+    let moved = blocks.map(|block| unsafe { HEAP.realloc(block, layout(MIB), 2 * MIB) });
+    moved.iter().all(|&block| holds(block, MIB, 9)) && mappings_of_static() <= before && HEAP.check().is_ok()
+}
+
+/// Tells threads to stop, also when the test fails.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Threads whose payloads move, others that take and give back, and children.
+fn forking() {
+    // A heap that grows in a child may take a mapping for each step.
+    // SAFETY: the layout is not empty, and the block is live.
+    unsafe { HEAP.dealloc(HEAP.alloc(layout(128 * MIB)), layout(128 * MIB)) };
+    let stop = &AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let _stop = StopAtEnd(stop);
+        scope.spawn(|| work_small(stop));
+        for seed in 1..=3 {
+            scope.spawn(move || work(seed, stop));
+        }
+        for _ in 0..5 {
+            HEAP.trim();
+            // SAFETY: the child uses the heap and ends.
+            let child = unsafe { libc::fork() };
+            if child == 0 {
+                // SAFETY: ends the process.
+                unsafe { libc::_exit(i32::from(!in_child())) };
+            }
+            let mut status = -1;
+            // SAFETY: the child is this process's, and the status can be written to.
+            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            assert_eq!(status, 0, "the child's end");
+        }
+    });
+    // With the feature, what was freed last still rests.
+    assert!(cfg!(feature = "hardened") || HEAP.stats().used_bytes == 0);
+    HEAP.check().expect("the heap is sound");
+}
+
+#[test]
+fn threads_and_children_see_what_they_wrote() {
+    case::run("forking").assert_success();
+}
