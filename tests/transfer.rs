@@ -392,12 +392,22 @@ fn refuse(flags: libc::c_int) {
     assert_eq!(refused, 0, "the system has filters");
 }
 
+/// A heap whose tables are open for more than is needed below: that takes mappings, too.
+fn opened_heap() -> Heap<Indexed> {
+    let mut heap = heap::<Indexed>();
+    let all = heap.alloc(layout(64 * MIB));
+    // SAFETY: the block is live and has this size.
+    unsafe { heap.dealloc(all, layout(64 * MIB)) };
+    heap.trim();
+    heap
+}
+
 fn refused(flags: libc::c_int) {
     refuse(flags);
     // SAFETY: the call is refused whatever it is about.
     let answer = unsafe { libc::mremap(ptr::null_mut(), 0, 0, flags, ptr::null_mut::<libc::c_void>()) };
     assert_eq!((answer, case::errno()), (libc::MAP_FAILED, libc::ENOMEM), "the filter bites");
-    let mut heap = heap::<Indexed>();
+    let mut heap = opened_heap();
     let elsewhere = |heap: &Heap<_>| case::mappings().len() - mappings(heap);
     let before = elsewhere(&heap);
     case::set_errno(77);
@@ -424,13 +434,9 @@ fn addresses_run_out() {
     heap.check().expect("the heap is sound");
 }
 
-/// A process that has as many mappings as it may have. The heap was opened before: that takes some, too.
+/// A process that has as many mappings as it may have.
 fn mappings_run_out() {
-    let mut heap = heap::<Indexed>();
-    let all = heap.alloc(layout(64 * MIB));
-    // SAFETY: the block is live and has this size.
-    unsafe { heap.dealloc(all, layout(64 * MIB)) };
-    heap.trim();
+    let mut heap = opened_heap();
     let (mut pages, kind) = (Vec::with_capacity(1 << 20), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
     let mut map = |open: libc::c_int| {
         // SAFETY: a new mapping replaces nothing.
