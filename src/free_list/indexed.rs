@@ -31,24 +31,32 @@ use static_assertions::const_assert;
 const FAN_OUT: usize = 64;
 /// Levels of bounds. The top level of the largest region has a few entries.
 const LEVELS: usize = 5;
-/// Codes up to this one are numbers of granules; those above are eight to a doubling.
+/// Codes up to this one are numbers of granules.
 const EXACT: usize = 64;
+/// Codes of sizes from there to this one are sixteen to a doubling, and above eight: 128 KiB.
+const FINE: usize = 8192;
 
 /// Requests up to this many granules whose search leaves a bound that may be too high: by less than this.
 const SMALL: usize = 4;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / CHUNK <= FAN_OUT.pow(LEVELS as u32));
 
-/// The size class of a segment of `n` granules: `n` itself up to 64, then eight classes to a doubling, rounded down.
+/// The size class of a segment of `n` granules: `n` itself up to 64, then sixteen classes to a doubling and later eight, rounded
+/// down.
 /// What needs `n` granules fits only in segments whose code is `code(n)` or above.
 #[inline(always)]
 pub(super) fn code(n: usize) -> u8 {
     if n <= EXACT {
         return n as u8;
     }
-    // The four highest bits of n are 8 to 15, and there are eight codes to a doubling.
     let doubling = (usize::BITS - 1 - n.leading_zeros()) as usize;
-    let code = (n >> (doubling - 3)) + 8 * (doubling + 1);
+    let code = if n < FINE {
+        // The five highest bits of n are 16 to 31.
+        (n >> (doubling - 4)) + 16 * (doubling - 3)
+    } else {
+        // The four highest bits of n are 8 to 15.
+        (n >> (doubling - 3)) + 8 * (doubling + 8)
+    };
     if code > u8::MAX as usize { u8::MAX } else { code as u8 }
 }
 
@@ -225,21 +233,6 @@ impl Indexed {
         Ok(index)
     }
 
-    /// Raises `largest` to the largest free segment below a node, passing over what its bounds exclude.
-    fn largest_below(&self, ground: &Ground, level: usize, node: usize, largest: &mut usize) {
-        for (child, &bound) in self.level(level).node(node).0.iter().enumerate() {
-            let index = node * FAN_OUT + child;
-            let too_low = bound < code(*largest) || (bound < EXACT as u8 && usize::from(bound) <= *largest);
-            if bound == 0 || too_low || index << (6 * level) > ground.top.chunk() {
-                continue;
-            }
-            match level.checked_sub(1) {
-                Some(below) => self.largest_below(ground, below, index, largest),
-                None => *largest = (*largest).max(ground.map.longest_hole_in_chunk(index, ground.top)),
-            }
-        }
-    }
-
     /// The lowest fit in the chunk, if there is one; or in the next, right at its start.
     #[inline(always)]
     fn fit_in_chunk(ground: &Ground, chunk: usize, request: &Request) -> Option<Granule> {
@@ -304,7 +297,13 @@ impl Indexed {
         } else {
             ground.map.longest_hole_about(chunk).min(request.n.wrapping_sub(1)) as u8
         };
-        self.levels[0].set(chunk, bound.min(self.levels[0].get(chunk)));
+        self.lower_bound(chunk, bound);
+    }
+
+    /// No free segment larger than the code says starts in the chunk.
+    #[inline(always)]
+    fn lower_bound(&mut self, chunk: usize, code: u8) {
+        self.levels[0].set(chunk, code.min(self.levels[0].get(chunk)));
     }
 }
 
@@ -423,11 +422,18 @@ impl Search for Indexed {
         }
     }
 
-    /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk.
+    /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk. What was as
+    /// large as a chunk leaves a bound behind that is far too high, and that a look at one word puts right.
     #[inline(always)]
-    fn took(&mut self, _ground: &Ground, start: Granule, _from: Granule, to: Granule, rest: Rest) {
+    fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest) {
         if !self.is_unmoved(start, to, rest) {
             self.rest_moved(start, to, rest);
+        }
+        if to.above(from) >= CHUNK {
+            let left = ground.map.longest_hole_about(start.chunk());
+            if left < CHUNK {
+                self.lower_bound(start.chunk(), left as u8);
+            }
         }
     }
 

@@ -1,6 +1,6 @@
 //! Looking through the index without learning from it: whoever only looks leaves every later search what it costs.
 
-use super::{FAN_OUT, Indexed, Request, at_least, code};
+use super::{EXACT, FAN_OUT, Indexed, Request, at_least, code};
 use crate::free_list::Ground;
 use crate::region::Granule;
 use static_assertions::const_assert;
@@ -33,6 +33,21 @@ impl Indexed {
             }
         }
         None
+    }
+
+    /// Raises `largest` to the largest free segment below a node, passing over what its bounds exclude.
+    pub(super) fn largest_below(&self, ground: &Ground, level: usize, node: usize, largest: &mut usize) {
+        for (child, &bound) in self.level(level).node(node).0.iter().enumerate() {
+            let index = node * FAN_OUT + child;
+            let too_low = bound < code(*largest) || (bound < EXACT as u8 && usize::from(bound) <= *largest);
+            if bound == 0 || too_low || index << (6 * level) > ground.top.chunk() {
+                continue;
+            }
+            match level.checked_sub(1) {
+                Some(below) => self.largest_below(ground, below, index, largest),
+                None => *largest = (*largest).max(ground.map.longest_hole_in_chunk(index, ground.top)),
+            }
+        }
     }
 }
 
