@@ -33,30 +33,23 @@ const FAN_OUT: usize = 64;
 const LEVELS: usize = 5;
 /// Codes up to this one are numbers of granules.
 const EXACT: usize = 64;
-/// Codes of sizes from there to this one are sixteen to a doubling, and above eight: 128 KiB.
-const FINE: usize = 8192;
 
 /// Requests up to this many granules whose search leaves a bound that may be too high: by less than this.
 const SMALL: usize = 4;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / CHUNK <= FAN_OUT.pow(LEVELS as u32));
 
-/// The size class of a segment of `n` granules: `n` itself up to 64, then sixteen classes to a doubling and later eight, rounded
-/// down.
+/// The size class of a segment of `n` granules: `n` itself up to 64, then sixteen classes to a doubling, rounded down. The
+/// last has all from 3.875 MiB on: larger requests look at each of these.
 /// What needs `n` granules fits only in segments whose code is `code(n)` or above.
 #[inline(always)]
 pub(super) fn code(n: usize) -> u8 {
     if n <= EXACT {
         return n as u8;
     }
+    // The five highest bits of n are 16 to 31, and there are sixteen codes to a doubling.
     let doubling = (usize::BITS - 1 - n.leading_zeros()) as usize;
-    let code = if n < FINE {
-        // The five highest bits of n are 16 to 31.
-        (n >> (doubling - 4)) + 16 * (doubling - 3)
-    } else {
-        // The four highest bits of n are 8 to 15.
-        (n >> (doubling - 3)) + 8 * (doubling + 8)
-    };
+    let code = (n >> (doubling - 4)) + 16 * (doubling - 3);
     if code > u8::MAX as usize { u8::MAX } else { code as u8 }
 }
 

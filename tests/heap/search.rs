@@ -179,3 +179,25 @@ fn stale_bounds_are_paid_once() {
     let (_, status) = take(&mut heap, 64);
     assert!(status.hops <= FEW, "{status:?}");
 }
+
+/// Above 3.875 MiB the index does not tell holes apart by size: it looks at each of them once, and at the few nodes between.
+#[test]
+fn the_largest_holes_are_looked_at_one_by_one() {
+    const HOLES: usize = 20;
+    let mut heap = heap::<Indexed>(HOLES * 8 * MIB);
+    let large = |heap: &mut Heap<Indexed>, size| {
+        let block = take(heap, size).0;
+        take(heap, 16);
+        block
+    };
+    // Smaller holes between the large ones, and one above them all that fits.
+    let blocks: Vec<_> = (0..HOLES).flat_map(|_| [5 * MIB, MIB]).map(|size| large(&mut heap, size)).collect();
+    let fitting = large(&mut heap, 6 * MIB);
+    blocks.into_iter().chain([fitting]).for_each(|block| give(&mut heap, block));
+    let (start, status) = take(&mut heap, 6 * MIB);
+    assert_eq!((start, status.stepped), (fitting, HOLES));
+    assert!(status.probes <= 5 * HOLES + FEW, "{status:?}");
+    // For what is smaller than that they are as good as told apart.
+    let (_, status) = take(&mut heap, 3 * MIB);
+    assert!(status.hops <= FEW, "{status:?}");
+}
