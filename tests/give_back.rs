@@ -4,6 +4,7 @@
 
 mod case;
 
+use case::page;
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,11 +23,6 @@ fn case() {
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 1).expect("a layout")
-}
-
-fn page() -> usize {
-    // SAFETY: the call has no conditions.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a size")
 }
 
 /// Bytes of the pages from `start` on, up to `bytes`, that are in memory.

@@ -4,6 +4,7 @@
 
 mod case;
 
+use case::page;
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
@@ -32,11 +33,6 @@ fn case() {
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 1).expect("a layout")
-}
-
-fn page() -> usize {
-    // SAFETY: the call has no conditions.
-    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a size")
 }
 
 fn heap<L: FreeList>() -> Heap<L> {
@@ -450,7 +446,7 @@ fn mappings_run_out() {
     // Some room for what this test itself asks the system for.
     for page in pages.into_iter().rev().skip(1).take(64) {
         // SAFETY: nobody refers to the page.
-        unsafe { libc::munmap(page, self::page()) };
+        unsafe { libc::munmap(page, case::page()) };
     }
     assert_eq!(mappings(&heap), 2);
     give(&mut heap, grown, 16 * MIB);

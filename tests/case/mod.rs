@@ -152,6 +152,12 @@ pub fn on_signal(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     assert_ne!(before, libc::SIG_ERR);
 }
 
+/// Bytes of a page.
+pub fn page() -> usize {
+    // SAFETY: the call has no conditions.
+    usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a size")
+}
+
 /// A number of bytes that the system tells of this process, as `VmData`.
 pub fn status_bytes(name: &str) -> u64 {
     let status = std::fs::read_to_string("/proc/self/status").expect("the system tells");
