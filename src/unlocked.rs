@@ -27,7 +27,7 @@ pub(crate) fn purge_if_due<L: FreeList>(mut heap: Guard<'_, Heap<L>>) {
 #[cold]
 #[inline(never)]
 pub(crate) fn purge<L: FreeList>(mut heap: Guard<'_, Heap<L>>, mut pass: Purge) -> usize {
-    while let Some(pieces) = heap.begin_purge(&mut pass, lock::thread_token()) {
+    while let Some(mut pieces) = heap.begin_purge(&mut pass, lock::thread_token()) {
         let done;
         if L::LINK_BYTES > 0 {
             // SAFETY: the pieces are free, and the lock is held.

@@ -148,3 +148,39 @@ fn lent_memory_is_enough() {
         assert_eq!(refused.region_size, size);
     }
 }
+
+/// Memory of which the tables outgrow their first places at once: what is freed at its top is marked up to its end.
+#[test]
+fn much_lent_memory_keeps_its_books() {
+    for bytes in [48 << 20, 128 << 20, 512 << 20] {
+        keeps_its_books::<Indexed>(bytes);
+        keeps_its_books::<Linked>(bytes);
+    }
+}
+
+fn keeps_its_books<L: FreeList>(bytes: usize) {
+    let (open, kind) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    // SAFETY: a new mapping replaces nothing.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), bytes, open, kind | libc::MAP_NORESERVE, -1, 0) };
+    assert_ne!(start, libc::MAP_FAILED);
+    let lent = NonNull::new(start.cast::<u8>()).expect("not null");
+    // SAFETY: the memory is used by nobody else while the heap exists.
+    let mut heap = unsafe { Heap::<L>::from_raw_parts(lent, bytes) }.expect("room for tables");
+    let (large, small) = (layout(100 << 10, 16), layout(64, 16));
+    let block = heap.alloc(large);
+    // SAFETY: the block is live and has this layout.
+    unsafe { heap.dealloc(block, large) };
+    assert_eq!(heap.check(), Ok(()));
+    let (first, _wall) = (heap.alloc(small), heap.alloc(small));
+    // SAFETY: as above.
+    unsafe { heap.dealloc(first, small) };
+    assert_eq!(
+        (heap.alloc(small), heap.check()),
+        (first, Ok(())),
+        "{bytes} bytes with {}",
+        std::any::type_name::<L>()
+    );
+    drop(heap);
+    // SAFETY: nobody refers to the memory any more.
+    unsafe { libc::munmap(start, bytes) };
+}

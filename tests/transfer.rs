@@ -15,12 +15,13 @@ const MIB: usize = 1 << 20;
 /// Open and closed, and three for each of 48 ranges that were moved: two more each.
 const MOST_MAPPINGS: usize = 2 + 2 * 48;
 
-const CASES: [case::Case; 6] = [
+const CASES: [case::Case; 7] = [
     ("first_step_refused", || refused(libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP)),
     ("second_step_refused", || refused(libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED)),
     ("addresses_run_out", addresses_run_out),
     ("mappings_run_out", mappings_run_out),
     ("faults", faults),
+    ("all_is_locked", all_is_locked),
     ("forking", forking),
 ];
 
@@ -356,6 +357,45 @@ fn locked_parts_are_copied() {
     assert_eq!(zeroed, first);
     assert!(is_zero(zeroed, 8 * MIB));
     heap.check().expect("the heap is sound");
+}
+
+/// The sizes of all mappings that are locked.
+fn locked_kibibytes() -> usize {
+    let maps = std::fs::read_to_string("/proc/self/smaps").expect("the system tells");
+    let (mut size, mut locked) = (0, 0);
+    for line in maps.lines() {
+        if let Some(number) = line.strip_prefix("Size:") {
+            size = number.trim().strip_suffix(" kB").and_then(|number| number.parse().ok()).expect("a size");
+        }
+        if line.starts_with("VmFlags:") && line.split(' ').any(|flag| flag == "lo") {
+            locked += size;
+        }
+    }
+    locked
+}
+
+/// A program that has locked all of its memory finds all of it locked after a payload has moved, and after a purge.
+fn all_is_locked() {
+    let mut heap = heap::<Indexed>();
+    let first = heap.alloc(layout(8 * MIB));
+    write(first, 0, 8 * MIB, 1);
+    heap.alloc(layout(page()));
+    // SAFETY: the call has no conditions.
+    if unsafe { libc::mlockall(libc::MCL_CURRENT) } != 0 {
+        return;
+    }
+    let locked = locked_kibibytes();
+    // SAFETY: the payload is live and has this size.
+    let second = unsafe { heap.realloc(first, layout(8 * MIB), 16 * MIB) };
+    assert!(second != first && holds(second, 8 * MIB, 1));
+    assert_eq!(heap.trim(), 0);
+    assert!(locked_kibibytes() >= locked, "something was unlocked");
+    heap.check().expect("the heap is sound");
+}
+
+#[test]
+fn locked_memory_stays_locked() {
+    case::run("all_is_locked").assert_success();
 }
 
 // ---- refusals ----------------------------------------------------------------------------------------------------

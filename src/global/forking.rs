@@ -79,6 +79,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let mut heap = global.lock(region);
             shared.handed_over.forget_late();
             heap.bare().stop_moving();
+            // Who was about to say so in the parent is not there.
+            heap.watch(Watcher::FirstUse, false);
             drop(heap);
         }
         global.leave_page_to_parent();

@@ -47,8 +47,11 @@ impl<L: FreeList> Heap<L> {
         reservation.clear(size);
         let mut heap = Self::UNMAPPED;
         heap.attach(&reservation, size);
-        // Nothing is known of what the memory holds.
+        // Nothing is known of what the memory holds, so all of it may be marked, and that takes all of the marks' room.
         heap.touched = Granule(size / GRANULE);
+        if !heap.pages.commit(heap.touched) {
+            return Err(refused);
+        }
         heap.never_purge();
         shadow::opened(heap.ground.region.pointer(Granule(0)), size);
         heap.reservation = reservation;

@@ -162,7 +162,7 @@ impl<L: FreeList> Heap<L> {
     }
 
     fn purge(&mut self, mut purge: Purge) -> usize {
-        while let Some(pieces) = self.begin_purge(&mut purge, 0) {
+        while let Some(mut pieces) = self.begin_purge(&mut purge, 0) {
             // SAFETY: the pieces are free, and the heap is borrowed.
             let done = unsafe { pieces.discard() };
             self.end_purge(&mut purge, &pieces, done);
@@ -252,8 +252,8 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn end_purge(&mut self, purge: &mut Purge, pieces: &Pieces, done: bool) {
         self.thrift.under_way = (Granule(0), Granule(0));
         if done {
-            for (from, to) in pieces.iter() {
-                self.pages.moved.remove(from, to);
+            if pieces.are_anew() {
+                pieces.iter().for_each(|(from, to)| self.pages.moved.remove(from, to));
             }
             let n = pieces.granules();
             purge.purged = purge.purged.saturating_add(n);

@@ -31,9 +31,9 @@ impl Moved {
         self.stopped = true;
     }
 
-    /// Whether so many ranges may be moved side by side: they may split the one in which they come to lie.
+    /// Whether so many ranges may be moved to the same segment: each may split one in which it comes to lie.
     pub(crate) fn has_room(&self, ranges: usize) -> bool {
-        !self.stopped && self.count.saturating_add(ranges) < MOST
+        !self.stopped && self.count.saturating_add(ranges.saturating_mul(2)) < MOST
     }
 
     fn iter(&self) -> impl Iterator<Item = (Granule, Granule)> {

@@ -56,24 +56,34 @@ impl Pieces {
         (first.0, pieces.last().unwrap_or(first).1)
     }
 
+    /// Whether the pieces are parts of the mapping around them now.
+    pub(crate) fn are_anew(&self) -> bool {
+        self.anew
+    }
+
     /// Gives the pieces back to the system: they are zero then, and take no memory until they are written. False where
     /// it refuses one, as it does with locked memory.
     ///
     /// # Safety
     /// The pieces lie in free segments, and nobody uses them before this returns.
-    pub(crate) unsafe fn discard(&self) -> bool {
-        errno::unchanged(|| self.iter().all(|(from, to)| self.discard_one(from, to)))
+    pub(crate) unsafe fn discard(&mut self) -> bool {
+        errno::unchanged(|| {
+            let mut anew = self.anew;
+            let done = self.iter().all(|(from, to)| self.discard_one(from, to, &mut anew));
+            self.anew = anew;
+            done
+        })
     }
 
-    fn discard_one(&self, from: Granule, to: Granule) -> bool {
+    /// Where it cannot be mapped `anew`, for want of mappings, it is only emptied.
+    fn discard_one(&self, from: Granule, to: Granule, anew: &mut bool) -> bool {
         // SAFETY: the piece lies inside the region (R1).
         let start = unsafe { self.base.add(from.bytes()) };
         let bytes = Granule(to.above(from)).bytes();
-        if self.anew {
-            // SAFETY: as below.
-            return unsafe { map_anew(start, bytes) };
-        }
         // SAFETY: the caller of `discard` promises that the pages are free; they belong to the region alone.
-        unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) == 0 }
+        let done = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } == 0;
+        // SAFETY: as above; what they held is gone already.
+        *anew = done && *anew && unsafe { map_anew(start, bytes) };
+        done
     }
 }

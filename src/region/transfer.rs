@@ -177,6 +177,11 @@ impl Transfer {
 unsafe fn move_pages(old: *mut u8, new: *mut u8, bytes: usize) -> bool {
     let (leaving, arriving) = (libc::MREMAP_DONTUNMAP, libc::MREMAP_FIXED);
     let anywhere = ptr::null_mut::<libc::c_void>();
+    // Locked memory stays locked: the first step would unlock all of the mapping that the old pages are in.
+    // SAFETY: nothing is needed of what the new pages hold.
+    if unsafe { libc::madvise(new.cast(), bytes, libc::MADV_DONTNEED) } != 0 {
+        return false;
+    }
     // SAFETY: the pages are this thread's, and stay mapped. Nothing that exists is replaced.
     let way = unsafe { libc::mremap(old.cast(), bytes, bytes, libc::MREMAP_MAYMOVE | leaving, anywhere) };
     if way == libc::MAP_FAILED {
