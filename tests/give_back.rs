@@ -85,14 +85,16 @@ fn all_but_ten<L: FreeList>(count: usize, key: fn(usize) -> usize) -> (usize, us
 }
 
 #[test]
-fn ten_objects_do_not_pin_the_memory_of_200_000() {
+fn ten_objects_do_not_pin_the_memory_of_the_others() {
+    // Without optimisation it takes a minute to go through so many.
+    let objects = if cfg!(debug_assertions) { 50_000 } else { 200_000 };
     for key in [|number| number, |number: usize| !number, scramble] {
-        let (peak, left) = all_but_ten::<Indexed>(200_000, key);
+        let (peak, left) = all_but_ten::<Indexed>(objects, key);
         println!("{left} of {peak} bytes are resident");
         assert!(left * 20 <= peak, "{left} of {peak} bytes are resident");
     }
-    // Walking the linked list in other orders takes its time.
-    let (peak, left) = all_but_ten::<Linked>(200_000, |number| !number);
+    // Walking the linked list takes its time, and in other orders far more.
+    let (peak, left) = all_but_ten::<Linked>(objects, |number| !number);
     assert!(left * 20 <= peak, "linked: {left} of {peak} bytes are resident");
 }
 
@@ -112,7 +114,7 @@ fn memory_that_comes_and_goes_stays() {
     }
 }
 
-/// A heap that has shrunk keeps at most a mebibyte or an eighth, and the reserve that it had reason to keep until then.
+/// A heap that has shrunk keeps at most 256 KiB or a sixteenth, and the reserve that it had reason to keep until then.
 #[test]
 fn a_reserve_that_is_not_needed_goes() {
     let mut heap = Heap::<Indexed>::with_region_size(256 * MIB).expect("addresses are free");

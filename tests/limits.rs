@@ -320,6 +320,23 @@ fn core_files_follow_what_is_in_use() {
 
 // ---- a full region -----------------------------------------------------------------------------------------------
 
+/// Waits until no other thread runs: the one that waits for this test takes memory for that.
+fn wait_for_the_others() {
+    let me = std::fs::read_link("/proc/thread-self").expect("the system tells");
+    let sleeps = |task: &std::path::Path| {
+        let stat = std::fs::read_to_string(task.join("stat")).unwrap_or_default();
+        task.file_name() == me.file_name()
+            || stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
+    };
+    let others_sleep = || {
+        let tasks = std::fs::read_dir("/proc/self/task").expect("the system tells");
+        tasks.flatten().all(|task| sleeps(&task.path()))
+    };
+    while !others_sleep() {
+        std::thread::yield_now();
+    }
+}
+
 /// Fills the program's own heap to the last granule.
 fn fill() {
     for size in [MEBIBYTE, 4096, 16] {
@@ -331,17 +348,20 @@ fn fill() {
 }
 
 fn full_vec() {
+    wait_for_the_others();
     fill();
     let words: Vec<u64> = Vec::with_capacity(std::hint::black_box(100));
     drop(words);
 }
 
 fn full_panic() {
+    wait_for_the_others();
     fill();
     panic!("nothing is left");
 }
 
 fn full_string_panic() {
+    wait_for_the_others();
     fill();
     let free = HEAP.stats().free_bytes;
     panic!("{free} bytes are left");
@@ -350,6 +370,7 @@ fn full_string_panic() {
 /// The hook wants memory, too.
 fn full_hook() {
     std::panic::set_hook(Box::new(|info| eprintln!("{}", info.to_string().repeat(2))));
+    wait_for_the_others();
     fill();
     panic!("nothing is left");
 }
