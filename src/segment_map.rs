@@ -282,7 +282,8 @@ impl SegmentMap {
         }
         let inside = longest_run(!used);
         let last = used.leading_zeros() as usize;
-        if last == 0 {
+        // Where the chunk lies inside a free segment, none starts in it, and its end may be far.
+        if last == 0 || (used == 0 && chunk > 0 && self.used_below(chunk_start(chunk)) >> 63 == 0) {
             return inside;
         }
         let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
