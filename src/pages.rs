@@ -1,8 +1,9 @@
 //! Which pages of free memory may hold something: one bit a page, beside the heap.
 //!
-//! A page is clean as the system gives it, when it was purged, and when a payload has taken what it held along. It becomes dirty by being handed out, but it is
-//! marked only when it comes back, and there only by the long way: what is freed by the short way makes no hole of a
-//! whole page. So what happens most knows nothing of pages. What is promised is less than for every byte:
+//! A page is clean as the system gives it, when it was purged, and when a payload has taken what it held along. It becomes
+//! dirty by being handed out, but it is marked only when it comes back, and there only by the long way: what is freed by
+//! the short way makes no hole of a whole page. So what happens most knows nothing of pages. What is promised is less than
+//! for every byte:
 //!
 //! - **P1** a page that lies wholly in a hole, but for the links of [`Linked`](crate::Linked) at the hole's start,
 //!   and is not marked, is zero;

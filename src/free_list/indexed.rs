@@ -100,10 +100,6 @@ fn sizes(chunks: usize) -> impl Iterator<Item = (usize, usize)> {
     entries(chunks).into_iter().rev().zip(near.into_iter().rev())
 }
 
-fn near_bytes(count: usize, near: usize) -> usize {
-    Table::<u8>::near_bytes(count, near)
-}
-
 impl Indexed {
     /// The table of a level. There are [`LEVELS`]; the last stands in for what is not one.
     #[inline(always)]
@@ -226,17 +222,18 @@ impl Indexed {
         Ok(index)
     }
 
-    /// The lowest fit in the chunk, if there is one; or in the next, right at its start.
+    /// The lowest fit below top in the chunk, if there is one; or in the next, right at its start.
     #[inline(always)]
     fn fit_in_chunk(ground: &Ground, chunk: usize, request: &Request) -> Option<Granule> {
         let &Request { n, from, grid } = request;
         if n <= EXACT {
             let bit = if chunk == from.chunk() { from.bit() } else { 0 };
-            return ground.map.run_in_chunk(chunk, bit, n, grid);
+            return ground.map.run_in_chunk(chunk, bit, n, grid).filter(|&start| start < ground.top);
         }
         // Only the last free segment that starts in a chunk can be longer than a chunk.
-        let start = ground.map.last_hole_in_chunk(chunk).filter(|&start| start >= from)?;
-        (start >= ground.top || ground.map.hole_end(start, ground.top).above(start) >= n).then_some(start)
+        let last = ground.map.last_hole_in_chunk(chunk);
+        let start = last.filter(|&start| start >= from && start < ground.top)?;
+        (ground.map.hole_end(start, ground.top).above(start) >= n).then_some(start)
     }
 
     /// Begins at the hint for the size, or above.
@@ -248,8 +245,8 @@ impl Indexed {
         }
         let first = hint.max(request.from.chunk());
         match Self::fit_in_chunk(ground, first, &request) {
-            Some(start) if start < ground.top => Fit::NONE.at(start),
-            _ => self.search_behind(ground, first, &request),
+            Some(start) => Fit::NONE.at(start),
+            None => self.search_behind(ground, first, &request),
         }
     }
 
@@ -266,9 +263,7 @@ impl Indexed {
             if chunk == NONE {
                 break NONE;
             }
-            if let Some(start) = Self::fit_in_chunk(ground, chunk, request)
-                && start < ground.top
-            {
+            if let Some(start) = Self::fit_in_chunk(ground, chunk, request) {
                 fit = fit.at(start);
                 break chunk;
             }
@@ -343,17 +338,19 @@ impl Search for Indexed {
     };
 
     fn bytes(chunks: usize) -> usize {
-        sizes(chunks).map(|(count, near)| near_bytes(count, near) + Table::<u8>::far_bytes(count, near)).sum()
+        sizes(chunks)
+            .map(|(count, near)| Table::<u8>::near_bytes(count, near) + Table::<u8>::far_bytes(count, near))
+            .sum()
     }
 
     fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize) {
         self.hints = Hints::EMPTY;
-        let all_near: usize = sizes(chunks).map(|(count, near)| near_bytes(count, near)).sum();
+        let all_near: usize = sizes(chunks).map(|(count, near)| Table::<u8>::near_bytes(count, near)).sum();
         let (mut at, mut far_at) = (offset, offset.saturating_add(all_near));
         let places = self.levels.iter_mut().rev().zip(self.far.iter_mut().rev());
         for ((level, far), (count, near)) in places.zip(sizes(chunks)) {
             (*level, *far) = Table::small(reservation, (at, near), (far_at, count));
-            at = at.saturating_add(near_bytes(count, near));
+            at = at.saturating_add(Table::<u8>::near_bytes(count, near));
             far_at = far_at.saturating_add(Table::<u8>::far_bytes(count, near));
         }
     }

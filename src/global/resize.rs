@@ -86,11 +86,24 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Frees what was moved from where the lock was taken, or where somebody watches: that may have begun in the meantime.
     #[cold]
     #[inline(never)]
-    fn free_moved(&self, region: usize, payload: *mut u8, layout: Layout, (at, n): (Granule, usize)) {
+    fn free_moved(&self, region: usize, payload: *mut u8, layout: Layout, segment: (Granule, usize)) {
+        self.free_moved_and(region, payload, layout, segment, |_| {});
+    }
+
+    /// The same, and before anybody else has the heap, what is left to be done.
+    fn free_moved_and(
+        &self,
+        region: usize,
+        payload: *mut u8,
+        layout: Layout,
+        (at, n): (Granule, usize),
+        finish: impl FnOnce(&mut Heap<L>),
+    ) {
         let mut heap = self.lock(region);
         self.note(region, &mut heap, || Record::free(Call::MovedFrom, layout, at));
         shadow::back(payload, layout.size());
         heap.give_back_moved(at, n);
+        finish(&mut heap);
         self.show(region, &heap);
         purge_if_due(heap);
     }
@@ -103,22 +116,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         region: usize,
         mut heap: Guard<'_, Heap<L>>,
         (payload, layout): (*mut u8, Layout),
-        (at, n): (Granule, usize),
+        segment: (Granule, usize),
         (to, new_size): (Granule, usize),
     ) -> *mut u8 {
         let moved = shadow::given(heap.region().pointer(to), new_size);
-        let transfer = heap.begin_transfer(at, to, layout.size());
+        let transfer = heap.begin_transfer(segment.0, to, layout.size());
         drop(heap);
         // SAFETY: both segments are in use and this thread's, and nothing of them is on its way to the system (X1).
         let done = unsafe { transfer.carry_out() };
-        let mut heap = self.lock(region);
-        // A recording may have begun in the meantime.
-        self.note(region, &mut heap, || Record::free(Call::MovedFrom, layout, at));
-        shadow::back(payload, layout.size());
-        heap.give_back_moved(at, n);
-        heap.end_transfer(&transfer, done);
-        self.show(region, &heap);
-        purge_if_due(heap);
+        self.free_moved_and(region, payload, layout, segment, |heap| heap.end_transfer(&transfer, done));
         moved
     }
 

@@ -306,9 +306,8 @@ impl<L: FreeList> Heap<L> {
     #[inline(always)]
     pub(crate) fn segment_at_once(&self, payload: *const u8, layout: Layout) -> Option<Short> {
         let at = self.ground.region.granule(payload);
-        let n = granules(layout.size());
         let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
-        if n <= SHORT && at < self.ground.top && aligned { self.ground.map.short_at(at, n) } else { None }
+        if at < self.ground.top && aligned { self.short_at(at, granules(layout.size())) } else { None }
     }
 
     /// The segment of `n` granules at `at`, if it is as short as that.
@@ -360,8 +359,6 @@ impl<L: FreeList> Heap<L> {
         let (start, to) = (self.start_below(at, below), at.up(n));
         let end = if above != 0 {
             at.up(above.trailing_zeros() as usize)
-        } else if to == self.ground.top {
-            to
         } else {
             self.ground.map.hole_end(to, self.ground.top)
         };
@@ -371,9 +368,8 @@ impl<L: FreeList> Heap<L> {
     /// Frees the segment `at..at + n` and joins it with its free neighbours.
     #[inline(never)]
     pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
-        let (start, to) = (self.start_below(at, self.ground.map.used_below(at)), at.up(n));
-        let end = if to == self.ground.top { to } else { self.hole_end_behind(to) };
-        self.join(start, at, n, end);
+        let start = self.start_below(at, self.ground.map.used_below(at));
+        self.join(start, at, n, self.hole_end_behind(at.up(n)));
     }
 
     /// Where what is free begins below `at`. `below` is the map's window.

@@ -457,7 +457,7 @@ impl<L: FreeList> Heap<L> {
             shadow::back(payload, layout.size());
             self.give_back_short(short);
         } else {
-            let (at, n) = self.segment_of(payload, layout);
+            let (at, n) = self.segment_of_long(payload, layout);
             shadow::back(payload, layout.size());
             self.give_back(at, n);
         }

@@ -87,7 +87,7 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// Where the free segment that begins at `end` ends; `end` itself where a segment in use begins.
+    /// Where the free segment below top that begins at `end` ends; `end` itself where there is none.
     pub(super) fn hole_end_behind(&self, end: Granule) -> Granule {
         if self.ground.map.is_free(end) { self.ground.map.hole_end(end, self.ground.top) } else { end }
     }
