@@ -9,6 +9,9 @@
 //!
 //! The handlers are registered before `main`, when there are no other threads yet: the child of a thread that forks while
 //! another one uses the first heap has a table that can be locked. Where a heap is used even earlier, it registers them.
+//!
+//! A heap that is used first while a fork is under way, in a handler of others that runs between the two of these, is
+//! locked for the rest of it.
 
 use crate::home;
 use crate::lock::Lock;
@@ -37,13 +40,15 @@ struct Entry {
 
 struct Table {
     registered: bool,
+    /// Whether a fork is under way: if so, the thread that holds the table's lock is the one that forks.
+    forking: bool,
     entries: [Option<Entry>; CAPACITY],
 }
 
 // SAFETY: the addresses are used only through handlers that any thread may call.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> = Lock::new(Table { registered: false, entries: [None; CAPACITY] });
+static TABLE: Lock<Table> = Lock::new(Table { registered: false, forking: false, entries: [None; CAPACITY] });
 
 impl Table {
     /// Registers the handlers, unless they are. False when the system refuses.
@@ -59,16 +64,10 @@ impl Table {
         self.registered
     }
 
-    /// Enters a heap. False if there is no room.
-    fn enter(&mut self, new: Entry) -> bool {
+    /// Enters a heap. None if there is no room.
+    fn enter(&mut self, new: Entry) -> Option<&mut Entry> {
         let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == new.heap);
-        match self.entries.iter_mut().find(is_free) {
-            Some(entry) => {
-                *entry = Some(new);
-                true
-            }
-            None => false,
-        }
+        self.entries.iter_mut().find(is_free).map(|entry| entry.insert(new))
     }
 }
 
@@ -98,8 +97,14 @@ pub(crate) fn cover(
 ) {
     let mut table = TABLE.lock();
     let entry = Entry { heap, before, after, after_in_child, locked: false };
-    let covered = in_loaded_object(heap.addr()) && table.register() && table.enter(entry);
-    covered_at.store(if covered { heap.addr() } else { NOWHERE }, Ordering::Relaxed);
+    let forking = table.forking;
+    let can_be = in_loaded_object(heap.addr()) && table.register();
+    let entered = if can_be { table.enter(entry) } else { None };
+    covered_at.store(if entered.is_some() { heap.addr() } else { NOWHERE }, Ordering::Relaxed);
+    if forking && let Some(entry) = entered {
+        // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
+        entry.locked = unsafe { (entry.before)(entry.heap) };
+    }
 }
 
 /// Takes a heap out of the table.
@@ -114,7 +119,9 @@ pub(crate) fn uncover(heap: *const ()) {
 unsafe extern "C" fn prepare() {
     // SAFETY: release is called by the same thread in both processes.
     unsafe { TABLE.lock_for_fork() };
-    for entry in TABLE.lock().entries.iter_mut().flatten() {
+    let mut table = TABLE.lock();
+    table.forking = true;
+    for entry in table.entries.iter_mut().flatten() {
         // SAFETY: the heap was given to cover with this handler, and lies in a loaded object.
         entry.locked = unsafe { (entry.before)(entry.heap) };
     }
@@ -136,13 +143,16 @@ unsafe extern "C" fn release_in_child() {
 /// # Safety
 /// `prepare` has run on this thread.
 unsafe fn release_all(after: fn(&Entry) -> Handler) {
-    for entry in TABLE.lock().entries.iter_mut().flatten() {
+    let mut table = TABLE.lock();
+    table.forking = false;
+    for entry in table.entries.iter_mut().flatten() {
         if entry.locked {
             // SAFETY: as in prepare, which has locked it on this thread.
             unsafe { after(entry)(entry.heap) };
             entry.locked = false;
         }
     }
+    drop(table);
     // SAFETY: prepare has taken it on this thread.
     unsafe { TABLE.unlock_after_fork() };
 }

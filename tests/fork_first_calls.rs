@@ -23,11 +23,12 @@ const CHILD_SECONDS: u32 = 10;
 
 const PIECE: Layout = Layout::new::<[u8; 100]>();
 
-const CASES: [case::Case; 4] = [
+const CASES: [case::Case; 5] = [
     ("first_allocations", || fork_beside(0)),
     ("first_looks", || fork_beside(LOOKS)),
     ("heaps_that_are_no_statics", heaps_that_are_no_statics),
     ("registered_before_main", registered_before_main),
+    ("first_calls_within_a_fork", first_calls_within_a_fork),
 ];
 
 /// Not a test: what the tests below start.
@@ -59,6 +60,12 @@ fn the_heaps_handlers_are_older_than_the_programs() {
     case::run("registered_before_main").assert_success();
 }
 
+/// The heap's handler comes too late for these, and is not the last to run.
+#[test]
+fn first_calls_within_a_fork_lock_for_the_rest_of_it() {
+    case::run("first_calls_within_a_fork").assert_success();
+}
+
 /// Forks for as long as another thread makes first calls, each after so many looks.
 fn fork_beside(looks: usize) {
     let done = AtomicBool::new(false);
@@ -82,7 +89,7 @@ fn heaps_that_are_no_statics() {
     thread::scope(|scope| {
         scope.spawn(|| {
             while !done.load(Ordering::Relaxed) {
-                assert_eq!(SmallocGlobal::<Linked>::new().stats().region_size, 0);
+                assert_eq!(own_heap().stats().region_size, 0);
             }
         });
         for _ in 0..50 {
@@ -94,15 +101,25 @@ fn heaps_that_are_no_statics() {
     });
 }
 
+/// A heap that is no static.
+fn own_heap() -> SmallocGlobal<Linked> {
+    SmallocGlobal::with_region_size(1 << 20)
+}
+
 /// The status of a child that has used all heaps.
 fn fork_and_wait() -> i32 {
+    fork(|| INDEXED.iter().all(is_usable) && LINKED.iter().all(is_usable))
+}
+
+/// The status of a child that has done `work`: 0 if that went well.
+fn fork(work: impl FnOnce() -> bool) -> i32 {
     // SAFETY: the child uses the heaps, which is what is tested, and calls of the system.
     let child = unsafe { libc::fork() };
     assert!(child >= 0, "the system has room for a process");
     if child == 0 {
         // SAFETY: ends the child by a signal if it hangs.
         unsafe { libc::alarm(CHILD_SECONDS) };
-        let good = INDEXED.iter().all(is_usable) && LINKED.iter().all(is_usable);
+        let good = work();
         // SAFETY: ends the child at once.
         unsafe { libc::_exit(i32::from(!good)) };
     }
@@ -130,7 +147,7 @@ fn is_usable<L: smalloc::FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L,
     heap.check().is_ok()
 }
 
-// ---- before main -------------------------------------------------------------------------------------------------
+// ---- what another thread finds during a fork -----------------------------------------------------------------------
 
 /// What another thread is asked, and what it has found.
 static ASKED: AtomicU32 = AtomicU32::new(0);
@@ -146,13 +163,8 @@ unsafe extern "C" fn ask() {
     }
 }
 
-/// Handlers before a fork run last registered first: if the heap's are older than `ask`, its lock is still free there,
-/// though the first use comes later.
-fn registered_before_main() {
-    // SAFETY: the handler lives as long as the program.
-    assert_eq!(unsafe { libc::pthread_atfork(Some(ask), None, None) }, 0);
-    let [heap, ..] = &INDEXED;
-    assert!(is_usable(heap));
+/// What the other thread finds when it is asked during `work`.
+fn found_by_another(heap: &'static SmallocGlobal, work: impl FnOnce()) -> u32 {
     thread::scope(|scope| {
         scope.spawn(|| {
             while ASKED.load(Ordering::Acquire) != LOOK {
@@ -161,7 +173,61 @@ fn registered_before_main() {
             let found = if heap.try_stats().is_some() { FREE } else { TAKEN };
             ASKED.store(found, Ordering::Release);
         });
-        assert_eq!(fork_and_wait(), 0);
+        work();
     });
-    assert_eq!(ASKED.load(Ordering::Relaxed), FREE);
+    ASKED.load(Ordering::Relaxed)
+}
+
+/// Handlers before a fork run last registered first: if the heap's are older than `ask`, its lock is still free there,
+/// though the first use comes later.
+fn registered_before_main() {
+    // SAFETY: the handler lives as long as the program.
+    assert_eq!(unsafe { libc::pthread_atfork(Some(ask), None, None) }, 0);
+    let [heap, ..] = &INDEXED;
+    assert!(is_usable(heap));
+    assert_eq!(found_by_another(heap, || assert_eq!(fork_and_wait(), 0)), FREE);
+}
+
+/// Used first by the handlers below: one by that before a fork, one by those after it.
+static WITHIN: [SmallocGlobal; 2] = [const { SmallocGlobal::with_region_size(1 << 20) }; 2];
+/// Whether they do that.
+static FIRST_CALLS: AtomicBool = AtomicBool::new(false);
+
+unsafe extern "C" fn call_before() {
+    if FIRST_CALLS.load(Ordering::Relaxed) {
+        assert!(is_usable(&WITHIN[0]));
+        // SAFETY: the case has a thread that answers.
+        unsafe { ask() };
+    }
+}
+
+unsafe extern "C" fn call_after() {
+    if FIRST_CALLS.swap(false, Ordering::Relaxed) {
+        assert!(is_usable(&WITHIN[1]));
+    }
+}
+
+/// Registers handlers that are older than the heap's, since this has a priority: before a fork they run when the heap's has
+/// run, and after it when the heap's have not.
+#[used]
+#[unsafe(link_section = ".init_array.00101")]
+static REGISTER_FIRST: extern "C" fn() = {
+    extern "C" fn register() {
+        // SAFETY: the handlers live as long as the program.
+        let _ = unsafe { libc::pthread_atfork(Some(call_before), Some(call_after), Some(call_after)) };
+    }
+    register
+};
+
+/// What is used first while the other heaps are locked is locked too, and unlocked with them.
+fn first_calls_within_a_fork() {
+    let usable = || thread::spawn(|| WITHIN.iter().all(is_usable)).join().is_ok_and(|usable| usable);
+    let found = found_by_another(&WITHIN[0], || {
+        FIRST_CALLS.store(true, Ordering::Relaxed);
+        assert_eq!(fork(|| usable() && WITHIN.iter().all(is_usable)), 0);
+    });
+    assert_eq!(found, TAKEN);
+    assert!(usable() && WITHIN.iter().all(is_usable));
+    assert_eq!(fork(usable), 0, "they are covered like others");
+    assert!(usable());
 }
