@@ -10,12 +10,17 @@
 //! The handlers are registered before `main`, when there are no other threads yet: the child of a thread that forks while
 //! another one uses the first heap has a table that can be locked. Where a heap is used even earlier, it registers them.
 //!
+//! Where the object lies that this is a part of, the loader says then, once. It is asked later only for a heap that lies
+//! elsewhere, and without the table's lock: who waits for that may be in a callback of `dl_iterate_phdr`, and hold the
+//! loader's.
+//!
 //! A heap that is used first while a fork is under way, in a handler of others that runs between the two of these, is
 //! locked for the rest of it.
 
 use crate::home;
 use crate::lock::Lock;
 use core::ptr;
+use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Heaps that the table has room for; further ones are not covered.
@@ -42,13 +47,19 @@ struct Table {
     registered: bool,
     /// Whether a fork is under way: if so, the thread that holds the table's lock is the one that forks.
     forking: bool,
+    /// The object that this is a part of, once the loader has called it.
+    own: Option<Object>,
     entries: [Option<Entry>; CAPACITY],
 }
 
 // SAFETY: the addresses are used only through handlers that any thread may call.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> = Lock::new(Table { registered: false, forking: false, entries: [None; CAPACITY] });
+static TABLE: Lock<Table> =
+    Lock::new(Table { registered: false, forking: false, own: None, entries: [None; CAPACITY] });
+
+/// Held while the loader is asked, and during a fork: a child may find the loader's own lock taken for ever.
+static ASKING: Lock<()> = Lock::new(());
 
 impl Table {
     /// Registers the handlers, unless they are. False when the system refuses.
@@ -75,10 +86,13 @@ impl Table {
 #[used]
 #[cfg_attr(not(miri), unsafe(link_section = ".init_array"))]
 static BEFORE_MAIN: extern "C" fn() = {
-    extern "C" fn register() {
-        TABLE.lock().register();
+    extern "C" fn begin() {
+        let own = Object::at(ptr::from_ref(&TABLE).addr());
+        let mut table = TABLE.lock();
+        table.own = own;
+        table.register();
     }
-    register
+    begin
 };
 
 /// Says where a heap is covered that nobody has tried to cover.
@@ -88,18 +102,17 @@ const NOWHERE: usize = 1;
 
 /// Covers a heap if it is a static, and says in `covered_at` where.
 ///
-/// All with the table locked, so that a fork comes before or after: also the call of the loader, whose own lock a child
-/// may find taken for ever.
+/// That is said with the table locked, so that a fork comes before or after.
 pub(crate) fn cover(
     heap: *const (),
     [before, after, after_in_child]: [Handler; 3],
     covered_at: &AtomicUsize,
 ) {
-    let mut table = TABLE.lock();
+    let is_static = in_loaded_object(heap.addr());
     let entry = Entry { heap, before, after, after_in_child, locked: false };
+    let mut table = TABLE.lock();
     let forking = table.forking;
-    let can_be = in_loaded_object(heap.addr()) && table.register();
-    let entered = if can_be { table.enter(entry) } else { None };
+    let entered = if is_static && table.register() { table.enter(entry) } else { None };
     covered_at.store(if entered.is_some() { heap.addr() } else { NOWHERE }, Ordering::Relaxed);
     if forking && let Some(entry) = entered {
         // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
@@ -118,6 +131,8 @@ pub(crate) fn uncover(heap: *const ()) {
 
 unsafe extern "C" fn prepare() {
     // SAFETY: release is called by the same thread in both processes.
+    unsafe { ASKING.lock_for_fork() };
+    // SAFETY: as above.
     unsafe { TABLE.lock_for_fork() };
     let mut table = TABLE.lock();
     table.forking = true;
@@ -153,39 +168,59 @@ unsafe fn release_all(after: fn(&Entry) -> Handler) {
         }
     }
     drop(table);
-    // SAFETY: prepare has taken it on this thread.
+    // SAFETY: prepare has taken it on this thread, and the guard is dropped.
     unsafe { TABLE.unlock_after_fork() };
+    // SAFETY: prepare has taken it on this thread.
+    unsafe { ASKING.unlock_after_fork() };
 }
 
-/// Whether an address lies in the program or in a library that is loaded.
-fn in_loaded_object(address: usize) -> bool {
-    struct Search {
-        address: usize,
-        found: bool,
-    }
-    unsafe extern "C" fn look(
-        object: *mut libc::dl_phdr_info,
-        _size: usize,
-        search: *mut libc::c_void,
-    ) -> i32 {
-        // SAFETY: the loader passes a valid object.
-        let object = unsafe { &*object };
-        // SAFETY: the loader passes on what it was given, which is a search that nothing else refers to.
-        let search = unsafe { &mut *search.cast::<Search>() };
-        if object.dlpi_phdr.is_null() {
-            return 0;
+/// The program, or a library that is loaded.
+#[derive(Clone, Copy)]
+struct Object {
+    base: usize,
+    /// They stay as long as the object is loaded.
+    headers: &'static [libc::Elf64_Phdr],
+}
+
+impl Object {
+    /// Asks the loader for the object in which an address lies.
+    fn at(address: usize) -> Option<Self> {
+        unsafe extern "C" fn look(
+            info: *mut libc::dl_phdr_info,
+            _size: usize,
+            search: *mut libc::c_void,
+        ) -> i32 {
+            // SAFETY: the loader passes valid information.
+            let info = unsafe { &*info };
+            // SAFETY: the loader passes on what it was given, which is a search that nothing else refers to.
+            let (address, found) = unsafe { &mut *search.cast::<(usize, Option<Object>)>() };
+            if info.dlpi_phdr.is_null() {
+                return 0;
+            }
+            // SAFETY: an object has that many program headers, as long as it is loaded.
+            let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
+            let object = Object { base: info.dlpi_addr as usize, headers };
+            *found = object.has(*address).then_some(object);
+            found.is_some().into()
         }
-        // SAFETY: an object has that many program headers.
-        let headers = unsafe { core::slice::from_raw_parts(object.dlpi_phdr, object.dlpi_phnum.into()) };
-        let base = object.dlpi_addr as usize;
-        search.found |= headers.iter().any(|header| {
-            let start = base.wrapping_add(header.p_vaddr as usize);
-            header.p_type == libc::PT_LOAD && search.address.wrapping_sub(start) < header.p_memsz as usize
-        });
-        search.found.into()
+        let mut search = (address, None);
+        let _asking = ASKING.lock();
+        // SAFETY: the callback matches, and the search outlives the call.
+        let _ = unsafe { libc::dl_iterate_phdr(Some(look), ptr::from_mut(&mut search).cast()) };
+        search.1
     }
-    let mut search = Search { address, found: false };
-    // SAFETY: the callback matches, and the search outlives the call.
-    let _ = unsafe { libc::dl_iterate_phdr(Some(look), ptr::from_mut(&mut search).cast()) };
-    search.found
+
+    /// Whether an address lies in a part of it that is loaded.
+    fn has(&self, address: usize) -> bool {
+        self.headers.iter().any(|header| {
+            let start = self.base.wrapping_add(header.p_vaddr as usize);
+            header.p_type == libc::PT_LOAD && address.wrapping_sub(start) < header.p_memsz as usize
+        })
+    }
+}
+
+/// Whether an address lies in a loaded object. If that is the own one, the loader is not asked.
+fn in_loaded_object(address: usize) -> bool {
+    let own = TABLE.lock().own;
+    own.is_some_and(|own| own.has(address)) || Object::at(address).is_some()
 }

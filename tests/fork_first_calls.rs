@@ -5,7 +5,9 @@ mod case;
 
 use smalloc::{Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::fs;
+use std::ptr;
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use std::thread;
 
 /// Not more than are covered against `fork`.
@@ -23,12 +25,14 @@ const CHILD_SECONDS: u32 = 10;
 
 const PIECE: Layout = Layout::new::<[u8; 100]>();
 
-const CASES: [case::Case; 5] = [
+const CASES: [case::Case; 7] = [
     ("first_allocations", || fork_beside(0)),
     ("first_looks", || fork_beside(LOOKS)),
     ("heaps_that_are_no_statics", heaps_that_are_no_statics),
     ("registered_before_main", registered_before_main),
     ("first_calls_within_a_fork", first_calls_within_a_fork),
+    ("statics_beside_a_busy_loader", || beside_a_busy_loader(|| assert!(is_usable(&INDEXED[1])))),
+    ("others_beside_a_busy_loader", || beside_a_busy_loader(|| assert!(is_usable(&own_heap())))),
 ];
 
 /// Not a test: what the tests below start.
@@ -64,6 +68,13 @@ fn the_heaps_handlers_are_older_than_the_programs() {
 #[test]
 fn first_calls_within_a_fork_lock_for_the_rest_of_it() {
     case::run("first_calls_within_a_fork").assert_success();
+}
+
+/// A heap may be used first where the loader's lock is held, whoever else waits for that lock.
+#[test]
+fn first_calls_wait_for_nobody_who_waits_for_the_loader() {
+    case::run("statics_beside_a_busy_loader").assert_success();
+    case::run("others_beside_a_busy_loader").assert_success();
 }
 
 /// Forks for as long as another thread makes first calls, each after so many looks.
@@ -230,4 +241,40 @@ fn first_calls_within_a_fork() {
     assert!(usable() && WITHIN.iter().all(is_usable));
     assert_eq!(fork(usable), 0, "they are covered like others");
     assert!(usable());
+}
+
+// ---- the loader ----------------------------------------------------------------------------------------------------
+
+/// The number that the system has given the thread that may wait for the loader.
+static WAITING: AtomicI32 = AtomicI32::new(0);
+static WAITED: AtomicBool = AtomicBool::new(false);
+
+/// Makes a first call on a static with the loader's lock held, while another thread makes `other_call`, which may need
+/// the loader.
+fn beside_a_busy_loader(other_call: fn()) {
+    unsafe extern "C" fn call(_: *mut libc::dl_phdr_info, _: usize, other_call: *mut libc::c_void) -> i32 {
+        // SAFETY: this is what dl_iterate_phdr was given.
+        let other_call = unsafe { *other_call.cast::<fn()>() };
+        thread::spawn(move || {
+            // SAFETY: the call has no conditions.
+            WAITING.store(unsafe { libc::gettid() }, Ordering::Relaxed);
+            other_call();
+            WAITED.store(true, Ordering::Relaxed);
+        });
+        while !WAITED.load(Ordering::Relaxed) && !sleeps(WAITING.load(Ordering::Relaxed)) {
+            thread::yield_now();
+        }
+        i32::from(is_usable(&INDEXED[0]))
+    }
+    let mut other_call = other_call;
+    // SAFETY: the callback matches, and what it is given outlives the call.
+    assert_eq!(unsafe { libc::dl_iterate_phdr(Some(call), ptr::from_mut(&mut other_call).cast()) }, 1);
+    while !WAITED.load(Ordering::Relaxed) {
+        thread::yield_now();
+    }
+}
+
+/// Whether that thread of this process sleeps in the system: as whoever waits for a lock does.
+fn sleeps(thread: i32) -> bool {
+    fs::read_to_string(format!("/proc/self/task/{thread}/stat")).is_ok_and(|stat| stat.contains(") S "))
 }
