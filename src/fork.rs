@@ -9,6 +9,9 @@
 //!
 //! The handlers are registered before `main`, when there are no other threads yet: the child of a thread that forks while
 //! another one uses the first heap has a table that can be locked. Where a heap is used even earlier, it registers them.
+//! To register them may allocate, and so is done without a lock. A heap that is used first for that takes it as done. Other
+//! threads do not, and register them as well, so that no heap is in use before they are: what is registered twice does its
+//! work once.
 //!
 //! Where the object lies that this is a part of, the loader says then, once. It is asked later only for a heap that lies
 //! elsewhere, and without the table's lock: who waits for that may be in a callback of `dl_iterate_phdr`, and hold the
@@ -18,7 +21,8 @@
 //! locked for the rest of it.
 
 use crate::home;
-use crate::lock::Lock;
+use crate::lock::{Lock, thread_token};
+use core::mem;
 use core::ptr;
 use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -44,8 +48,8 @@ struct Entry {
 }
 
 struct Table {
-    registered: bool,
-    /// Whether a fork is under way: if so, the thread that holds the table's lock is the one that forks.
+    /// Whether a fork is under way: if so, the thread that holds the table's lock is the one that forks, and has run
+    /// `prepare`.
     forking: bool,
     /// The object that this is a part of, once the loader has called it.
     own: Option<Object>,
@@ -55,26 +59,12 @@ struct Table {
 // SAFETY: the addresses are used only through handlers that any thread may call.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> =
-    Lock::new(Table { registered: false, forking: false, own: None, entries: [None; CAPACITY] });
+static TABLE: Lock<Table> = Lock::new(Table { forking: false, own: None, entries: [None; CAPACITY] });
 
 /// Held while the loader is asked, and during a fork: a child may find the loader's own lock taken for ever.
 static ASKING: Lock<()> = Lock::new(());
 
 impl Table {
-    /// Registers the handlers, unless they are. False when the system refuses.
-    ///
-    /// Handlers run last registered first before a fork: the earlier these are, the later the heaps are locked, and the
-    /// handlers of others that run before may allocate.
-    fn register(&mut self) -> bool {
-        if !self.registered {
-            // SAFETY: the three functions live as long as the process.
-            self.registered =
-                unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release_in_child)) } == 0;
-        }
-        self.registered
-    }
-
     /// Enters a heap. None if there is no room.
     fn enter(&mut self, new: Entry) -> Option<&mut Entry> {
         let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == new.heap);
@@ -82,15 +72,37 @@ impl Table {
     }
 }
 
+/// Whether the handlers are registered: `NOT_YET`, `DONE`, or the token of the thread that is about it.
+static REGISTERED: AtomicUsize = AtomicUsize::new(NOT_YET);
+const NOT_YET: usize = 0;
+/// No thread has this token.
+const DONE: usize = 1;
+
+/// Registers the handlers, unless they are or this thread is about it. False when the system refuses: a heap that was
+/// entered meanwhile is covered by the next attempt.
+///
+/// Handlers run last registered first before a fork: the earlier these are, the later the heaps are locked, and the
+/// handlers of others that run before may allocate.
+fn register() -> bool {
+    let (by, me) = (REGISTERED.load(Ordering::Acquire), thread_token());
+    if by == DONE || by == me {
+        return true;
+    }
+    REGISTERED.store(me, Ordering::Relaxed);
+    // SAFETY: the three functions live as long as the process.
+    let refused = unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release_in_child)) };
+    REGISTERED.store(if refused == 0 { DONE } else { NOT_YET }, Ordering::Release);
+    refused == 0
+}
+
 /// What the loader calls before `main`, or when it loads the library that this is a part of.
 #[used]
 #[cfg_attr(not(miri), unsafe(link_section = ".init_array"))]
 static BEFORE_MAIN: extern "C" fn() = {
     extern "C" fn begin() {
+        register();
         let own = Object::at(ptr::from_ref(&TABLE).addr());
-        let mut table = TABLE.lock();
-        table.own = own;
-        table.register();
+        TABLE.lock().own = own;
     }
     begin
 };
@@ -108,11 +120,11 @@ pub(crate) fn cover(
     [before, after, after_in_child]: [Handler; 3],
     covered_at: &AtomicUsize,
 ) {
-    let is_static = in_loaded_object(heap.addr());
+    let can_be = in_loaded_object(heap.addr()) && register();
     let entry = Entry { heap, before, after, after_in_child, locked: false };
     let mut table = TABLE.lock();
     let forking = table.forking;
-    let entered = if is_static && table.register() { table.enter(entry) } else { None };
+    let entered = if can_be { table.enter(entry) } else { None };
     covered_at.store(if entered.is_some() { heap.addr() } else { NOWHERE }, Ordering::Relaxed);
     if forking && let Some(entry) = entered {
         // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
@@ -129,7 +141,11 @@ pub(crate) fn uncover(heap: *const ()) {
     }
 }
 
-unsafe extern "C" fn prepare() {
+extern "C" fn prepare() {
+    if TABLE.lock().forking {
+        // It has run: the handlers are registered twice.
+        return;
+    }
     // SAFETY: release is called by the same thread in both processes.
     unsafe { ASKING.lock_for_fork() };
     // SAFETY: as above.
@@ -142,35 +158,31 @@ unsafe extern "C" fn prepare() {
     }
 }
 
-unsafe extern "C" fn release() {
-    // SAFETY: prepare has run on this thread.
-    unsafe { release_all(|entry| entry.after) };
+extern "C" fn release() {
+    release_all(|entry| entry.after);
 }
 
-unsafe extern "C" fn release_in_child() {
+extern "C" fn release_in_child() {
     home::forget_other_threads();
-    // SAFETY: this is the thread on which prepare has run.
-    unsafe { release_all(|entry| entry.after_in_child) };
+    release_all(|entry| entry.after_in_child);
 }
 
 /// Releases what `prepare` has locked, each heap by one of its handlers.
-///
-/// # Safety
-/// `prepare` has run on this thread.
-unsafe fn release_all(after: fn(&Entry) -> Handler) {
+fn release_all(after: fn(&Entry) -> Handler) {
     let mut table = TABLE.lock();
-    table.forking = false;
+    if !mem::take(&mut table.forking) {
+        return;
+    }
     for entry in table.entries.iter_mut().flatten() {
-        if entry.locked {
-            // SAFETY: as in prepare, which has locked it on this thread.
+        if mem::take(&mut entry.locked) {
+            // SAFETY: as in prepare, which has locked it on this thread, or cover has since.
             unsafe { after(entry)(entry.heap) };
-            entry.locked = false;
         }
     }
     drop(table);
-    // SAFETY: prepare has taken it on this thread, and the guard is dropped.
+    // SAFETY: this thread was forking, and so has taken it in prepare; it holds no guard.
     unsafe { TABLE.unlock_after_fork() };
-    // SAFETY: prepare has taken it on this thread.
+    // SAFETY: as above.
     unsafe { ASKING.unlock_after_fork() };
 }
 

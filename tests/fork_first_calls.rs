@@ -2,12 +2,13 @@
 //! that no heap has been used before.
 
 mod case;
+mod forking;
 
+use forking::{FREE, TAKEN, ask, fork, found_by_another, is_usable};
 use smalloc::{Linked, SmallocGlobal};
-use std::alloc::{GlobalAlloc, Layout};
 use std::fs;
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 
 /// Not more than are covered against `fork`.
@@ -20,11 +21,6 @@ static LINKED: [SmallocGlobal<Linked, 2>; COUNT] =
 const RUNS: usize = 15;
 /// Looks at a heap before it is mapped.
 const LOOKS: usize = 50;
-/// A child that takes longer hangs, and is ended by the system.
-const CHILD_SECONDS: u32 = 10;
-
-const PIECE: Layout = Layout::new::<[u8; 100]>();
-
 const CASES: [case::Case; 7] = [
     ("first_allocations", || fork_beside(0)),
     ("first_looks", || fork_beside(LOOKS)),
@@ -122,24 +118,6 @@ fn fork_and_wait() -> i32 {
     fork(|| INDEXED.iter().all(is_usable) && LINKED.iter().all(is_usable))
 }
 
-/// The status of a child that has done `work`: 0 if that went well.
-fn fork(work: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: the child uses the heaps, which is what is tested, and calls of the system.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "the system has room for a process");
-    if child == 0 {
-        // SAFETY: ends the child by a signal if it hangs.
-        unsafe { libc::alarm(CHILD_SECONDS) };
-        let good = work();
-        // SAFETY: ends the child at once.
-        unsafe { libc::_exit(i32::from(!good)) };
-    }
-    let mut status = 0;
-    // SAFETY: the child is this process's own, and the status may be written.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    status
-}
-
 fn first_call<L: smalloc::FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>, looks: usize) {
     for _ in 0..looks {
         assert_eq!(heap.stats().region_size, 0);
@@ -147,47 +125,7 @@ fn first_call<L: smalloc::FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L
     assert!(is_usable(heap));
 }
 
-fn is_usable<L: smalloc::FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) -> bool {
-    // SAFETY: the layout is not empty.
-    let block = unsafe { heap.alloc(PIECE) };
-    if block.is_null() {
-        return false;
-    }
-    // SAFETY: the block is live and has this layout.
-    unsafe { heap.dealloc(block, PIECE) };
-    heap.check().is_ok()
-}
-
 // ---- what another thread finds during a fork -----------------------------------------------------------------------
-
-/// What another thread is asked, and what it has found.
-static ASKED: AtomicU32 = AtomicU32::new(0);
-const LOOK: u32 = 1;
-const FREE: u32 = 2;
-const TAKEN: u32 = 3;
-
-/// Asks the other thread whether the heap's lock is free.
-unsafe extern "C" fn ask() {
-    ASKED.store(LOOK, Ordering::Release);
-    while ASKED.load(Ordering::Acquire) == LOOK {
-        thread::yield_now();
-    }
-}
-
-/// What the other thread finds when it is asked during `work`.
-fn found_by_another(heap: &'static SmallocGlobal, work: impl FnOnce()) -> u32 {
-    thread::scope(|scope| {
-        scope.spawn(|| {
-            while ASKED.load(Ordering::Acquire) != LOOK {
-                thread::yield_now();
-            }
-            let found = if heap.try_stats().is_some() { FREE } else { TAKEN };
-            ASKED.store(found, Ordering::Release);
-        });
-        work();
-    });
-    ASKED.load(Ordering::Relaxed)
-}
 
 /// Handlers before a fork run last registered first: if the heap's are older than `ask`, its lock is still free there,
 /// though the first use comes later.
