@@ -339,8 +339,14 @@ fn cleared<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -
 
 /// Does what a short way put off.
 #[inline(never)]
-fn settle<L: FreeList>(mut heap: Guard<'_, Heap<L>>, owed: Owed) {
-    heap.settle(owed);
+fn raise<L: FreeList>(mut heap: Guard<'_, Heap<L>>, chunk: usize, code: u8) {
+    heap.settle(Owed::Raise { chunk, code });
+}
+
+/// Does what a short way put off.
+#[inline(never)]
+fn clear<L: FreeList>(mut heap: Guard<'_, Heap<L>>, from: usize, to: usize) {
+    heap.settle(Owed::Clear { from, to });
 }
 
 /// Frees a segment of which one window does not show a free neighbour whole.
@@ -406,8 +412,9 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         };
         shadow::back(payload, layout.size());
         match heap.give_back_at_once(short) {
-            Some(Owed::NOTHING) => {}
-            Some(owed) => settle(heap, owed),
+            Some(Owed::Nothing) => {}
+            Some(Owed::Raise { chunk, code }) => raise(heap, chunk, code),
+            Some(Owed::Clear { from, to }) => clear(heap, from, to),
             None => give_back_seen(heap, short.at, short.n, short.below, short.above),
         }
     }

@@ -437,23 +437,25 @@ impl Search for Indexed {
     #[inline(always)]
     fn gave(&mut self, _ground: &Ground, hole: (Granule, Granule), _from: Granule, _to: Granule) -> Owed {
         let (chunk, code) = (hole.0.chunk(), code(hole.1.above(hole.0)));
-        if self.levels[0].get(chunk) < code { Owed { chunk, what: code.into() } } else { Owed::NOTHING }
+        if self.levels[0].get(chunk) < code { Owed::Raise { chunk, code } } else { Owed::Nothing }
     }
 
     /// No free segment starts in what is wilderness now, and no bound may say that one does (I4).
     #[inline(always)]
     fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, _joined: bool) -> Owed {
-        let (chunk, end) = (to.0.div_ceil(CHUNK), from.chunk() + 1);
-        if chunk < end { Owed { chunk, what: (end - chunk) * Owed::CLEAR } } else { Owed::NOTHING }
+        let (first, end) = (to.0.div_ceil(CHUNK), from.chunk() + 1);
+        if first < end { Owed::Clear { from: first, to: end } } else { Owed::Nothing }
     }
 
+    #[inline(always)]
     fn settle(&mut self, owed: Owed) {
-        let Owed { chunk, what } = owed;
-        if what >= Owed::CLEAR {
-            self.clear_bounds(chunk..chunk + what / Owed::CLEAR);
-        } else if what > 0 {
-            self.raise_bounds(chunk, what as u8);
-            self.hints.appeared(class(what as u8), chunk);
+        match owed {
+            Owed::Nothing => {}
+            Owed::Raise { chunk, code } => {
+                self.raise_bounds(chunk, code);
+                self.hints.appeared(class(code), chunk);
+            }
+            Owed::Clear { from, to } => self.clear_bounds(from..to),
         }
     }
 

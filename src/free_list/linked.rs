@@ -191,7 +191,7 @@ impl Search for Linked {
             (true, false) => {}
             (true, true) => self.remove_from_free_list(ground, number(to)),
         }
-        Owed::NOTHING
+        Owed::Nothing
     }
 
     #[inline(always)]
@@ -199,7 +199,7 @@ impl Search for Linked {
         if joined {
             self.remove_from_free_list(ground, number(to));
         }
-        Owed::NOTHING
+        Owed::Nothing
     }
 
     /// Nothing is put off.

@@ -119,20 +119,15 @@ pub enum Rest {
 
 /// What a list has put off to keep a short way short: it is done, by [`Search::settle`], before the lock is released.
 ///
-/// Two words, so that it stays in registers.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 #[must_use = "the index is wrong until it is settled"]
-pub struct Owed {
-    /// A chunk.
-    chunk: usize,
-    /// 0 if nothing is owed. Up to 255, the size code to which the chunk's bound rises; from [`CLEAR`](Self::CLEAR) on, so
-    /// many times that as there are chunks, from that one up, of which the bounds are cleared.
-    what: usize,
-}
-
-impl Owed {
-    const CLEAR: usize = 1 << u8::BITS;
-    pub(crate) const NOTHING: Self = Self { chunk: 0, what: 0 };
+pub enum Owed {
+    /// There is nothing to be done.
+    Nothing,
+    /// A chunk's bound rises to a size code.
+    Raise { chunk: usize, code: u8 },
+    /// No free segment starts in the chunks `from..to` any more.
+    Clear { from: usize, to: usize },
 }
 
 /// What a list stands on: the heap's segment map, its region, and where segments end and the wilderness begins.

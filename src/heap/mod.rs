@@ -348,6 +348,7 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Does what the list put off.
+    #[inline(always)]
     pub(crate) fn settle(&mut self, owed: Owed) {
         self.list.settle(owed);
     }
@@ -397,9 +398,7 @@ impl<L: FreeList> Heap<L> {
         }
         self.counters.gave(start < at, to < end);
         let owed = self.list.gave(&self.ground, (start, end), at, to);
-        if owed != Owed::NOTHING {
-            self.settle(owed);
-        }
+        self.settle(owed);
         self.soil(at, to);
     }
 
