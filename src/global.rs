@@ -359,7 +359,7 @@ fn give_back_seen<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usi
 /// Frees what one window does not show. Takes the guard itself, so that it stays in a register where it comes from.
 #[inline(never)]
 fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
-    let (at, n) = heap.segment_of(payload, layout);
+    let (at, n) = heap.segment_of_long(payload, layout);
     shadow::back(payload, layout.size());
     heap.give_back(at, n);
     purge_if_due(heap);

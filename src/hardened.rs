@@ -137,6 +137,11 @@ impl<L: FreeList> Hardened<L> {
         (at, n)
     }
 
+    /// The same.
+    pub(crate) fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
+        self.segment_of(payload, layout)
+    }
+
     /// As above, without a layout: nobody knows then where the canary begins.
     pub(crate) fn segment_at(&self, payload: *const u8, layout: Option<Layout>) -> (Granule, usize) {
         self.check_not_resting(payload, layout);

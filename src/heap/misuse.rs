@@ -19,7 +19,7 @@ impl<L: FreeList> Heap<L> {
 
     /// The same for what is not found [at once](Self::segment_at_once).
     #[inline(never)]
-    pub(super) fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
+    pub(crate) fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         let (at, n) = self.segment_at(payload, Some(layout));
         if n != granules(layout.size()) {
             fatal(format_args!(
