@@ -239,8 +239,7 @@ impl SegmentMap {
     /// has no tags, or keeps them, because it starts in the same chunk as before.
     #[inline(always)]
     pub(crate) fn keeps_tags(&self, start: Granule, n: usize) -> bool {
-        let first = first_whole(start);
-        first == first_whole(start.up(n)) || !self.is_tag(first)
+        start.down(1).0 ^ start.up(n).down(1).0 < CHUNK || !self.is_tag(first_whole(start))
     }
 
     /// The lowest place in the chunk, at or above bit `from` and among the bits of `grid`, where a free segment, or a
