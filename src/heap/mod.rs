@@ -101,6 +101,11 @@ pub(crate) const fn granules(size: usize) -> usize {
     if n == 0 { 1 } else { n }
 }
 
+/// Tells the compiler that the branch it stands in is seldom taken, and not worth joining with another.
+#[cold]
+#[inline]
+const fn cold() {}
+
 /// What is left of a free segment, of which one window shows `seen` granules, when `n` of them are taken.
 #[inline(always)]
 const fn rest(n: usize, seen: usize) -> Rest {
@@ -148,6 +153,7 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn place_at_once(&mut self, size: usize, align: usize) -> Result<Granule, Missed> {
         let n = granules(size);
         if align > GRANULE || n > LARGEST_LOOK {
+            cold();
             return Err(Missed::Other);
         }
         let start = match self.list.look(&self.ground, n) {
