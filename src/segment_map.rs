@@ -30,6 +30,7 @@
 //!   segment, so this holds by construction); **M3** nothing free touches top.
 
 mod ends;
+mod long;
 mod runs;
 
 use crate::region::{CHUNK, Granule, LINE, Reservation, SPARE_CHUNKS, Table, WINDOW};
@@ -147,22 +148,6 @@ impl SegmentMap {
         }
         let mask = boundaries.wrapping_sub(1) & !boundaries;
         Some(Short { at, n, mask, below: self.used.window_below(at), above: used ^ mask })
-    }
-
-    /// Where the segment in use that begins at `head` ends.
-    pub(crate) fn used_end(&self, head: Granule) -> Granule {
-        let mut chunk = head.chunk();
-        let mut boundaries = self.boundaries(chunk) & (u64::MAX << head.bit() << 1);
-        loop {
-            if boundaries != 0 {
-                return chunk_start(chunk).up(boundaries.trailing_zeros() as usize);
-            }
-            chunk = chunk.wrapping_add(1);
-            if self.is_tag(chunk) && self.used.get(chunk) & 1 != 0 {
-                return Granule((self.used.get(chunk) >> 1) as usize);
-            }
-            boundaries = self.boundaries(chunk);
-        }
     }
 
     /// Where the free segment that begins at `start` ends. Where it does not end below `limit`, which is top: `limit`.
@@ -383,69 +368,6 @@ impl SegmentMap {
         self.tag_hole(to, hole_end);
     }
 
-    /// Moves the end of the segment `head..end`, behind which is nothing but the wilderness, to `to`.
-    pub(crate) fn move_end_at_top(&mut self, head: Granule, end: Granule, to: Granule) {
-        if end.above(head) < HUGE && to.above(head) < HUGE {
-            self.write_run(end, to, u64::MAX);
-            self.write_run(to, end, 0);
-        } else {
-            self.clear_used(head, end);
-            self.fill(head, to);
-        }
-    }
-
-    /// Sets the bits of a segment in use that is about to have its head at `from`.
-    fn fill(&mut self, from: Granule, to: Granule) {
-        if to.above(from) < HUGE {
-            self.write_run(from, to, u64::MAX);
-            return;
-        }
-        let third = third_chunk(from);
-        self.write_run(from, chunk_start(third), u64::MAX);
-        // Odd, so that the word's first granule counts as in use like any other of the segment.
-        self.used.set(third, (to.0 as u64) << 1 | 1);
-        self.heads.set(third, TAG);
-        self.write_run(chunk_start(to.down(1).chunk()), to, u64::MAX);
-    }
-
-    /// Clears the bits of the segment in use `from..to`, head and tag included.
-    fn clear(&mut self, from: Granule, to: Granule) {
-        self.clear_used(from, to);
-        self.heads.clear_bit(from);
-    }
-
-    fn clear_used(&mut self, from: Granule, to: Granule) {
-        if to.above(from) < HUGE {
-            self.write_run(from, to, 0);
-            return;
-        }
-        let third = third_chunk(from);
-        self.write_run(from, chunk_start(third), 0);
-        self.used.set(third, 0);
-        self.heads.set(third, 0);
-        self.write_run(chunk_start(to.down(1).chunk()), to, 0);
-    }
-
-    /// Writes the bits of `from..to` in `used`, if there are any: all ones or all zeros.
-    fn write_run(&mut self, from: Granule, to: Granule, value: u64) {
-        if to <= from {
-            return;
-        }
-        let mut chunk = from.chunk();
-        let mut mask = u64::MAX << from.bit();
-        while chunk < to.chunk() {
-            self.write_bits(chunk, mask, value);
-            mask = u64::MAX;
-            chunk = chunk.wrapping_add(1);
-        }
-        self.write_bits(chunk, mask & ones(to.bit()), value);
-    }
-
-    #[inline(always)]
-    fn write_bits(&mut self, chunk: usize, mask: u64, value: u64) {
-        self.used.set(chunk, self.used.get(chunk) & !mask | value & mask);
-    }
-
     /// Writes the bounds of a free segment into its first and its last whole chunk, if it covers enough.
     fn tag_hole(&mut self, start: Granule, end: Granule) {
         if is_tagged(start, end) {
@@ -473,11 +395,6 @@ const fn is_tagged(start: Granule, end: Granule) -> bool {
 #[inline(always)]
 pub(crate) const fn chunk_start(chunk: usize) -> Granule {
     Granule(chunk.wrapping_mul(CHUNK))
-}
-
-/// The chunk that holds the tag of a huge segment in use: no window from a granule of the first one reaches it.
-const fn third_chunk(head: Granule) -> usize {
-    head.chunk() + 2
 }
 
 /// The first chunk that begins at or above `start`.

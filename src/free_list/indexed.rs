@@ -222,18 +222,19 @@ impl Indexed {
         Ok(index)
     }
 
-    /// The lowest fit below top in the chunk, if there is one; or in the next, right at its start.
+    /// The lowest fit below top in the chunk, if there is one; or in the next, right at its start. Else the length of the
+    /// last free segment that starts in the chunk, which alone can be longer than one; 0 where `n` is not.
     #[inline(always)]
-    fn fit_in_chunk(ground: &Ground, chunk: usize, request: &Request) -> Option<Granule> {
+    fn fit_in_chunk(ground: &Ground, chunk: usize, request: &Request) -> Result<Granule, usize> {
         let &Request { n, from, grid } = request;
         if n <= EXACT {
             let bit = if chunk == from.chunk() { from.bit() } else { 0 };
-            return ground.map.run_in_chunk(chunk, bit, n, grid).filter(|&start| start < ground.top);
+            return ground.map.run_in_chunk(chunk, bit, n, grid).filter(|&start| start < ground.top).ok_or(0);
         }
-        // Only the last free segment that starts in a chunk can be longer than a chunk.
         let last = ground.map.last_hole_in_chunk(chunk);
-        let start = last.filter(|&start| start >= from && start < ground.top)?;
-        (ground.map.hole_end(start, ground.top).above(start) >= n).then_some(start)
+        let start = last.filter(|&start| start < ground.top).ok_or(0_usize)?;
+        let length = ground.map.hole_end(start, ground.top).above(start);
+        if length >= n && start >= from { Ok(start) } else { Err(length) }
     }
 
     /// Begins at the hint for the size, or above.
@@ -245,27 +246,31 @@ impl Indexed {
         }
         let first = hint.max(request.from.chunk());
         match Self::fit_in_chunk(ground, first, &request) {
-            Some(start) => Fit::NONE.at(start),
-            None => self.search_behind(ground, first, &request),
+            Ok(start) => Fit::NONE.at(start),
+            Err(last) => self.search_behind(ground, (first, last), &request),
         }
     }
 
-    /// Looks at chunk after chunk above `first`, which has no fit below top, as far as their bounds promise one.
+    /// Looks at chunk after chunk above `first.0`, which has no fit below top, as far as their bounds promise one. `first.1`
+    /// is what [`Self::fit_in_chunk`] says of it.
     #[inline(always)]
-    fn search_behind(&mut self, ground: &Ground, first: usize, request: &Request) -> Fit {
+    fn search_behind(&mut self, ground: &Ground, first: (usize, usize), request: &Request) -> Fit {
         let code = code(request.n);
         let mut fit = Fit::NONE;
-        let mut chunk = first;
+        let (mut chunk, mut last) = first;
         let found = loop {
-            self.pass(ground, chunk, request);
+            self.pass(ground, chunk, last, request);
             fit.step();
             chunk = self.next_chunk(chunk, ground.top.chunk(), code, &mut fit);
             if chunk == NONE {
                 break NONE;
             }
-            if let Some(start) = Self::fit_in_chunk(ground, chunk, request) {
-                fit = fit.at(start);
-                break chunk;
+            match Self::fit_in_chunk(ground, chunk, request) {
+                Ok(start) => {
+                    fit = fit.at(start);
+                    break chunk;
+                }
+                Err(length) => last = length,
             }
         };
         if request.is_plain() {
@@ -275,15 +280,17 @@ impl Indexed {
         fit
     }
 
-    /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off.
+    /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off. `last` is
+    /// the length of the last free segment that starts there, if `n` is more than a chunk.
     #[inline(always)]
-    fn pass(&mut self, ground: &Ground, chunk: usize, request: &Request) {
-        let bound = if request.n > EXACT || !request.is_plain() {
+    fn pass(&mut self, ground: &Ground, chunk: usize, last: usize, request: &Request) {
+        let n = request.n;
+        let bound = if !request.is_plain() {
             code(ground.map.longest_hole_in_chunk(chunk, ground.top))
-        } else if request.n <= SMALL {
-            request.n as u8 - 1
+        } else if n <= SMALL {
+            n as u8 - 1
         } else {
-            ground.map.longest_hole_about(chunk).min(request.n.wrapping_sub(1)) as u8
+            code(ground.map.longest_hole_about(chunk).max(last).min(n.wrapping_sub(1)))
         };
         self.lower_bound(chunk, bound);
     }
@@ -388,7 +395,7 @@ impl Search for Indexed {
     /// A copy of the general search, of which half falls away.
     #[inline(always)]
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
-        self.search_behind(ground, self.hints.get(n), &Request { n, from: Granule(0), grid: ANYWHERE })
+        self.search_behind(ground, (self.hints.get(n), 0), &Request { n, from: Granule(0), grid: ANYWHERE })
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {

@@ -4,6 +4,7 @@ use super::{Heap, broken, granules};
 use crate::fatal::fatal;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule};
+use crate::segment_map::HUGE;
 use core::alloc::Layout;
 use core::fmt;
 
@@ -20,6 +21,19 @@ impl<L: FreeList> Heap<L> {
     /// The same for what is not found [at once](Self::segment_at_once).
     #[inline(never)]
     pub(crate) fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
+        let (at, n) = (self.ground.region.granule(payload), granules(layout.size()));
+        let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
+        let inside = at < self.ground.top && n < HUGE.min(self.ground.top.above(at).wrapping_add(1));
+        if aligned && inside && self.ground.map.is_segment(at, at.up(n)) {
+            return (at, n);
+        }
+        self.segment_of_any(payload, layout)
+    }
+
+    /// The same for huge segments, and for what names none.
+    #[cold]
+    #[inline(never)]
+    fn segment_of_any(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         let (at, n) = self.segment_at(payload, Some(layout));
         if n != granules(layout.size()) {
             fatal(format_args!(

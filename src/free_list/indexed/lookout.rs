@@ -26,7 +26,7 @@ impl Indexed {
             }
             let found = match level.checked_sub(1) {
                 Some(below) => self.lowest_below(ground, (below, index), request),
-                None => Self::fit_in_chunk(ground, index, request),
+                None => Self::fit_in_chunk(ground, index, request).ok(),
             };
             if found.is_some() {
                 return found;
