@@ -245,37 +245,50 @@ impl Indexed {
             return Fit::NONE;
         }
         let first = hint.max(request.from.chunk());
-        match Self::fit_in_chunk(ground, first, &request) {
-            Ok(start) => Fit::NONE.at(start),
-            Err(last) => self.search_behind(ground, (first, last), &request),
-        }
+        // A hint is for several sizes, of which the larger ones may not fit there.
+        let missed = if self.levels[0].get(first) < code(request.n) {
+            None
+        } else {
+            match Self::fit_in_chunk(ground, first, &request) {
+                Ok(start) => return Fit::NONE.at(start),
+                Err(last) => Some(last),
+            }
+        };
+        self.search_behind(ground, first, missed, &request)
     }
 
-    /// Looks at chunk after chunk above `first.0`, which has no fit below top, as far as their bounds promise one. `first.1`
-    /// is what [`Self::fit_in_chunk`] says of it.
+    /// Looks at chunk after chunk above `first`, as far as their bounds promise a fit below top. Where `first` was looked at in
+    /// vain, `missed` is what [`Self::fit_in_chunk`] said.
     #[inline(always)]
-    fn search_behind(&mut self, ground: &Ground, first: (usize, usize), request: &Request) -> Fit {
+    fn search_behind(
+        &mut self,
+        ground: &Ground,
+        first: usize,
+        mut missed: Option<usize>,
+        request: &Request,
+    ) -> Fit {
         let code = code(request.n);
-        let mut fit = Fit::NONE;
-        let (mut chunk, mut last) = first;
-        let found = loop {
-            self.pass(ground, chunk, last, request);
-            fit.step();
+        let (mut fit, mut chunk) = (Fit::NONE, first);
+        loop {
+            if let Some(last) = missed {
+                self.pass(ground, chunk, last, request);
+                fit.step();
+            }
             chunk = self.next_chunk(chunk, ground.top.chunk(), code, &mut fit);
             if chunk == NONE {
-                break NONE;
+                break;
             }
             match Self::fit_in_chunk(ground, chunk, request) {
                 Ok(start) => {
                     fit = fit.at(start);
-                    break chunk;
+                    break;
                 }
-                Err(length) => last = length,
+                Err(last) => missed = Some(last),
             }
-        };
+        }
         if request.is_plain() {
             // The hints of what is surely no smaller than n rise to where the search ended.
-            self.hints.raise(class_from(request.n), found);
+            self.hints.raise(class_from(request.n), chunk);
         }
         fit
     }
@@ -395,7 +408,8 @@ impl Search for Indexed {
     /// A copy of the general search, of which half falls away.
     #[inline(always)]
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
-        self.search_behind(ground, (self.hints.get(n), 0), &Request { n, from: Granule(0), grid: ANYWHERE })
+        let request = Request { n, from: Granule(0), grid: ANYWHERE };
+        self.search_behind(ground, self.hints.get(n), Some(0), &request)
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {

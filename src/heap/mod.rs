@@ -228,12 +228,13 @@ impl<L: FreeList> Heap<L> {
     /// Takes `n` granules from the front of the free segment at `start`.
     #[inline(always)]
     fn take_any(&mut self, start: Granule, n: usize) {
-        let seen = self.ground.map.free_from(start);
-        if n <= SHORT && (seen != MORE || self.ground.map.keeps_tags(start, n)) {
-            self.take(start, n, seen);
-        } else {
-            self.take_long(start, start, start.up(n));
+        if n <= SHORT {
+            let seen = self.ground.map.free_from(start);
+            if seen != MORE || self.ground.map.keeps_tags(start, n) {
+                return self.take(start, n, seen);
+            }
         }
+        self.take_long(start, start, start.up(n));
     }
 
     /// A request that nothing fits has stepped over the wilderness too, if there is any.
