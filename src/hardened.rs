@@ -117,6 +117,11 @@ impl<L: FreeList> Hardened<L> {
         self.place(size, align)
     }
 
+    /// The same.
+    pub(crate) fn place_any(&mut self, size: usize, align: usize) -> Fit {
+        self.place(size, align)
+    }
+
     /// There is no first look either.
     pub(crate) fn place_after_look(&mut self, size: usize) -> Fit {
         self.place(size, 1)

@@ -3,7 +3,6 @@
 
 use super::{Found, Heap, SmallocGlobal};
 use crate::free_list::{Fit, FreeList};
-use crate::heap::Missed;
 use crate::lock::Guard;
 use crate::recording::Call;
 use crate::{shadow, unlocked};
@@ -40,7 +39,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Allocates where there was no first look, or it did not settle it.
     #[inline(never)]
     pub(super) fn alloc_any(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
-        match heap.place_searching(layout.size(), layout.align(), Missed::Other).start() {
+        match heap.place_any(layout.size(), layout.align()).start() {
             Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
             None => self.alloc_elsewhere(heap, layout),
         }

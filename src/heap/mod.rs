@@ -188,9 +188,15 @@ impl<L: FreeList> Heap<L> {
     /// Places any request that was not placed at once.
     #[inline(never)]
     pub(crate) fn place_searching(&mut self, size: usize, align: usize, missed: Missed) -> Fit {
-        if missed == Missed::Looked {
-            return self.place_after_look(size);
+        match missed {
+            Missed::Looked => self.place_after_look(size),
+            Missed::Other => self.place_any(size, align),
         }
+    }
+
+    /// Places any request, without a look before the search.
+    #[inline(always)]
+    pub(crate) fn place_any(&mut self, size: usize, align: usize) -> Fit {
         if align > GRANULE {
             return self.place_aligned(size, align);
         }
