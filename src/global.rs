@@ -361,7 +361,7 @@ fn give_back_seen<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usi
 fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of_long(payload, layout);
     shadow::back(payload, layout.size());
-    heap.give_back(at, n);
+    heap.give_back_here(at, n);
     purge_if_due(heap);
 }
 

@@ -176,6 +176,11 @@ impl<L: FreeList> Hardened<L> {
         self.rest(Block { at, n, moved: false });
     }
 
+    /// The same.
+    pub(crate) fn give_back_here(&mut self, at: Granule, n: usize) {
+        self.give_back(at, n);
+    }
+
     pub(crate) fn give_back_moved(&mut self, at: Granule, n: usize) {
         self.rest(Block { at, n, moved: true });
     }

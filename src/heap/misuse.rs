@@ -14,12 +14,12 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn segment_of(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         match self.segment_at_once(payload, layout) {
             Some(short) => (short.at, short.n),
-            None => self.segment_of_long(payload, layout),
+            None => self.segment_of_any(payload, layout),
         }
     }
 
-    /// The same for what is not found [at once](Self::segment_at_once).
-    #[inline(never)]
+    /// The same for what is not found [at once](Self::segment_at_once), in the caller's frame.
+    #[inline(always)]
     pub(crate) fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         let (at, n) = (self.ground.region.granule(payload), granules(layout.size()));
         let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
@@ -30,8 +30,7 @@ impl<L: FreeList> Heap<L> {
         self.segment_of_any(payload, layout)
     }
 
-    /// The same for huge segments, and for what names none.
-    #[cold]
+    /// The same for any segment, and for what names none.
     #[inline(never)]
     fn segment_of_any(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         let (at, n) = self.segment_at(payload, Some(layout));

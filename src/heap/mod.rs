@@ -382,6 +382,12 @@ impl<L: FreeList> Heap<L> {
     /// Frees the segment `at..at + n` and joins it with its free neighbours.
     #[inline(never)]
     pub(crate) fn give_back(&mut self, at: Granule, n: usize) {
+        self.give_back_here(at, n);
+    }
+
+    /// The same in the caller's frame.
+    #[inline(always)]
+    pub(crate) fn give_back_here(&mut self, at: Granule, n: usize) {
         let start = self.start_below(at, self.ground.map.used_below(at));
         self.join(start, at, n, self.hole_end_behind(at.up(n)));
     }
