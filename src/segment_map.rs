@@ -327,20 +327,32 @@ impl SegmentMap {
     }
 
     /// Puts `from..to` in use, inside the free segment `hole.0..hole.1`.
+    #[inline(always)]
     pub(crate) fn take(&mut self, hole: (Granule, Granule), from: Granule, to: Granule) {
-        self.untag_hole(hole.0, hole.1);
+        let tagged = is_tagged(hole.0, hole.1);
+        if tagged {
+            self.untag(hole.0, hole.1);
+        }
         self.fill(from, to);
         self.heads.set_bit(from);
-        self.tag_hole(hole.0, from);
-        self.tag_hole(to, hole.1);
+        if tagged {
+            self.tag_hole(hole.0, from);
+            self.tag_hole(to, hole.1);
+        }
     }
 
     /// Frees the segment `from..to` and joins it with the free segments around it: `hole.0..hole.1` is free then.
     pub(crate) fn give(&mut self, hole: (Granule, Granule), from: Granule, to: Granule) {
-        self.untag_hole(hole.0, from);
-        self.untag_hole(to, hole.1);
+        // A free segment without tags has had no part with tags.
+        let tagged = is_tagged(hole.0, hole.1);
+        if tagged {
+            self.untag_hole(hole.0, from);
+            self.untag_hole(to, hole.1);
+        }
         self.clear(from, to);
-        self.tag_hole(hole.0, hole.1);
+        if tagged {
+            self.tag(hole.0, hole.1);
+        }
     }
 
     /// Frees the segment `from..to`, which ends at top: it and the free segment `start..from` join the wilderness.
@@ -368,20 +380,30 @@ impl SegmentMap {
         self.tag_hole(to, hole_end);
     }
 
-    /// Writes the bounds of a free segment into its first and its last whole chunk, if it covers enough.
     fn tag_hole(&mut self, start: Granule, end: Granule) {
         if is_tagged(start, end) {
-            self.heads.set(first_whole(start), end.0 as u64 | TAG);
-            self.heads.set(last_whole(end), start.chunk() as u64 | TAG);
+            self.tag(start, end);
         }
     }
 
-    /// Removes what [`Self::tag_hole`] wrote.
     fn untag_hole(&mut self, start: Granule, end: Granule) {
         if is_tagged(start, end) {
-            self.heads.set(first_whole(start), 0);
-            self.heads.set(last_whole(end), 0);
+            self.untag(start, end);
         }
+    }
+
+    /// Writes the bounds of a free segment, which covers enough, into its first and its last whole chunk.
+    #[inline(always)]
+    fn tag(&mut self, start: Granule, end: Granule) {
+        self.heads.set(first_whole(start), end.0 as u64 | TAG);
+        self.heads.set(last_whole(end), start.chunk() as u64 | TAG);
+    }
+
+    /// Removes what [`Self::tag`] wrote.
+    #[inline(always)]
+    fn untag(&mut self, start: Granule, end: Granule) {
+        self.heads.set(first_whole(start), 0);
+        self.heads.set(last_whole(end), 0);
     }
 }
 

@@ -24,7 +24,8 @@ impl SegmentMap {
     pub(crate) fn is_segment(&self, at: Granule, to: Granule) -> bool {
         let (mut chunk, last) = (at.chunk(), to.chunk());
         // Where something else begins.
-        let mut begins = (self.heads.get(chunk) ^ 1 << at.bit() | !self.used.get(chunk)) & u64::MAX << at.bit();
+        let mut begins =
+            (self.heads.get(chunk) ^ 1 << at.bit() | !self.used.get(chunk)) & u64::MAX << at.bit();
         let mut inside = 0;
         while chunk < last {
             inside |= begins;
