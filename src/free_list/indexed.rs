@@ -237,24 +237,31 @@ impl Indexed {
         if length >= n && start >= from { Ok(start) } else { Err(length) }
     }
 
-    /// Begins at the hint for the size, or above.
+    /// A search for any request: most are plain, and have a copy of their own.
     #[inline(never)]
     fn search_any(&mut self, ground: &Ground, request: Request) -> Fit {
-        let hint = self.hints.get(class(code(request.n)));
+        self.search_request(ground, &request)
+    }
+
+    /// Begins at the hint for the size, or above.
+    #[inline(always)]
+    fn search_request(&mut self, ground: &Ground, request: &Request) -> Fit {
+        let code = code(request.n);
+        let hint = self.hints.get(class(code));
         if hint == NONE {
             return Fit::NONE;
         }
         let first = hint.max(request.from.chunk());
         // A hint is for several sizes, of which the larger ones may not fit there.
-        let missed = if self.levels[0].get(first) < code(request.n) {
+        let missed = if self.levels[0].get(first) < code {
             None
         } else {
-            match Self::fit_in_chunk(ground, first, &request) {
+            match Self::fit_in_chunk(ground, first, request) {
                 Ok(start) => return Fit::NONE.at(start),
                 Err(last) => Some(last),
             }
         };
-        self.search_behind(ground, first, missed, &request)
+        self.search_behind(ground, first, missed, code, request)
     }
 
     /// Looks at chunk after chunk above `first`, as far as their bounds promise a fit below top. Where `first` was looked at in
@@ -265,9 +272,9 @@ impl Indexed {
         ground: &Ground,
         first: usize,
         mut missed: Option<usize>,
+        code: u8,
         request: &Request,
     ) -> Fit {
-        let code = code(request.n);
         let (mut fit, mut chunk) = (Fit::NONE, first);
         loop {
             if let Some(last) = missed {
@@ -401,15 +408,16 @@ impl Search for Indexed {
         if start < ground.top { Look::Fits(start, seen) } else { Look::Wilderness }
     }
 
+    #[inline(never)]
     fn search(&mut self, ground: &Ground, n: usize) -> Fit {
-        self.search_any(ground, Request { n, from: Granule(0), grid: ANYWHERE })
+        self.search_request(ground, &Request { n, from: Granule(0), grid: ANYWHERE })
     }
 
     /// A copy of the general search, of which half falls away.
     #[inline(always)]
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
         let request = Request { n, from: Granule(0), grid: ANYWHERE };
-        self.search_behind(ground, self.hints.get(n), Some(0), &request)
+        self.search_behind(ground, self.hints.get(n), Some(0), n as u8, &request)
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
