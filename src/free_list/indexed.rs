@@ -408,7 +408,7 @@ impl Search for Indexed {
         if start < ground.top { Look::Fits(start, seen) } else { Look::Wilderness }
     }
 
-    #[inline(never)]
+    #[inline(always)]
     fn search(&mut self, ground: &Ground, n: usize) -> Fit {
         self.search_request(ground, &Request { n, from: Granule(0), grid: ANYWHERE })
     }
