@@ -5,53 +5,22 @@
 //! entries of the level below, one cache line a node. (Brent 1989 is the origin; Go's page allocator, FreeBSD's blist
 //! and PostgreSQL's free space map are relatives.)
 //!
-//! ```text
-//! level 2                          [ 9 ...                     ]
-//! level 1              [ 4  0  9 ...  ]    [ 3 ...             ]
-//! level 0  bounds  [ 2 0 4 ... ] [ 0 ... ] [ 0 9 1 ... ]
-//! map       words    ^chunk 0                  ^chunk 129
-//! ```
-//!
-//! Bounds are lazy: taking memory leaves them as they are, since too high is safe and too low never is. A search that
-//! finds less than a bound promises puts it right, and is paid by the call that made the bound wrong.
+//! A bound may be too high, never too low ([`Bounds`]).
 //!
 //! A search begins at the hint for its size ([`Hints`]) and goes on upward through the tree, not down from the root.
 
+mod bounds;
 mod check;
 mod lookout;
 
-use super::group::{at_least, highest};
 use super::hints::{Hints, NONE, class, class_from};
 use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search, search_candidates};
-use crate::region::{CHUNK, GRANULE, Granule, NEAR, Reservation, SPARE_CHUNKS, Span, Table};
-use core::ops::Range;
-use static_assertions::const_assert;
-
-/// Entries of a level that one entry of the next level bounds: a cache line of bytes.
-const FAN_OUT: usize = 64;
-/// Levels of bounds. The top level of the largest region has a few entries.
-const LEVELS: usize = 5;
-/// Codes up to this one are numbers of granules.
-const EXACT: usize = 64;
+use crate::region::{CHUNK, GRANULE, Granule, Reservation};
+pub(super) use bounds::code;
+use bounds::{Bounds, EXACT, LEVELS};
 
 /// Requests up to this many granules whose search leaves a bound that may be too high: by less than this.
 const SMALL: usize = 4;
-
-const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / CHUNK <= FAN_OUT.pow(LEVELS as u32));
-
-/// The size class of a segment of `n` granules: `n` itself up to 64, then sixteen classes to a doubling, rounded down. The
-/// last has all from 3.875 MiB on: larger requests look at each of these.
-/// What needs `n` granules fits only in segments whose code is `code(n)` or above.
-#[inline(always)]
-pub(super) fn code(n: usize) -> u8 {
-    if n <= EXACT {
-        return n as u8;
-    }
-    // The five highest bits of n are 16 to 31, and there are sixteen codes to a doubling.
-    let doubling = (usize::BITS - 1 - n.leading_zeros()) as usize;
-    let code = (n >> (doubling - 4)) + 16 * (doubling - 3);
-    if code > u8::MAX as usize { u8::MAX } else { code as u8 }
-}
 
 /// A free list in address order whose search takes a few probes. The default.
 ///
@@ -73,153 +42,26 @@ pub(super) fn code(n: usize) -> u8 {
 pub struct Indexed {
     /// Where searches begin.
     hints: Hints,
-    /// Bounds per chunk, then per [`FAN_OUT`] entries of the level below.
-    levels: [Table<u8>; LEVELS],
-    /// Where each level moves when it grows.
-    far: [Span; LEVELS],
+    /// How large the free segments are that start in each chunk, at most.
+    bounds: Bounds,
 }
 
 impl FreeList for Indexed {}
 
-/// Entries of each level for so many chunks.
-fn entries(chunks: usize) -> [usize; LEVELS] {
-    let mut entries = [0; LEVELS];
-    let mut count = chunks.saturating_add(SPARE_CHUNKS);
-    for level in &mut entries {
-        *level = count.next_multiple_of(FAN_OUT).saturating_add(FAN_OUT);
-        count = count.div_ceil(FAN_OUT);
-    }
-    entries
-}
-
-/// Entries of each level for so many chunks, and how many of them may lie in its first place: all of the lowest, and of the
-/// others what [`NEAR`] bytes need. From the top down: so the small ones share a page with the beginning of the large one.
-fn sizes(chunks: usize) -> impl Iterator<Item = (usize, usize)> {
-    let mut near = entries(NEAR / GRANULE / CHUNK);
-    near[0] = usize::MAX;
-    entries(chunks).into_iter().rev().zip(near.into_iter().rev())
-}
-
 impl Indexed {
-    /// The table of a level. There are [`LEVELS`]; the last stands in for what is not one.
-    #[inline(always)]
-    fn level(&self, level: usize) -> &Table<u8> {
-        let [.., last] = &self.levels;
-        self.levels.get(level).unwrap_or(last)
-    }
-
-    #[inline(always)]
-    fn level_mut(&mut self, level: usize) -> &mut Table<u8> {
-        let [lower @ .., last] = &mut self.levels;
-        lower.get_mut(level).unwrap_or(last)
-    }
-
     /// The code of what is left of the free segment at `start`, or of more.
     #[inline(always)]
     fn rest_code(&self, start: Granule, rest: Rest) -> u8 {
         match rest {
             Rest::Exact(n) => code(n),
-            Rest::Long => self.levels[0].get(start.chunk()),
+            Rest::Long => self.bounds.get(start.chunk()),
         }
     }
 
     /// What is left of the free segment at `start` begins at `to`, in another chunk.
     #[inline(never)]
     fn rest_moved(&mut self, start: Granule, to: Granule, rest: Rest) {
-        self.raise_bounds(to.chunk(), self.rest_code(start, rest));
-    }
-
-    /// Raises the chunk's bound and those above it that are lower.
-    #[inline(always)]
-    fn raise_bounds(&mut self, chunk: usize, code: u8) {
-        let mut index = chunk;
-        for level in &mut self.levels {
-            if level.get(index) >= code {
-                return;
-            }
-            level.set(index, code);
-            index /= FAN_OUT;
-        }
-    }
-
-    /// No free segment starts in these chunks any more. Whole nodes of which the parent says so are passed over.
-    #[inline(never)]
-    fn clear_bounds(&mut self, chunks: Range<usize>) {
-        let mut chunk = chunks.start;
-        while chunk < chunks.end {
-            let node = chunk / FAN_OUT;
-            let end = ((node + 1) * FAN_OUT).min(chunks.end);
-            if self.levels[1].get(node) != 0 {
-                let whole = end - chunk == FAN_OUT;
-                (chunk..end).for_each(|chunk| self.levels[0].set(chunk, 0));
-                if whole {
-                    self.levels[1].set(node, 0);
-                }
-            }
-            chunk = end;
-        }
-    }
-
-    /// The lowest chunk above `after` whose bound is `code` or more; [`NONE`] if there is none. Counts the nodes.
-    #[inline(always)]
-    fn next_chunk(&mut self, after: usize, last: usize, code: u8, fit: &mut Fit) -> usize {
-        if let Some(chunk) = next_in_node(&self.levels[0], after, code) {
-            fit.probe(1);
-            return chunk;
-        }
-        let (chunk, nodes) = self.next_chunk_far(after, last, code);
-        fit.probe(nodes);
-        chunk
-    }
-
-    /// The same, where the first node has none: how many nodes were looked at comes second.
-    #[inline(never)]
-    fn next_chunk_far(&mut self, after: usize, last: usize, code: u8) -> (usize, usize) {
-        let mut nodes = 1_usize;
-        let mut level = 0_usize;
-        let mut index = after;
-        loop {
-            if (last >> (6 * level)) / FAN_OUT <= index / FAN_OUT {
-                return (NONE, nodes);
-            }
-            level = level.wrapping_add(1);
-            index /= FAN_OUT;
-            // An entry that promised too much is put right, and the search goes on behind it.
-            nodes = nodes.wrapping_add(1);
-            while let Some(next) = next_in_node(self.level(level), index, code) {
-                match self.descend(level, next, code, &mut nodes) {
-                    Ok(chunk) => return (chunk, nodes),
-                    Err(stale) => (level, index) = stale,
-                }
-                nodes = nodes.wrapping_add(1);
-            }
-        }
-    }
-
-    /// The lowest chunk below an entry of the tree whose bound is `code` or more; or, where the entry or one below it
-    /// promised too much, that entry, put right.
-    fn descend(
-        &mut self,
-        from: usize,
-        entry: usize,
-        code: u8,
-        nodes: &mut usize,
-    ) -> Result<usize, (usize, usize)> {
-        let mut level = from;
-        let mut index = entry;
-        while level > 0 {
-            *nodes = nodes.wrapping_add(1);
-            let children = self.level(level.wrapping_sub(1)).node(index);
-            let fits = at_least(children, code);
-            if fits == 0 {
-                let exact = highest(children);
-                self.level_mut(level).set(index, exact);
-                return Err((level, index));
-            }
-            level = level.wrapping_sub(1);
-            index = index * FAN_OUT + fits.trailing_zeros() as usize;
-        }
-        Ok(index)
+        self.bounds.raise(to.chunk(), self.rest_code(start, rest));
     }
 
     /// The lowest fit below top in the chunk, if there is one; or in the next, right at its start. Else the length of the
@@ -253,7 +95,7 @@ impl Indexed {
         }
         let first = hint.max(request.from.chunk());
         // A hint is for several sizes, of which the larger ones may not fit there.
-        let missed = if self.levels[0].get(first) < code {
+        let missed = if self.bounds.get(first) < code {
             None
         } else {
             match Self::fit_in_chunk(ground, first, request) {
@@ -281,7 +123,7 @@ impl Indexed {
                 self.pass(ground, chunk, last, request);
                 fit.step();
             }
-            chunk = self.next_chunk(chunk, ground.top.chunk(), code, &mut fit);
+            chunk = self.bounds.next(chunk, ground.top.chunk(), code, &mut fit);
             if chunk == NONE {
                 break;
             }
@@ -312,23 +154,8 @@ impl Indexed {
         } else {
             code(ground.map.longest_hole_about(chunk).max(last).min(n.wrapping_sub(1)))
         };
-        self.lower_bound(chunk, bound);
+        self.bounds.lower(chunk, bound);
     }
-
-    /// No free segment larger than the code says starts in the chunk.
-    #[inline(always)]
-    fn lower_bound(&mut self, chunk: usize, code: u8) {
-        self.levels[0].set(chunk, code.min(self.levels[0].get(chunk)));
-    }
-}
-
-/// The next entry of the same node behind `index` that is `code` or more.
-#[inline(always)]
-fn next_in_node(level: &Table<u8>, index: usize, code: u8) -> Option<usize> {
-    let node = index / FAN_OUT;
-    let above = u64::MAX << (index % FAN_OUT) << 1;
-    let fits = at_least(level.node(node), code) & above;
-    (fits != 0).then(|| node * FAN_OUT + fits.trailing_zeros() as usize)
 }
 
 /// What is searched for.
@@ -358,37 +185,23 @@ const fn multiples(step: usize) -> u64 {
 
 impl Search for Indexed {
     const NAME: &'static str = "indexed";
-    const EMPTY: Self = Self {
-        hints: Hints::EMPTY,
-        levels: [const { Table::NONE }; LEVELS],
-        far: [const { Span::NONE }; LEVELS],
-    };
+    const EMPTY: Self = Self { hints: Hints::EMPTY, bounds: Bounds::EMPTY };
 
     fn bytes(chunks: usize) -> usize {
-        sizes(chunks)
-            .map(|(count, near)| Table::<u8>::near_bytes(count, near) + Table::<u8>::far_bytes(count, near))
-            .sum()
+        Bounds::bytes(chunks)
     }
 
     fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize) {
         self.hints = Hints::EMPTY;
-        let all_near: usize = sizes(chunks).map(|(count, near)| Table::<u8>::near_bytes(count, near)).sum();
-        let (mut at, mut far_at) = (offset, offset.saturating_add(all_near));
-        let places = self.levels.iter_mut().rev().zip(self.far.iter_mut().rev());
-        for ((level, far), (count, near)) in places.zip(sizes(chunks)) {
-            (*level, *far) = Table::small(reservation, (at, near), (far_at, count));
-            at = at.saturating_add(Table::<u8>::near_bytes(count, near));
-            far_at = far_at.saturating_add(Table::<u8>::far_bytes(count, near));
-        }
+        self.bounds.attach(reservation, offset, chunks);
     }
 
     fn commit(&mut self, chunks: usize) -> bool {
-        let places = self.levels.iter_mut().zip(&mut self.far);
-        places.zip(entries(chunks)).all(|((level, far), count)| level.commit_small(far, count))
+        self.bounds.commit(chunks)
     }
 
     fn committed(&self) -> usize {
-        self.levels.iter().map(Table::committed).sum()
+        self.bounds.committed()
     }
 
     /// Looks at the chunk that the hint names: at its first free segment, which fits most of the time, then at all.
@@ -451,14 +264,14 @@ impl Search for Indexed {
         if to.above(from) >= CHUNK {
             let left = ground.map.longest_hole_about(start.chunk());
             if left < CHUNK {
-                self.lower_bound(start.chunk(), left as u8);
+                self.bounds.lower(start.chunk(), left as u8);
             }
         }
     }
 
     #[inline(always)]
     fn is_unmoved(&self, start: Granule, to: Granule, rest: Rest) -> bool {
-        to.0 ^ start.0 < CHUNK || self.levels[0].get(to.chunk()) >= self.rest_code(start, rest)
+        to.0 ^ start.0 < CHUNK || self.bounds.get(to.chunk()) >= self.rest_code(start, rest)
     }
 
     /// Where the chunk's bound already says that such a segment starts there, so do the bounds above it (I2) and the
@@ -466,7 +279,7 @@ impl Search for Indexed {
     #[inline(always)]
     fn gave(&mut self, _ground: &Ground, hole: (Granule, Granule), _from: Granule, _to: Granule) -> Owed {
         let (chunk, code) = (hole.0.chunk(), code(hole.1.above(hole.0)));
-        if self.levels[0].get(chunk) < code { Owed::Raise { chunk, code } } else { Owed::Nothing }
+        if self.bounds.get(chunk) < code { Owed::Raise { chunk, code } } else { Owed::Nothing }
     }
 
     /// No free segment starts in what is wilderness now, and no bound may say that one does (I4).
@@ -481,17 +294,17 @@ impl Search for Indexed {
         match owed {
             Owed::Nothing => {}
             Owed::Raise { chunk, code } => {
-                self.raise_bounds(chunk, code);
+                self.bounds.raise(chunk, code);
                 self.hints.appeared(class(code), chunk);
             }
-            Owed::Clear { from, to } => self.clear_bounds(from..to),
+            Owed::Clear { from, to } => self.bounds.clear(from..to),
         }
     }
 
     /// The words inside a huge segment are not kept, so no bound and no hint may send a search there.
     fn covered(&mut self, from: Granule, to: Granule) {
         let inside = from.chunk() + 1..to.down(1).chunk();
-        self.clear_bounds(inside.clone());
+        self.bounds.clear(inside.clone());
         self.hints.skip(inside);
     }
 

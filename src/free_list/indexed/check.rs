@@ -1,6 +1,7 @@
 //! The invariants of the index.
 
-use super::{FAN_OUT, Indexed, class, code};
+use super::bounds::{FAN_OUT, LEVELS};
+use super::{Indexed, class, code};
 use crate::free_list::{Broken, Ground};
 use crate::region::Granule;
 use crate::segment_map::chunk_start;
@@ -18,8 +19,8 @@ impl Indexed {
                 return broken("I3", "the hint for this size lies above the segment");
             }
             let mut index = start.chunk();
-            for (height, level) in self.levels.iter().enumerate() {
-                if level.get(index) < code {
+            for height in 0..LEVELS {
+                if self.bounds.level(height).get(index) < code {
                     return if height == 0 {
                         broken("I1", "the chunk's bound is below the segment's size")
                     } else {
@@ -36,7 +37,7 @@ impl Indexed {
     pub(super) fn check_bounds(&self, ground: &Ground) -> Result<(), Broken> {
         let last = ground.top.chunk();
         for chunk in 0..(last + 1).next_multiple_of(FAN_OUT) {
-            let bound = self.levels[0].get(chunk);
+            let bound = self.bounds.get(chunk);
             let broken = |invariant, what| Err(Broken { invariant, at: chunk_start(chunk), what });
             if bound != 0 && chunk > last {
                 return broken("I5", "a bound above top is not zero");
@@ -57,7 +58,7 @@ impl Indexed {
 #[cfg(test)]
 impl Indexed {
     pub(crate) fn set_bound(&mut self, level: usize, index: usize, code: u8) {
-        self.levels[level].set(index, code);
+        self.bounds.set(level, index, code);
     }
 
     pub(crate) fn set_hint(&mut self, class: usize, chunk: usize) {

@@ -1,7 +1,9 @@
 //! Looking through the index without learning from it: whoever only looks leaves every later search what it costs.
 
-use super::{EXACT, FAN_OUT, Indexed, Request, at_least, code};
+use super::bounds::{EXACT, FAN_OUT};
+use super::{Indexed, Request, code};
 use crate::free_list::Ground;
+use crate::free_list::group::at_least;
 use crate::region::Granule;
 use static_assertions::const_assert;
 
@@ -14,7 +16,7 @@ impl Indexed {
         request: &Request,
     ) -> Option<Granule> {
         let shift = 6 * level;
-        let mut fits = at_least(self.level(level).node(node), code(request.n));
+        let mut fits = at_least(self.bounds.level(level).node(node), code(request.n));
         while fits != 0 {
             let index = node * FAN_OUT + fits.trailing_zeros() as usize;
             fits &= fits.wrapping_sub(1);
@@ -37,7 +39,7 @@ impl Indexed {
 
     /// Raises `largest` to the largest free segment below a node, passing over what its bounds exclude.
     pub(super) fn largest_below(&self, ground: &Ground, level: usize, node: usize, largest: &mut usize) {
-        for (child, &bound) in self.level(level).node(node).0.iter().enumerate() {
+        for (child, &bound) in self.bounds.level(level).node(node).0.iter().enumerate() {
             let index = node * FAN_OUT + child;
             let too_low = bound < code(*largest) || (bound < EXACT as u8 && usize::from(bound) <= *largest);
             if bound == 0 || too_low || index << (6 * level) > ground.top.chunk() {
