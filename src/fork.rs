@@ -65,10 +65,12 @@ static TABLE: Lock<Table> = Lock::new(Table { forking: false, own: None, entries
 static ASKING: Lock<()> = Lock::new(());
 
 impl Table {
-    /// Enters a heap. None if there is no room.
+    /// Enters a heap, in the place where it is if it is there already. None if there is no room.
     fn enter(&mut self, new: Entry) -> Option<&mut Entry> {
-        let is_free = |entry: &&mut Option<Entry>| entry.is_none_or(|entry| entry.heap == new.heap);
-        self.entries.iter_mut().find(is_free).map(|entry| entry.insert(new))
+        let is_it = |entry: &Option<Entry>| entry.is_some_and(|entry| entry.heap == new.heap);
+        let free = || self.entries.iter().position(Option::is_none);
+        let place = self.entries.iter().position(is_it).or_else(free)?;
+        self.entries.get_mut(place).map(|entry| entry.insert(new))
     }
 }
 
