@@ -89,9 +89,11 @@ impl Pages {
         }
         let (first, last) = (self.page(from), self.page(to.down(1)));
         self.mark(first);
-        self.mark(last);
-        if last.wrapping_sub(first) > 1 {
-            self.write(first.wrapping_add(1), last, u64::MAX);
+        if last > first {
+            self.mark(last);
+            if last.wrapping_sub(first) > 1 {
+                self.write(first.wrapping_add(1), last, u64::MAX);
+            }
         }
         self.end = self.end.max(self.start(last.wrapping_add(1)));
     }
