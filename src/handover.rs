@@ -1,109 +1,111 @@
 //! What other threads have freed in a heap without waiting for its lock. Whoever holds the lock next frees it in truth.
 //!
-//! A ring of slots. Who hands something over draws a ticket, which is `tail`, and stores the block in the slot of that
-//! number. Who holds the heap's lock empties the slots from `head` on:
+//! A ring of slots, gone round lap after lap. Who hands something over turns the first empty slot into the block, in one
+//! step: nothing is between two states, and no block hides behind another that comes late. Who holds the heap's lock
+//! empties the slots from `head` on:
 //!
 //! ```text
-//!        head                  tail
-//!   |  .  | a | b | ? | c | d |  .  |  .  |      ? a ticket is drawn, the block is not there yet
-//!   |  .  | . | . | ? | x | x |  .  |  .  |      after `take`: c and d are freed, their slots taken
-//!                  head
+//!              head       next
+//!   | x | x | x | a | b | c |   |   |       x: taken, and emptied for the next lap with the rest of its line
 //! ```
 //!
-//! A thread that is interrupted at `?` keeps nobody from handing over or from taking: what is behind it is taken out of
-//! turn, and `head` passes when the late block has come. So whatever was handed over before `take` begins is taken.
+//! Between two cores a line of memory travels for each block twice: to who writes the block, and to who takes it. So
+//! `head` is written where nobody who hands over looks, `next` where nobody looks who takes, and slots are emptied a
+//! line at a time, when all of it have been taken.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Blocks that can wait. When all slots are full, who frees takes the lock, and frees these first.
+/// Slots of the ring. When all are full, who frees takes the lock, and frees these first.
 pub(crate) const SLOTS: usize = 256;
+/// Slots that are emptied together, and so may wait for that: a cache line.
+const LINE: usize = 8;
 
-/// A slot in which nothing is.
-const EMPTY: u64 = 0;
-/// A slot whose block was taken out of turn.
-const TAKEN: u64 = 1;
-/// The least number that can be handed over.
-pub(crate) const FIRST: u64 = 2;
+/// The least number that can be handed over; numbers are even. A slot that is empty holds a lower one, its lap, and a block
+/// has the lap's last bit.
+pub(crate) const FIRST: u64 = 1 << 32;
 
+/// A line, or two where they are fetched in pairs, which nothing else shares.
 #[repr(align(128))]
+struct Apart<T>(T);
+
 pub(crate) struct HandOver {
-    /// Tickets whose blocks have been taken. Written only by the thread that holds the heap's lock.
-    head: AtomicUsize,
-    /// Tickets drawn.
-    tail: AtomicUsize,
-    slots: [AtomicU64; SLOTS],
+    /// Blocks that have been taken. Written only by the thread that holds the heap's lock.
+    head: Apart<AtomicUsize>,
+    /// The first empty slot, or one below it that was empty a moment ago.
+    next: Apart<AtomicUsize>,
+    slots: Apart<[AtomicU64; SLOTS]>,
+}
+
+/// What a slot holds that is empty in that lap.
+fn empty(lap: usize) -> u64 {
+    lap as u64 % FIRST
 }
 
 impl HandOver {
     pub(crate) const fn new() -> Self {
         Self {
-            head: AtomicUsize::new(0),
-            tail: AtomicUsize::new(0),
-            slots: [const { AtomicU64::new(EMPTY) }; SLOTS],
+            head: Apart(AtomicUsize::new(0)),
+            next: Apart(AtomicUsize::new(0)),
+            slots: Apart([const { AtomicU64::new(0) }; SLOTS]),
         }
     }
 
     fn slot(&self, ticket: usize) -> &AtomicU64 {
-        let [first, ..] = &self.slots;
-        self.slots.get(ticket % SLOTS).unwrap_or(first)
+        let Apart(slots) = &self.slots;
+        let [first, ..] = slots;
+        slots.get(ticket % SLOTS).unwrap_or(first)
     }
 
-    /// Hands a block over, a number from [`FIRST`] on. Returns the ticket, or none if there is no room.
+    /// Hands a block over, an even number from [`FIRST`] on. Returns how many were before it, or none if there is no room.
     pub(crate) fn put(&self, block: u64) -> Option<usize> {
-        let mut ticket = self.tail.load(Ordering::Relaxed);
+        // Acquire: what fills the slots below is seen by all who see this block.
+        let next = self.next.0.load(Ordering::Acquire);
+        let mut ticket = next;
         loop {
-            // Acquire: the slot was emptied before head passed it.
-            if ticket.wrapping_sub(self.head.load(Ordering::Acquire)) >= SLOTS {
-                return None;
-            }
-            let next = ticket.wrapping_add(1);
-            match self.tail.compare_exchange(ticket, next, Ordering::Relaxed, Ordering::Relaxed) {
+            let lap = ticket / SLOTS;
+            let full = block | (lap as u64 % 2);
+            let slot = self.slot(ticket);
+            match slot.compare_exchange(empty(lap), full, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
-                Err(now) => ticket = now,
+                // What was handed over a lap ago is still there.
+                Err(found) if found >= FIRST && found % 2 != full % 2 => return None,
+                Err(_) => ticket = ticket.wrapping_add(1),
             }
         }
-        self.slot(ticket).store(block, Ordering::Release);
+        // Unless somebody has since moved it further: it never goes back.
+        let behind = ticket.wrapping_add(1);
+        let _ = self.next.0.compare_exchange(next, behind, Ordering::Release, Ordering::Relaxed);
         Some(ticket)
     }
 
-    /// Whether something may be there to be taken. Only for the thread that holds the heap's lock, as is all below.
+    /// Whether something is there to be taken. Only for the thread that holds the heap's lock, as is all below.
     #[inline(always)]
     pub(crate) fn waiting(&self) -> bool {
-        self.tail.load(Ordering::Relaxed) != self.head.load(Ordering::Relaxed)
+        self.slot(self.head.0.load(Ordering::Relaxed)).load(Ordering::Relaxed) >= FIRST
     }
 
-    /// Takes everything that is there.
+    /// Takes everything that is there. What comes meanwhile may wait.
     pub(crate) fn take(&self, mut free: impl FnMut(u64)) {
-        let mut head = self.head.load(Ordering::Relaxed);
-        let tail = self.tail.load(Ordering::Relaxed);
-        let mut ticket = head;
-        while ticket != tail {
-            let slot = self.slot(ticket);
-            let block = slot.load(Ordering::Acquire);
-            if block >= FIRST {
-                free(block);
+        let mut head = self.head.0.load(Ordering::Relaxed);
+        for _ in 0..SLOTS {
+            let block = self.slot(head).load(Ordering::Acquire);
+            if block < FIRST {
+                break;
             }
-            let in_turn = ticket == head && block != EMPTY;
-            ticket = ticket.wrapping_add(1);
-            if in_turn {
-                slot.store(EMPTY, Ordering::Relaxed);
-                head = ticket;
-            } else if block != EMPTY {
-                slot.store(TAKEN, Ordering::Relaxed);
+            free(block & !1);
+            head = head.wrapping_add(1);
+            if head.is_multiple_of(LINE) {
+                for ticket in head.wrapping_sub(LINE)..head {
+                    self.slot(ticket).store(empty(ticket / SLOTS + 1), Ordering::Relaxed);
+                }
             }
         }
-        self.head.store(head, Ordering::Release);
+        self.head.0.store(head, Ordering::Relaxed);
     }
 
-    /// Forgets the tickets whose blocks have not come. In the child of a fork they never will: who drew them is not there.
-    pub(crate) fn forget_late(&self) {
-        self.slots.iter().for_each(|slot| slot.store(EMPTY, Ordering::Relaxed));
-        self.head.store(self.tail.load(Ordering::Relaxed), Ordering::Relaxed);
-    }
-
-    /// How many blocks have been handed over and taken so far, those that came late left out.
+    /// How many blocks have been handed over and taken so far.
     pub(crate) fn count(&self) -> usize {
-        self.head.load(Ordering::Relaxed)
+        self.head.0.load(Ordering::Relaxed)
     }
 }
 
@@ -112,33 +114,51 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
+    fn block(number: usize) -> u64 {
+        FIRST + 2 * number as u64
+    }
+
     fn taken(ring: &HandOver) -> Vec<u64> {
         let mut blocks = Vec::new();
         ring.take(|block| blocks.push(block));
         blocks
     }
 
-    /// A block that comes late keeps its slot, and what is behind it is taken; once it is forgotten there is room again.
+    /// Whatever was taken before, a ring has room for all its slots but those that are emptied with a line.
     #[test]
-    fn late_blocks_are_waited_for_and_forgotten() {
+    fn rings_are_full_at_the_end_of_a_lap() {
         let ring = HandOver::new();
-        let late = ring.tail.fetch_add(1, Ordering::Relaxed);
-        let most = SLOTS as u64;
-        for block in FIRST..FIRST + most - 1 {
-            assert!(ring.put(block).is_some());
+        let mut before = 0;
+        for some in [0, 1, LINE - 1, LINE, LINE + 1, SLOTS / 2, SLOTS - LINE] {
+            let numbers = || (before..before + some).map(block);
+            assert!(numbers().zip(before..).all(|(block, ticket)| ring.put(block) == Some(ticket)));
+            assert_eq!((ring.waiting(), taken(&ring)), (some > 0, Vec::from_iter(numbers())));
+            before += some;
+            assert_eq!((ring.waiting(), ring.count()), (false, before));
+            let room = SLOTS - before % LINE;
+            let numbers = || (before..before + room).map(block);
+            assert!(numbers().all(|block| ring.put(block).is_some()), "{some}");
+            assert_eq!((ring.put(FIRST), ring.put(FIRST)), (None, None), "{some}");
+            assert_eq!(taken(&ring), Vec::from_iter(numbers()));
+            before += room;
         }
-        assert_eq!(ring.put(9), None);
-        assert_eq!(taken(&ring), Vec::from_iter(FIRST..FIRST + most - 1));
-        assert_eq!((ring.put(9), ring.waiting(), ring.count()), (None, true, 0));
-        ring.slot(late).store(7, Ordering::Release);
-        assert_eq!(taken(&ring), [7]);
-        assert_eq!((ring.waiting(), ring.count()), (false, SLOTS));
-        ring.tail.fetch_add(1, Ordering::Relaxed);
-        assert!(ring.put(8).is_some());
-        assert_eq!(taken(&ring), [8]);
-        ring.forget_late();
-        assert!(!ring.waiting());
-        assert!((0..most).all(|block| ring.put(FIRST + block).is_some()));
-        assert_eq!(taken(&ring), Vec::from_iter(FIRST..FIRST + most));
+    }
+
+    /// `next` may be low, where who has filled a slot has not said so yet.
+    #[test]
+    fn a_low_hint_finds_the_first_empty_slot() {
+        let ring = HandOver::new();
+        for lap in 0..3 {
+            for low in [0, 1, 5] {
+                let next = ring.next.0.load(Ordering::Relaxed);
+                assert_eq!(ring.put(block(lap)), Some(next));
+                ring.next.0.store(next.saturating_sub(low), Ordering::Relaxed);
+                assert_eq!(ring.put(block(low)), Some(next + 1));
+                assert_eq!(taken(&ring), [block(lap), block(low)]);
+            }
+            let rest = SLOTS - ring.count() % SLOTS;
+            assert!((0..rest).all(|number| ring.put(block(number)).is_some()));
+            assert_eq!(taken(&ring).len(), rest);
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test handover_loom
 //! ```
 //!
-//! The model is the ring with loom's atomics, which cannot be made in a constant, and with two slots. Without
+//! The model is the ring with loom's atomics, which cannot be made in a constant, and with four slots in two lines. Without
 //! `--cfg loom` this file only checks that the model does, word for word, what `src/handover.rs` does.
 
 #[cfg(loom)]
@@ -13,24 +13,29 @@ mod model {
     use loom::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
     use loom::thread;
 
-    const SLOTS: usize = 2;
-    const EMPTY: u64 = 0;
-    const TAKEN: u64 = 1;
-    const FIRST: u64 = 2;
+    const SLOTS: usize = 4;
+    const LINE: usize = 2;
+    const FIRST: u64 = 1 << 32;
     const PREEMPTIONS: usize = 3;
 
+    struct Apart<T>(T);
+
     struct HandOver {
-        head: AtomicUsize,
-        tail: AtomicUsize,
+        head: Apart<AtomicUsize>,
+        next: Apart<AtomicUsize>,
         slots: [AtomicU64; SLOTS],
+    }
+
+    fn empty(lap: usize) -> u64 {
+        lap as u64 % FIRST
     }
 
     impl HandOver {
         fn new() -> Self {
             Self {
-                head: AtomicUsize::new(0),
-                tail: AtomicUsize::new(0),
-                slots: [AtomicU64::new(EMPTY), AtomicU64::new(EMPTY)],
+                head: Apart(AtomicUsize::new(0)),
+                next: Apart(AtomicUsize::new(0)),
+                slots: std::array::from_fn(|_| AtomicU64::new(0)),
             }
         }
 
@@ -39,59 +44,66 @@ mod model {
         }
 
         fn put(&self, block: u64) -> Option<usize> {
-            let mut ticket = self.tail.load(Ordering::Relaxed);
+            // Acquire: what fills the slots below is seen by all who see this block.
+            let next = self.next.0.load(Ordering::Acquire);
+            let mut ticket = next;
             loop {
-                // Acquire: the slot was emptied before head passed it.
-                if ticket.wrapping_sub(self.head.load(Ordering::Acquire)) >= SLOTS {
-                    return None;
-                }
-                let next = ticket.wrapping_add(1);
-                match self.tail.compare_exchange(ticket, next, Ordering::Relaxed, Ordering::Relaxed) {
+                let lap = ticket / SLOTS;
+                let full = block | (lap as u64 % 2);
+                let slot = self.slot(ticket);
+                match slot.compare_exchange(empty(lap), full, Ordering::Release, Ordering::Relaxed) {
                     Ok(_) => break,
-                    Err(now) => ticket = now,
+                    // What was handed over a lap ago is still there.
+                    Err(found) if found >= FIRST && found % 2 != full % 2 => return None,
+                    Err(_) => ticket = ticket.wrapping_add(1),
                 }
             }
-            self.slot(ticket).store(block, Ordering::Release);
+            // Unless somebody has since moved it further: it never goes back.
+            let behind = ticket.wrapping_add(1);
+            let _ = self.next.0.compare_exchange(next, behind, Ordering::Release, Ordering::Relaxed);
             Some(ticket)
         }
 
         fn take(&self, mut free: impl FnMut(u64)) {
-            let mut head = self.head.load(Ordering::Relaxed);
-            let tail = self.tail.load(Ordering::Relaxed);
-            let mut ticket = head;
-            while ticket != tail {
-                let slot = self.slot(ticket);
-                let block = slot.load(Ordering::Acquire);
-                if block >= FIRST {
-                    free(block);
+            let mut head = self.head.0.load(Ordering::Relaxed);
+            for _ in 0..SLOTS {
+                let block = self.slot(head).load(Ordering::Acquire);
+                if block < FIRST {
+                    break;
                 }
-                let in_turn = ticket == head && block != EMPTY;
-                ticket = ticket.wrapping_add(1);
-                if in_turn {
-                    slot.store(EMPTY, Ordering::Relaxed);
-                    head = ticket;
-                } else if block != EMPTY {
-                    slot.store(TAKEN, Ordering::Relaxed);
+                free(block & !1);
+                head = head.wrapping_add(1);
+                if head.is_multiple_of(LINE) {
+                    for ticket in head.wrapping_sub(LINE)..head {
+                        self.slot(ticket).store(empty(ticket / SLOTS + 1), Ordering::Relaxed);
+                    }
                 }
             }
-            self.head.store(head, Ordering::Release);
+            self.head.0.store(head, Ordering::Relaxed);
         }
     }
 
-    /// What has been taken, in no order.
+    /// What has been taken, by number, and what was handed over by who takes.
     struct Taker<'a> {
         ring: &'a HandOver,
         taken: Vec<u64>,
+        given: Vec<u64>,
     }
 
     impl Taker<'_> {
         fn take(&mut self) {
-            self.ring.take(|block| self.taken.push(block));
+            self.ring.take(|block| self.taken.push((block - FIRST) / 2));
+        }
+
+        fn put(&mut self, block: u64) {
+            if self.ring.put(FIRST + 2 * block).is_some() {
+                self.given.push(block);
+            }
         }
     }
 
     /// Lets each of `givers` put its blocks on a thread of its own, while `taker` takes. In the end each block that was
-    /// not refused has been taken once.
+    /// not refused has been taken once, and there is room again.
     fn check(givers: &'static [&'static [u64]], taker: fn(&mut Taker<'_>, &AtomicUsize)) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(PREEMPTIONS);
@@ -106,7 +118,7 @@ mod model {
                     thread::spawn(move || {
                         let mut given = Vec::new();
                         for &block in *blocks {
-                            if ring.put(block).is_some() {
+                            if ring.put(FIRST + 2 * block).is_some() {
                                 given.push(block);
                             }
                             if number == 0 {
@@ -117,14 +129,17 @@ mod model {
                     })
                 })
                 .collect();
-            let mut taking = Taker { ring: &ring, taken: Vec::new() };
+            let mut taking = Taker { ring: &ring, taken: Vec::new(), given: Vec::new() };
             taker(&mut taking, &finished);
             let mut given: Vec<u64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
             taking.take();
+            given.append(&mut taking.given);
             given.sort_unstable();
             taking.taken.sort_unstable();
             assert_eq!(given, taking.taken);
-            assert_eq!(ring.head.load(Ordering::Relaxed), ring.tail.load(Ordering::Relaxed));
+            let head = ring.head.0.load(Ordering::Relaxed);
+            let room = (0..=SLOTS).take_while(|_| ring.put(FIRST).is_some()).count();
+            assert_eq!(room, SLOTS - head % LINE, "behind {head}");
         });
     }
 
@@ -136,7 +151,24 @@ mod model {
         });
     }
 
-    /// Even if another thread has drawn the ticket before, and has not come.
+    /// There is room for four, and for less where a line was not emptied yet.
+    #[test]
+    fn nothing_is_lost_where_the_ring_is_full() {
+        check(&[&[10, 11, 12], &[20, 21, 22]], |taker, _| taker.take());
+    }
+
+    /// Even if the others have gone round meanwhile.
+    #[test]
+    fn who_is_late_stops_nobody() {
+        check(&[&[10]], |taker, _| {
+            for block in 20..20 + 2 * SLOTS as u64 {
+                taker.put(block);
+                taker.take();
+            }
+        });
+    }
+
+    /// Whatever another thread hands over meanwhile.
     #[test]
     fn what_was_handed_over_before_is_taken() {
         check(&[&[10], &[20]], |taker, finished| {
@@ -160,7 +192,7 @@ fn function<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 #[test]
 fn the_model_is_the_ring() {
     let texts = [include_str!("../src/handover.rs"), include_str!("handover_loom.rs")];
-    for (name, least) in [("fn put(", 10), ("fn take(&self", 15)] {
+    for (name, least) in [("fn put(", 10), ("fn take(&self", 12)] {
         let [ring, model] = texts.map(|text| function(text, name));
         assert!(ring.len() > least, "{ring:#?}");
         assert_eq!(ring, model, "{name}");

@@ -75,9 +75,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) unsafe fn after_fork_in_child(address: *const ()) -> bool {
         // SAFETY: the caller's promise.
         let global = unsafe { &*address.cast::<Self>() };
-        for (region, shared) in global.regions.all().iter().enumerate() {
+        for region in 0..REGIONS {
             let mut heap = global.lock(region);
-            shared.handed_over.forget_late();
             heap.bare().stop_moving();
             // Who was about to say so in the parent is not there.
             heap.watch(Watcher::FirstUse, false);

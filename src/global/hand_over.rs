@@ -83,16 +83,16 @@ struct Block {
 }
 
 impl Block {
-    /// Both in one number: the granule above, the size plus one below. None for what is too large for that.
+    /// Both in one even number: the granule above, the size plus one below. None for what is too large for that.
     fn pack(self) -> Option<u64> {
         let at = u32::try_from(self.at.0).ok()?;
         let size = u32::try_from(self.size.map_or(0, |size| size.wrapping_add(1))).ok()?;
-        (u64::from(at) << 32 | u64::from(size)).checked_add(FIRST)
+        (u64::from(at) << 32).checked_add(FIRST + u64::from(size.checked_mul(2)?))
     }
 
     fn unpack(packed: u64) -> Self {
         let packed = packed.wrapping_sub(FIRST);
-        let size = packed as u32 as usize;
+        let size = packed as u32 as usize / 2;
         Self { at: Granule((packed >> 32) as usize), size: size.checked_sub(1) }
     }
 }
@@ -103,17 +103,18 @@ mod tests {
 
     #[test]
     fn blocks_are_what_they_were() {
-        let most = u32::MAX as usize;
+        let most = u32::MAX as usize - 1;
+        let large = i32::MAX as usize - 1;
         for at in [0, 1, 12_345, most] {
-            for size in [None, Some(0), Some(1), Some(4096), Some(most - 3)] {
+            for size in [None, Some(0), Some(1), Some(4096), Some(large)] {
                 let block = Block { at: Granule(at), size };
                 let packed = block.pack().unwrap();
-                assert!(packed >= FIRST);
+                assert!(packed >= FIRST && packed.is_multiple_of(2));
                 assert_eq!(Block::unpack(packed), block);
             }
         }
         assert_eq!(Block { at: Granule(most + 1), size: None }.pack(), None);
-        assert_eq!(Block { at: Granule(0), size: Some(most) }.pack(), None);
-        assert_eq!(Block { at: Granule(most), size: Some(most - 1) }.pack(), None);
+        assert_eq!(Block { at: Granule(usize::MAX), size: None }.pack(), None);
+        assert_eq!(Block { at: Granule(0), size: Some(large + 1) }.pack(), None);
     }
 }
