@@ -17,24 +17,35 @@
     reason = "indexes are taken modulo the length, so none can be out of bounds"
 )]
 
+use super::group::{self, GREATEST_HINT, LEAST_HINT};
+use static_assertions::const_assert;
+
 /// Sizes up to this one, in granules, have a class of their own, with the same number.
 pub(super) const OWN_CLASS: usize = 47;
 /// The hint of a class of which nothing is free below top.
-pub(super) const NONE: usize = i32::MAX as usize;
+pub(super) const NONE: usize = (GREATEST_HINT - LEAST_HINT) as usize;
 /// Classes, numbered from 1; 0 is unused.
 const CLASSES: usize = 64;
 /// The granules of the smallest segment of the last class.
 const LARGEST_FIRST: usize = 8192;
 
-/// Hints that are compared and written together, in two vectors.
-const GROUP: usize = 8;
+/// Hints that are lowered or raised together.
+const GROUP: usize = group::HINTS;
+
+const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / crate::region::CHUNK < NONE);
 
 /// The hints of all classes, in ascending order.
 #[derive(Debug)]
 pub(super) struct Hints {
-    /// A group below those of the classes that is never too high, and one above that is never too low, so that groups
-    /// may begin and end anywhere.
+    /// A chunk for each class, as [`hint`] says. A group below those that is never too high, and one above that is never too
+    /// low, so that groups may begin and end anywhere.
     chunks: [i32; GROUP + CLASSES + GROUP],
+}
+
+/// How a chunk is kept as a hint.
+#[inline(always)]
+const fn hint(chunk: usize) -> i32 {
+    LEAST_HINT.wrapping_add(chunk as i32)
 }
 
 /// The class of every size code: the code up to [`OWN_CLASS`], then two classes to a doubling of the size. The last class
@@ -78,10 +89,10 @@ pub(super) fn class_from(n: usize) -> usize {
 impl Hints {
     /// No class has anything free.
     pub(super) const EMPTY: Self = {
-        let mut chunks = [NONE as i32; GROUP + CLASSES + GROUP];
+        let mut chunks = [GREATEST_HINT; GROUP + CLASSES + GROUP];
         let mut below = 0;
         while below < GROUP {
-            chunks[below] = 0;
+            chunks[below] = LEAST_HINT;
             below += 1;
         }
         Self { chunks }
@@ -90,17 +101,17 @@ impl Hints {
     /// The hint of a class.
     #[inline(always)]
     pub(super) fn get(&self, class: usize) -> usize {
-        self.chunks[GROUP + class % CLASSES] as usize
+        (self.chunks[GROUP + class % CLASSES] as usize).wrapping_sub(LEAST_HINT as usize)
     }
 
     /// A free segment of the class starts in the chunk now.
     #[inline(always)]
     pub(super) fn appeared(&mut self, class: usize, chunk: usize) {
-        let chunk = chunk as i32;
+        let chunk = hint(chunk);
         let end = GROUP + class % CLASSES + 1;
         for group in self.chunks[..end].as_rchunks_mut::<GROUP>().1.iter_mut().rev() {
             let lowest = group[0];
-            *group = group.map(|hint| hint.min(chunk));
+            group::lower(group, chunk);
             if lowest <= chunk {
                 return;
             }
@@ -110,11 +121,11 @@ impl Hints {
     /// A search has shown that nothing of the class or above starts below the chunk; nowhere, if that is [`NONE`].
     #[inline(always)]
     pub(super) fn raise(&mut self, class: usize, chunk: usize) {
-        let chunk = chunk as i32;
+        let chunk = hint(chunk);
         let start = GROUP + class.min(CLASSES);
         for group in self.chunks[start..].as_chunks_mut::<GROUP>().0 {
             let highest = group[GROUP - 1];
-            *group = group.map(|hint| hint.max(chunk));
+            group::raise(group, chunk);
             if highest >= chunk {
                 return;
             }
@@ -123,17 +134,16 @@ impl Hints {
 
     /// No free segment starts in these chunks: hints that say one of them say the end instead.
     pub(super) fn skip(&mut self, chunks: core::ops::Range<usize>) {
-        for hint in self.chunks.iter_mut().skip(GROUP) {
-            if chunks.contains(&(*hint as usize)) {
-                *hint = chunks.end as i32;
-            }
+        let inside = hint(chunks.start)..hint(chunks.end);
+        for hint in self.chunks.iter_mut().skip(GROUP).filter(|hint| inside.contains(hint)) {
+            *hint = inside.end;
         }
     }
 
     /// For tests of what is checked.
     #[cfg(test)]
     pub(super) fn set(&mut self, class: usize, chunk: usize) {
-        self.chunks[GROUP + class % CLASSES] = chunk as i32;
+        self.chunks[GROUP + class % CLASSES] = hint(chunk);
     }
 
     /// Whether hints ascend with the class.

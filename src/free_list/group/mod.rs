@@ -1,10 +1,18 @@
-//! 64 bytes of an index node looked at as one: which are at least so high, and which is the highest.
+//! 64 bytes of an index node looked at as one: which are at least so high, and which is the highest. And eight hints
+//! lowered or raised as one.
 //!
 //! One name over several implementations, chosen here: SSE2 is part of every x86-64 and NEON of every aarch64.
 
+/// Hints that are lowered or raised as one.
+pub(super) const HINTS: usize = 8;
+/// The least hint. From here to the greatest they are the bits of positive floats, which order as these integers do.
+pub(super) const LEAST_HINT: i32 = f32::MIN_POSITIVE.to_bits() as i32;
+/// The greatest hint.
+pub(super) const GREATEST_HINT: i32 = f32::MAX.to_bits() as i32;
+
 #[cfg(target_arch = "aarch64")]
 mod neon;
-#[cfg(any(test, not(any(target_arch = "x86_64", target_arch = "aarch64"))))]
+#[cfg(any(test, not(target_arch = "x86_64")))]
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sse2;
@@ -13,12 +21,15 @@ mod sse2;
 pub(super) use neon::{at_least, highest};
 #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
 pub(super) use scalar::{at_least, highest};
+// Compilers know these as single instructions of NEON.
+#[cfg(not(target_arch = "x86_64"))]
+pub(super) use scalar::{lower, raise};
 #[cfg(target_arch = "x86_64")]
-pub(super) use sse2::{at_least, highest};
+pub(super) use sse2::{at_least, highest, lower, raise};
 
 #[cfg(test)]
 mod tests {
-    use super::{at_least, highest, scalar};
+    use super::{GREATEST_HINT, HINTS, LEAST_HINT, at_least, highest, lower, raise, scalar};
     use crate::region::Node;
 
     /// The chosen implementation against its slow, obvious twin.
@@ -35,6 +46,26 @@ mod tests {
                 assert_eq!(at_least(&node, code), scalar::at_least(&node, code), "{node:?} {code}");
             }
             assert_eq!(highest(&node), scalar::highest(&node), "{node:?}");
+        }
+    }
+
+    #[test]
+    fn hints_as_scalar() {
+        let few = [0, 1, 2, 3, 5, 1 << 10, 1 << 23, (1 << 26) - 1].map(|chunk| LEAST_HINT + chunk);
+        let all = few.into_iter().chain([GREATEST_HINT - 1, GREATEST_HINT]);
+        for to in all.clone() {
+            for first in 0..all.clone().count() {
+                let mut hints = all.clone().cycle().skip(first);
+                let hints: [i32; HINTS] = core::array::from_fn(|_| hints.next().unwrap());
+                for (chosen, obvious) in
+                    [(lower as fn(&mut _, _), scalar::lower as fn(&mut _, _)), (raise, scalar::raise)]
+                {
+                    let (mut one, mut other) = (hints, hints);
+                    chosen(&mut one, to);
+                    obvious(&mut other, to);
+                    assert_eq!(one, other, "{hints:?} {to}");
+                }
+            }
         }
     }
 }
