@@ -15,7 +15,7 @@
 //!
 //! Where the object lies that this is a part of, the loader says then, once. It is asked later only for a heap that lies
 //! elsewhere, and without the table's lock: who waits for that may be in a callback of `dl_iterate_phdr`, and hold the
-//! loader's.
+//! loader's. Two that cover heaps that lie elsewhere, one of them in such a callback, do wait for each other.
 //!
 //! A heap that is used first while a fork is under way, in a handler of others that runs between the two of these, is
 //! locked for the rest of it.

@@ -56,7 +56,8 @@ impl HandOver {
         slots.get(ticket % SLOTS).unwrap_or(first)
     }
 
-    /// Hands a block over, an even number from [`FIRST`] on. Returns how many were before it, or none if there is no room.
+    /// Hands a block over, an even number from [`FIRST`] on. Returns how many were before it, or none if there is
+    /// no room, or if it may seem so because many others came in between.
     pub(crate) fn put(&self, block: u64) -> Option<usize> {
         // Acquire: what fills the slots below is seen by all who see this block.
         let next = self.next.0.load(Ordering::Acquire);

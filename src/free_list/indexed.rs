@@ -152,7 +152,8 @@ impl Indexed {
         } else if n <= SMALL {
             n as u8 - 1
         } else {
-            code(ground.map.longest_hole_about(chunk).max(last).min(n.wrapping_sub(1)))
+            // All but the last are shorter than a chunk.
+            code(ground.map.longest_hole_about(chunk).min(CHUNK - 1).max(last).min(n.wrapping_sub(1)))
         };
         self.bounds.lower(chunk, bound);
     }

@@ -118,7 +118,6 @@ pub enum Rest {
 }
 
 /// What a list has put off to keep a short way short: it is done, by [`Search::settle`], before the lock is released.
-///
 #[derive(Clone, Copy)]
 #[must_use = "the index is wrong until it is settled"]
 pub enum Owed {

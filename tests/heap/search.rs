@@ -180,6 +180,27 @@ fn stale_bounds_are_paid_once() {
     assert!(status.hops <= FEW, "{status:?}");
 }
 
+/// Requests of more than a part of the index, among pairs of holes that are too small for them, together or alone.
+#[test]
+fn many_small_holes_are_not_taken_for_a_large_one() {
+    for (first, n) in [(31, 97), (31, 99), (31, 111), (53, 83), (56, 73), (5, 127)] {
+        let sizes = [127, 1, first, 1].map(|granules| 16 * granules);
+        let mut heap = heap::<Indexed>(8 * MIB);
+        let blocks: Vec<_> =
+            (0..2_000).map(|_| (take(&mut heap, sizes[0]).0, take(&mut heap, sizes[1]))).collect();
+        for &(block, _) in blocks.iter().rev() {
+            give(&mut heap, block);
+            let front = take(&mut heap, sizes[2]).0;
+            assert_eq!(front, block);
+            take(&mut heap, sizes[3]);
+            give(&mut heap, front);
+        }
+        // The first puts the parts right, the second the tree above them.
+        let [.., third, fourth] = [(); 4].map(|()| take(&mut heap, 16 * n).1.hops);
+        assert!(third <= FEW && fourth <= FEW, "{third} and {fourth} hops for {n} beside {first}");
+    }
+}
+
 /// Above 3.875 MiB the index does not tell holes apart by size: it looks at each of them once, and at the few nodes between.
 #[test]
 fn the_largest_holes_are_looked_at_one_by_one() {
