@@ -2,6 +2,7 @@
 
 mod case;
 
+use case::{fork, wait};
 use smalloc::{Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ffi::CString;
@@ -20,8 +21,6 @@ static SMALL: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 16);
 const FORKS: u32 = 1000;
 /// Children that live at once.
 const BATCH: u32 = 10;
-/// A child that takes longer hangs, and is ended by the system.
-const CHILD_SECONDS: u32 = 20;
 /// What a child's exit says: each bit is something that went wrong.
 const CONTENTS: i32 = 1;
 const BROKEN: i32 = 2;
@@ -96,30 +95,6 @@ fn inspect() {
         // The lock is held long enough to meet many forks, and not so long that they wait for nothing else.
         thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Forks, and returns the child's number. It ends with the code that `child` returns.
-fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
-    // SAFETY: the child uses the heap, which is what is tested, and calls of the system.
-    let id = unsafe { libc::fork() };
-    assert!(id >= 0, "the system has room for a process");
-    if id == 0 {
-        // SAFETY: ends the child by a signal if it hangs.
-        unsafe { libc::alarm(CHILD_SECONDS) };
-        let code = child();
-        // SAFETY: ends the child at once; what the other threads held is nobody's now.
-        unsafe { libc::_exit(code) };
-    }
-    id
-}
-
-/// The child's status once it has ended.
-fn wait(child: libc::pid_t) -> i32 {
-    let mut status = 0;
-    // SAFETY: the child is this process's own, and the status may be written.
-    let waited = unsafe { libc::waitpid(child, &mut status, 0) };
-    assert_eq!(waited, child);
-    status
 }
 
 // ---- what a child finds ------------------------------------------------------------------------------------------

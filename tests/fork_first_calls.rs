@@ -4,9 +4,9 @@
 mod case;
 mod forking;
 
+use case::sleeps;
 use forking::{FREE, TAKEN, ask, fork, found_by_another, is_usable};
 use smalloc::{Linked, SmallocGlobal};
-use std::fs;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
@@ -210,9 +210,4 @@ fn beside_a_busy_loader(other_call: fn()) {
     while !WAITED.load(Ordering::Relaxed) {
         thread::yield_now();
     }
-}
-
-/// Whether that thread of this process sleeps in the system: as whoever waits for a lock does.
-fn sleeps(thread: i32) -> bool {
-    fs::read_to_string(format!("/proc/self/task/{thread}/stat")).is_ok_and(|stat| stat.contains(") S "))
 }

@@ -543,18 +543,7 @@ fn forks() {
     assert_eq!(home(&FOUR), 0);
     let threads: Vec<_> = (1..=5).map(|seed| thread::spawn(move || pass_on(seed))).collect();
     for round in 0..200 {
-        // SAFETY: the child uses the heap, which is what is tested, and ends.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            // SAFETY: ends the child by a signal if it hangs.
-            unsafe { libc::alarm(20) };
-            let code = in_child(round);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(code) };
-        }
-        let mut status = 0;
-        // SAFETY: the child is this process's own.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        let status = case::wait(case::fork(|| in_child(round)));
         assert_eq!(status, 0, "child {round} ends with {status:#x}");
     }
     ENOUGH.store(true, Ordering::Relaxed);

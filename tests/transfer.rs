@@ -598,15 +598,7 @@ fn forking() {
         }
         for _ in 0..5 {
             HEAP.trim();
-            // SAFETY: the child uses the heap and ends.
-            let child = unsafe { libc::fork() };
-            if child == 0 {
-                // SAFETY: ends the process.
-                unsafe { libc::_exit(i32::from(!in_child())) };
-            }
-            let mut status = -1;
-            // SAFETY: the child is this process's, and the status can be written to.
-            assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
+            let status = case::wait(case::fork(|| i32::from(!in_child())));
             assert_eq!(status, 0, "the child's end");
         }
     });

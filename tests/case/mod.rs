@@ -152,6 +152,39 @@ pub fn on_signal(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     assert_ne!(before, libc::SIG_ERR);
 }
 
+/// A child that takes longer hangs, and is ended by the system.
+const CHILD_SECONDS: u32 = 20;
+
+/// Forks, and returns the child's number. It ends with the code that `child` returns.
+pub fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
+    // SAFETY: the child uses heaps, which is what is tested, and calls of the system.
+    let id = unsafe { libc::fork() };
+    assert!(id >= 0, "the system has room for a process");
+    if id == 0 {
+        // SAFETY: ends the child by a signal if it hangs.
+        unsafe { libc::alarm(CHILD_SECONDS) };
+        let code = child();
+        // SAFETY: ends the child at once; what the other threads held is nobody's now.
+        unsafe { libc::_exit(code) };
+    }
+    id
+}
+
+/// The child's status once it has ended.
+pub fn wait(child: libc::pid_t) -> i32 {
+    let mut status = 0;
+    // SAFETY: the child is this process's own, and the status may be written.
+    let waited = unsafe { libc::waitpid(child, &mut status, 0) };
+    assert_eq!(waited, child);
+    status
+}
+
+/// Whether that thread of this process sleeps in the system: as whoever waits for a lock does.
+pub fn sleeps(thread: libc::pid_t) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
+    stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
+}
+
 /// Bytes of a page.
 pub fn page() -> usize {
     // SAFETY: the call has no conditions.

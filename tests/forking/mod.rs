@@ -1,30 +1,16 @@
 //! What the tests of `fork` do: fork, use a heap, and look at one from another thread meanwhile.
 
+use crate::case;
 use smalloc::{FreeList, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 
-/// A child that takes longer hangs, and is ended by the system.
-const CHILD_SECONDS: u32 = 10;
 const PIECE: Layout = Layout::new::<[u8; 100]>();
 
 /// The status of a child that has done `work`: 0 if that went well.
 pub fn fork(work: impl FnOnce() -> bool) -> i32 {
-    // SAFETY: the child uses the heaps, which is what is tested, and calls of the system.
-    let child = unsafe { libc::fork() };
-    assert!(child >= 0, "the system has room for a process");
-    if child == 0 {
-        // SAFETY: ends the child by a signal if it hangs.
-        unsafe { libc::alarm(CHILD_SECONDS) };
-        let good = work();
-        // SAFETY: ends the child at once.
-        unsafe { libc::_exit(i32::from(!good)) };
-    }
-    let mut status = 0;
-    // SAFETY: the child is this process's own, and the status may be written.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    status
+    case::wait(case::fork(|| i32::from(!work())))
 }
 
 /// Whether a heap gives and takes, and is whole.
