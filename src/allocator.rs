@@ -7,7 +7,7 @@ use crate::errno;
 use crate::fatal::fatal;
 use crate::free_list::{FreeList, Indexed};
 use crate::global::SmallocGlobal;
-use crate::heap::Heap;
+use crate::heap::{Heap, is_aligned};
 use crate::region::InitError;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{RefCell, RefMut};
@@ -153,7 +153,7 @@ unsafe fn resize(
     zeroed: bool,
 ) -> Option<NonNull<[u8]>> {
     let size = new_layout.size();
-    if old.addr().get() & new_layout.align().wrapping_sub(1) == 0 {
+    if is_aligned(old.as_ptr(), new_layout) {
         let layout = Layout::from_size_align(old_layout.size(), new_layout.align()).ok()?;
         // SAFETY: the block has that many bytes, and its address suits the alignment; the new size is a layout's.
         return block(unsafe { blocks.resize(old, layout, size, zeroed) }, size);

@@ -337,13 +337,13 @@ fn cleared<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -
     payload.as_ptr()
 }
 
-/// Does what a short way put off.
+/// Does what a short way put off, as does the next: each kind has a call of its own, so that the compiler keeps the parts in
+/// registers, and puts nothing together that is taken apart again.
 #[inline(never)]
 fn raise<L: FreeList>(mut heap: Guard<'_, Heap<L>>, chunk: usize, code: u8) {
     heap.settle(Owed::Raise { chunk, code });
 }
 
-/// Does what a short way put off.
 #[inline(never)]
 fn clear<L: FreeList>(mut heap: Guard<'_, Heap<L>>, from: usize, to: usize) {
     heap.settle(Owed::Clear { from, to });

@@ -265,19 +265,8 @@ impl SegmentMap {
             return longest_run(!used & ones(top.bit()));
         }
         let inside = longest_run(!used);
-        let last = used.leading_zeros() as usize;
-        // Where the chunk lies inside a free segment, none starts in it, and its end may be far.
-        if last == 0 || (used == 0 && chunk > 0 && self.used_below(chunk_start(chunk)) >> 63 == 0) {
-            return inside;
-        }
-        let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
-        let last_and_behind = if behind < CHUNK {
-            last.wrapping_add(behind)
-        } else {
-            let start = chunk_start(chunk.wrapping_add(1)).down(last);
-            self.hole_end(start, top).above(start)
-        };
-        inside.max(last_and_behind)
+        let last = self.last_hole_in_chunk(chunk);
+        last.map_or(inside, |start| inside.max(self.hole_end(start, top).above(start)))
     }
 
     /// No less than the length of the longest free segment that starts in the chunk, where none is longer than a chunk.
@@ -380,12 +369,14 @@ impl SegmentMap {
         self.tag_hole(to, hole_end);
     }
 
+    /// Writes the bounds of a free segment into it, if it covers enough.
     fn tag_hole(&mut self, start: Granule, end: Granule) {
         if is_tagged(start, end) {
             self.tag(start, end);
         }
     }
 
+    /// Removes what [`Self::tag_hole`] wrote.
     fn untag_hole(&mut self, start: Granule, end: Granule) {
         if is_tagged(start, end) {
             self.untag(start, end);

@@ -231,7 +231,7 @@ impl Search for Indexed {
     #[inline(always)]
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
         let request = Request { n, from: Granule(0), grid: ANYWHERE };
-        self.search_behind(ground, self.hints.get(n), Some(0), n as u8, &request)
+        self.search_behind(ground, self.hints.get(n), Some(0), code(n), &request)
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {

@@ -3,6 +3,7 @@
 use super::SmallocGlobal;
 use crate::free_list::FreeList;
 use crate::handover::{FIRST, SLOTS};
+use crate::heap::is_aligned;
 use crate::lock::Guard;
 use crate::region::{GRANULE, Granule};
 use crate::shared::Heap;
@@ -19,7 +20,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) fn hand_over(&self, region: usize, payload: *mut u8, layout: Option<Layout>) -> bool {
         let Some(shared) = self.regions.all().get(region) else { return false };
         let offset = self.regions.offset_in(region, payload);
-        let aligned = layout.is_none_or(|layout| payload.addr() & layout.align().wrapping_sub(1) == 0);
+        let aligned = layout.is_none_or(|layout| is_aligned(payload, layout));
         let block = Block { at: Granule(offset / GRANULE), size: layout.map(|layout| layout.size()) };
         match block.pack() {
             Some(packed) if aligned && offset.is_multiple_of(GRANULE) => {

@@ -1,6 +1,6 @@
 //! What a program did wrong, found out once it is certain that it did: writes one line and aborts.
 
-use super::{Heap, broken, granules};
+use super::{Heap, broken, granules, is_aligned};
 use crate::fatal::fatal;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule};
@@ -22,9 +22,9 @@ impl<L: FreeList> Heap<L> {
     #[inline(always)]
     pub(crate) fn segment_of_long(&self, payload: *const u8, layout: Layout) -> (Granule, usize) {
         let (at, n) = (self.ground.region.granule(payload), granules(layout.size()));
-        let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
-        let inside = at < self.ground.top && n < HUGE.min(self.ground.top.above(at).wrapping_add(1));
-        if aligned && inside && self.ground.map.is_segment(at, at.up(n)) {
+        // Below top, and not huge, so that its end does not wrap.
+        let inside = at < self.ground.top && n < HUGE && at.up(n) <= self.ground.top;
+        if inside && is_aligned(payload, layout) && self.ground.map.is_segment(at, at.up(n)) {
             return (at, n);
         }
         self.segment_of_any(payload, layout)
@@ -43,7 +43,7 @@ impl<L: FreeList> Heap<L> {
                 granules(layout.size()).wrapping_mul(GRANULE)
             ));
         }
-        if payload.addr() & layout.align().wrapping_sub(1) != 0 {
+        if !is_aligned(payload, layout) {
             fatal(format_args!("wrong layout: {payload:p} is not aligned to {}", layout.align()));
         }
         (at, n)

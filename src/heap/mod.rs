@@ -101,6 +101,12 @@ pub(crate) const fn granules(size: usize) -> usize {
     if n == 0 { 1 } else { n }
 }
 
+/// Whether a payload lies where its layout wants it.
+#[inline(always)]
+pub(crate) fn is_aligned(payload: *const u8, layout: Layout) -> bool {
+    payload.addr() & layout.align().wrapping_sub(1) == 0
+}
+
 /// Tells the compiler that the branch it stands in is seldom taken, and not worth joining with another.
 #[cold]
 #[inline]
@@ -319,8 +325,11 @@ impl<L: FreeList> Heap<L> {
     #[inline(always)]
     pub(crate) fn segment_at_once(&self, payload: *const u8, layout: Layout) -> Option<Short> {
         let at = self.ground.region.granule(payload);
-        let aligned = payload.addr() & layout.align().wrapping_sub(1) == 0;
-        if at < self.ground.top && aligned { self.short_at(at, granules(layout.size())) } else { None }
+        if at < self.ground.top && is_aligned(payload, layout) {
+            self.short_at(at, granules(layout.size()))
+        } else {
+            None
+        }
     }
 
     /// The segment of `n` granules at `at`, if it is as short as that.

@@ -13,6 +13,7 @@ pub(super) const GREATEST_HINT: i32 = f32::MAX.to_bits() as i32;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 #[cfg(any(test, not(target_arch = "x86_64")))]
+#[cfg_attr(all(target_arch = "aarch64", not(test)), expect(dead_code, reason = "NEON has the rest"))]
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod sse2;

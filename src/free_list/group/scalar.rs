@@ -1,17 +1,14 @@
 //! One byte after the other: for machines without vectors, and the measure for the others.
 
 use super::HINTS;
-#[cfg(any(test, not(target_arch = "aarch64")))]
 use crate::region::Node;
 
 /// The bytes that are `code` or more, one bit each.
-#[cfg(any(test, not(target_arch = "aarch64")))]
 pub(in super::super) fn at_least(node: &Node, code: u8) -> u64 {
     node.0.iter().rev().fold(0, |mask, &byte| mask << 1 | u64::from(byte >= code))
 }
 
 /// The highest byte.
-#[cfg(any(test, not(target_arch = "aarch64")))]
 pub(in super::super) fn highest(node: &Node) -> u8 {
     node.0.iter().fold(0, |high, &byte| high.max(byte))
 }
