@@ -22,8 +22,8 @@ TAG = 1 << 63
 ALL = (1 << 64) - 1
 SYMBOL = "smalloc::debugger::HEAPS"
 MAGIC = b"smalloc's heaps\0"
-BUCKETS = 160
-# The counters in memory's order, before the two histograms.
+BUCKETS = 128
+# The counters in memory's order, before the histogram of the hops.
 COUNTERS = (
     "allocated headroom requested peak_used peak_top freed cuts apart splits extensions growths paddings "
     "reallocs reallocs_in_place reallocs_moved failures last_failed_size"

@@ -319,7 +319,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.cover_first();
         let shared = self.regions.get(region);
         let mut heap = shared.heap.lock();
-        if REGIONS > 1 && shared.handed_over.waiting() {
+        if REGIONS > 1 && shared.has_waiting() {
             self.free_handed_over(region, &mut heap);
         }
         heap
@@ -388,7 +388,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         let home = self.regions.home_number();
         let shared = self.regions.get(home);
         let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
-        if REGIONS > 1 && shared.handed_over.waiting() {
+        if REGIONS > 1 && shared.has_waiting() {
             self.free_handed_over(home, &mut heap);
         }
         match heap.place_at_once(layout.size(), layout.align()) {
@@ -427,7 +427,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
             return self.alloc_zeroed_again(layout);
         }
         let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_zeroed_again(layout) };
-        if REGIONS > 1 && shared.handed_over.waiting() {
+        if REGIONS > 1 && shared.has_waiting() {
             self.free_handed_over(region, &mut heap);
         }
         let place = match heap.place_at_once(layout.size(), layout.align()) {
@@ -446,7 +446,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         let Some(mut heap) = shared.heap.try_lock_unwatched() else {
             return self.realloc_again(region, payload, layout, new_size);
         };
-        if REGIONS > 1 && shared.handed_over.waiting() {
+        if REGIONS > 1 && shared.has_waiting() {
             self.free_handed_over(region, &mut heap);
         }
         self.realloc_in::<false>(region, heap, payload, layout, new_size)

@@ -28,6 +28,7 @@ pub(crate) const FIRST: u64 = 1 << 32;
 #[repr(align(128))]
 struct Apart<T>(T);
 
+/// The ring. Zeros are an empty one.
 pub(crate) struct HandOver {
     /// Blocks that have been taken. Written only by the thread that holds the heap's lock.
     head: Apart<AtomicUsize>,
@@ -42,14 +43,6 @@ fn empty(lap: usize) -> u64 {
 }
 
 impl HandOver {
-    pub(crate) const fn new() -> Self {
-        Self {
-            head: Apart(AtomicUsize::new(0)),
-            next: Apart(AtomicUsize::new(0)),
-            slots: Apart([const { AtomicU64::new(0) }; SLOTS]),
-        }
-    }
-
     fn slot(&self, ticket: usize) -> &AtomicU64 {
         let Apart(slots) = &self.slots;
         let [first, ..] = slots;
@@ -115,6 +108,14 @@ mod tests {
     use super::*;
     use std::vec::Vec;
 
+    fn empty_ring() -> HandOver {
+        HandOver {
+            head: Apart(AtomicUsize::new(0)),
+            next: Apart(AtomicUsize::new(0)),
+            slots: Apart([const { AtomicU64::new(0) }; SLOTS]),
+        }
+    }
+
     fn block(number: usize) -> u64 {
         FIRST + 2 * number as u64
     }
@@ -128,7 +129,7 @@ mod tests {
     /// Whatever was taken before, a ring has room for all its slots but those that are emptied with a line.
     #[test]
     fn rings_are_full_at_the_end_of_a_lap() {
-        let ring = HandOver::new();
+        let ring = empty_ring();
         let mut before = 0;
         for some in [0, 1, LINE - 1, LINE, LINE + 1, SLOTS / 2, SLOTS - LINE] {
             let numbers = || (before..before + some).map(block);
@@ -148,7 +149,7 @@ mod tests {
     /// `next` may be low, where who has filled a slot has not said so yet.
     #[test]
     fn a_low_hint_finds_the_first_empty_slot() {
-        let ring = HandOver::new();
+        let ring = empty_ring();
         for lap in 0..3 {
             for low in [0, 1, 5] {
                 let next = ring.next.0.load(Ordering::Relaxed);

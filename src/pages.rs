@@ -13,8 +13,9 @@
 
 mod moved;
 
+pub(crate) use moved::Moved;
+
 use crate::region::{GRANULE, Granule, NEAR, Reservation, Span, Table, page_size};
-use moved::Moved;
 
 /// Pages in a word of the bitmap.
 const WORD: usize = u64::BITS as usize;
@@ -47,11 +48,17 @@ impl Pages {
         Table::<u64>::far_bytes(words(size), words(NEAR))
     }
 
-    /// The bitmap of a region of `size` bytes, at `offset` of the reservation and then at `far`.
-    pub(crate) fn new(reservation: &Reservation, offset: usize, far: usize, size: usize) -> Self {
+    /// The bitmap of a region of `size` bytes, at `offset` of the reservation and then at `far`, and the list of what was
+    /// moved, among what is `seldom` written.
+    pub(crate) fn new(
+        reservation: &Reservation,
+        (offset, far): (usize, usize),
+        size: usize,
+        seldom: &mut Span,
+    ) -> Self {
         let (dirty, far) = Table::small(reservation, (offset, words(NEAR)), (far, words(size)));
         let shift = page_size().trailing_zeros() - GRANULE.trailing_zeros();
-        Self { dirty, far, shift, end: Granule(0), moved: Moved::NONE }
+        Self { dirty, far, shift, end: Granule(0), moved: Moved::new(seldom) }
     }
 
     /// Opens the bitmap for pages below `end`. False when the system refuses.

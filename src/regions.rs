@@ -93,6 +93,9 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             return Ok(());
         }
         let stride = map_side_by_side(&mut heaps.each_mut().map(|heap| heap.bare()), self.wanted)?;
+        if N > 1 {
+            self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
+        }
         self.stride_bits.store(stride.trailing_zeros(), Ordering::Relaxed);
         self.base.store(heaps.first().map_or(0, |first| first.base().addr()), Ordering::Relaxed);
         Ok(())

@@ -4,6 +4,8 @@ use crate::free_list::FreeList;
 use crate::handover::HandOver;
 use crate::inspect::Stats;
 use crate::lock::{Guard, Lock, Watcher};
+use core::ptr::{self, NonNull};
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 // The one place where the feature is chosen: the two have the same calls.
 #[cfg(feature = "hardened")]
@@ -15,14 +17,35 @@ pub(crate) use crate::heap::Heap;
 #[repr(C, align(128))]
 pub(crate) struct Shared<L: FreeList> {
     pub(crate) heap: Lock<Heap<L>>,
-    /// What was freed without the lock. Stays empty where there is only one heap.
-    pub(crate) handed_over: HandOver,
+    /// Null, or what was freed without the lock: a ring in the reservation of the heap.
+    handed_over: AtomicPtr<HandOver>,
 }
 
 impl<L: FreeList> Shared<L> {
     /// A heap without a region, watched for its first use.
     pub(crate) const fn unmapped() -> Self {
-        Self { heap: Lock::watched(Watcher::FirstUse, Heap::UNMAPPED), handed_over: HandOver::new() }
+        let heap = Lock::watched(Watcher::FirstUse, Heap::UNMAPPED);
+        Self { heap, handed_over: AtomicPtr::new(ptr::null_mut()) }
+    }
+
+    /// From now on frees may be handed over to the heap, which was just mapped, and whose lock the caller holds. If the
+    /// system has no memory for that, they wait for the lock.
+    pub(crate) fn open_ring(&self, heap: &mut Guard<'_, Heap<L>>) {
+        let ring = heap.bare().open_ring().map_or(ptr::null_mut(), NonNull::as_ptr);
+        self.handed_over.store(ring, Ordering::Release);
+    }
+
+    /// What was freed without the lock; none where there is only one heap.
+    #[inline(always)]
+    pub(crate) fn handed_over(&self) -> Option<&HandOver> {
+        // SAFETY: the ring lies in the heap's reservation, which lasts as long as the heap.
+        unsafe { self.handed_over.load(Ordering::Acquire).as_ref() }
+    }
+
+    /// Whether something is there that was freed without the lock, which the caller holds.
+    #[inline(always)]
+    pub(crate) fn has_waiting(&self) -> bool {
+        self.handed_over().is_some_and(HandOver::waiting)
     }
 
     /// All numbers of the heap, whose lock the caller holds.
@@ -36,7 +59,7 @@ impl<L: FreeList> Shared<L> {
     }
 
     fn with_own(&self, stats: Stats) -> Stats {
-        let handed_over = self.handed_over.count() as u64;
+        let handed_over = self.handed_over().map_or(0, HandOver::count) as u64;
         Stats { contended: self.heap.contended(), handed_over, ..stats }
     }
 }

@@ -24,7 +24,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let block = Block { at: Granule(offset / GRANULE), size: layout.map(|layout| layout.size()) };
         match block.pack() {
             Some(packed) if aligned && offset.is_multiple_of(GRANULE) => {
-                let ticket = shared.handed_over.put(packed);
+                let ticket = shared.handed_over().and_then(|ring| ring.put(packed));
                 if ticket.is_some_and(|ticket| ticket % LOOK_EVERY == LOOK_EVERY - 1) {
                     self.purge_for_owner(region);
                 }
@@ -41,7 +41,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     fn purge_for_owner(&self, region: usize) {
         let shared = self.regions.get(region);
         if let Some(mut heap) = shared.heap.try_lock() {
-            if shared.handed_over.waiting() {
+            if shared.has_waiting() {
                 self.free_handed_over(region, &mut heap);
             }
             purge_if_due(heap);
@@ -52,7 +52,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     pub(super) fn free_handed_over(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
-        self.regions.get(region).handed_over.take(|packed| {
+        let Some(ring) = self.regions.get(region).handed_over() else { return };
+        ring.take(|packed| {
             let block = Block::unpack(packed);
             let payload = heap.region().pointer(block.at).as_ptr();
             match block.size.and_then(|size| Layout::from_size_align(size, 1).ok()) {
@@ -67,7 +68,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.cover_first();
         let mut heaps = self.regions.lock_all();
         for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
-            if REGIONS > 1 && shared.handed_over.waiting() {
+            if REGIONS > 1 && shared.has_waiting() {
                 self.free_handed_over(region, heap);
             }
         }

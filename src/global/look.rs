@@ -61,7 +61,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut heaps = self.regions.all().each_ref().map(|shared| shared.heap.try_lock());
         for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
             let heap = heap.as_mut()?;
-            if REGIONS > 1 && shared.handed_over.waiting() {
+            if REGIONS > 1 && shared.has_waiting() {
                 self.free_handed_over(region, heap);
             }
         }

@@ -2,7 +2,7 @@
 
 use super::peaks::OlderPeaks;
 use crate::inspect::HopHistogram;
-use crate::region::Granule;
+use crate::region::{Granule, Span, Table};
 
 /// The raw counts, in the order in which `docs/smalloc_gdb.py` reads them. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
 #[derive(Debug)]
@@ -40,7 +40,8 @@ pub(super) struct Counters {
     pub(super) last_failed_size: usize,
     /// One entry for every segment that was ever placed.
     pub(super) hops: HopHistogram,
-    pub(super) failed_hops: HopHistogram,
+    /// One histogram, once there is a region: see [`failed_hops`](Self::failed_hops).
+    failed_hops: Table<HopHistogram>,
     pub(super) older_peaks: OlderPeaks,
 }
 
@@ -64,9 +65,19 @@ impl Counters {
         failures: 0,
         last_failed_size: 0,
         hops: HopHistogram::new(),
-        failed_hops: HopHistogram::new(),
+        failed_hops: Table::NONE,
         older_peaks: OlderPeaks::NONE,
     };
+
+    /// Bytes of what is seldom written.
+    pub(super) fn seldom() -> usize {
+        Table::<HopHistogram>::bytes(1)
+    }
+
+    /// Takes its part of what is seldom written.
+    pub(super) fn attach(&mut self, seldom: &mut Span) {
+        self.failed_hops = Table::cut_off(seldom, 1);
+    }
 
     /// A request of `size` bytes was given a segment of `n` granules.
     #[inline(always)]
@@ -118,12 +129,19 @@ impl Counters {
         self.reallocs_in_place = self.reallocs_in_place.wrapping_add(1);
     }
 
-    /// A request of `size` bytes found no place.
+    /// A request of `size` bytes found no place in the region.
     #[cold]
     pub(super) fn failed(&mut self, size: usize, hops: usize) {
-        self.failed_hops.record(hops);
+        let mut failed_hops = self.failed_hops.get(0);
+        failed_hops.record(hops);
+        self.failed_hops.set(0, failed_hops);
         self.failures = self.failures.wrapping_add(1);
         self.last_failed_size = size;
+    }
+
+    /// The hops of all requests that found no place.
+    pub(super) fn failed_hops(&self) -> HopHistogram {
+        if self.failures == 0 { HopHistogram::new() } else { self.failed_hops.get(0) }
     }
 
     /// A request took a part of a free segment, or all of it if nothing was `left` behind.

@@ -1,15 +1,18 @@
 //! Mapping the region, and opening more of it as the heap grows.
 
 use super::Heap;
+use super::counters::Counters;
 use crate::errno;
 use crate::fatal::refuse;
 use crate::free_list::FreeList;
-use crate::pages::Pages;
+use crate::handover::HandOver;
+use crate::pages::{Moved, Pages};
 use crate::region::{
     BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, whole_pages,
 };
 use crate::segment_map::SegmentMap;
 use crate::shadow;
+use core::ptr::NonNull;
 
 /// The region of a heap that was not told a size.
 const DEFAULT_REGION: usize = 32 << 30;
@@ -41,8 +44,12 @@ pub(crate) fn map_side_by_side<L: FreeList>(
 
 /// Maps all of `heaps` with regions of `size` bytes, or none of them.
 fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize) -> Result<usize, i32> {
-    let bytes = whole_pages(Heap::<L>::mapped_bytes(size));
-    let stride = if heaps.len() > 1 { bytes.max(BASE_ALIGN).next_power_of_two() } else { bytes };
+    let bytes = Heap::<L>::mapped_bytes(size);
+    let stride = if heaps.len() > 1 {
+        bytes.saturating_add(size_of::<HandOver>()).max(BASE_ALIGN).next_power_of_two()
+    } else {
+        whole_pages(bytes)
+    };
     let mut rest = Reservation::new(stride.saturating_mul(heaps.len()))?;
     let count = heaps.len();
     let mapped = heaps.iter_mut().try_for_each(|heap| {
@@ -59,9 +66,15 @@ fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize) -> Result<usize
 }
 
 impl<L: FreeList> Heap<L> {
-    /// Bytes of address space that a region of `size` bytes takes with its tables, of which two may begin with a page.
+    /// Bytes of address space that a region of `size` bytes takes with its tables, of which three may begin with a page.
     fn mapped_bytes(size: usize) -> usize {
-        size.saturating_add(Self::tables(size)).saturating_add(whole_pages(1).saturating_mul(2))
+        size.saturating_add(Self::tables(size)).saturating_add(whole_pages(1).saturating_mul(3))
+    }
+
+    /// Bytes of what is seldom written. It lies in front of the tables, and where there are pages in one of its own, that
+    /// takes no memory until then.
+    pub(super) fn seldom() -> usize {
+        Counters::seldom().saturating_add(Moved::bytes())
     }
 
     fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
@@ -70,14 +83,27 @@ impl<L: FreeList> Heap<L> {
         if opened { Ok(()) } else { Err(errno::get()) }
     }
 
+    /// A ring for what is handed over to the heap, which is one of [several](map_side_by_side), at the end of its
+    /// reservation. None when the system refuses the memory.
+    pub(crate) fn open_ring(&self) -> Option<NonNull<HandOver>> {
+        // A page is aligned for it, and zeros are an empty ring.
+        self.reservation.open_end(size_of::<HandOver>()).map(NonNull::cast)
+    }
+
     /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.
     pub(super) fn attach(&mut self, reservation: &Reservation, size: usize) -> bool {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
         let [used, heads] = SegmentMap::bytes(chunks);
-        let list_at = size.saturating_add(Pages::bytes(size));
+        let mut seldom = reservation.part(size, Self::seldom());
+        let pages_at = reservation.next_page(size.saturating_add(Self::seldom()));
+        let list_at = pages_at.saturating_add(Pages::bytes(size));
         let used_at = reservation.place(list_at.saturating_add(L::bytes(chunks)), used);
         let heads_at = reservation.place(used_at.saturating_add(used), heads);
-        self.pages = Pages::new(reservation, size, heads_at.saturating_add(heads), size);
+        if !seldom.commit(Self::seldom()) {
+            return false;
+        }
+        self.counters.attach(&mut seldom);
+        self.pages = Pages::new(reservation, (pages_at, heads_at.saturating_add(heads)), size, &mut seldom);
         self.list.attach(reservation, list_at, chunks);
         self.ground.map = SegmentMap::new(reservation, [used_at, heads_at], chunks);
         self.ground.region = Region::new(reservation, size);
@@ -124,7 +150,7 @@ const _: () = assert!(MAX_REGION.is_multiple_of(BASE_ALIGN));
 fn region_from_environment() -> Option<usize> {
     // SAFETY: the name ends in a zero byte.
     let value = unsafe { libc::getenv(c"SMALLOC_REGION".as_ptr()) };
-    let value = core::ptr::NonNull::new(value)?;
+    let value = NonNull::new(value)?;
     // SAFETY: what the environment holds ends in a zero byte.
     let text = unsafe { core::ffi::CStr::from_ptr(value.as_ptr()) };
     let size = text.to_str().ok().and_then(parse_size);

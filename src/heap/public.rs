@@ -337,7 +337,7 @@ impl<L: FreeList> Heap<L> {
             metadata_bytes: self.tables_committed(),
             purged_total: self.purged_bytes(),
             hops: counters.hops,
-            failed_hops: counters.failed_hops,
+            failed_hops: counters.failed_hops(),
         }
     }
 

@@ -19,9 +19,9 @@ const EXACT: usize = 16;
 const EXACT_BITS: usize = 4;
 /// Each power of two above is cut into `1 << SPLIT_BITS` buckets.
 const SPLIT_BITS: usize = 2;
-/// Counts of this many bits and more share the last bucket. A search that looks at each of 2^40 nodes would take
-/// longer than an hour, so the bucket is there for the arithmetic and not for the numbers.
-const LIMIT_BITS: usize = 40;
+/// Counts have fewer bits, as granules have numbers of 32: no search looks at more nodes than a region has granules. More
+/// would share the last bucket.
+const LIMIT_BITS: usize = 32;
 /// How many buckets there are.
 const BUCKETS: usize = EXACT + ((LIMIT_BITS - EXACT_BITS) << SPLIT_BITS);
 

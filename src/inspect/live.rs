@@ -14,7 +14,7 @@ use crate::region::{SharedPage, Words, remove, sleep_ms};
 
 /// `smalloc` and a zero, in memory's order.
 const MAGIC: u64 = u64::from_le_bytes(*b"smalloc\0");
-const VERSION: u64 = 1;
+const VERSION: u64 = 2;
 
 // Where each part begins, in words.
 const HEAD: usize = 0;
@@ -36,14 +36,14 @@ const SLEEPS: usize = 1_000;
 ///
 /// The example `live` shows them on a terminal.
 ///
-/// # Layout, version 1
+/// # Layout, version 2
 ///
 /// The file has 4096 bytes: 512 words of 64 bits, little-endian.
 ///
 /// | word | |
 /// |---|---|
 /// | 0 | `smalloc` and a zero byte |
-/// | 1 | the version of the layout: 1 |
+/// | 1 | the version of the layout: 2 |
 /// | 2 | the number of the process |
 /// | 3 | when it began to publish, in nanoseconds since the system started (`CLOCK_BOOTTIME`) |
 /// | 4 | 0 while the program publishes, 1 after it has stopped |
@@ -51,12 +51,12 @@ const SLEEPS: usize = 1_000;
 /// | 8 | a sequence number for words 9 to 12, odd while they are written |
 /// | 9 | calls since the program began to publish |
 /// | 10 to 11 | bytes in use, top |
-/// | 16 | a sequence number for words 17 to 369, odd while they are written |
+/// | 16 | a sequence number for words 17 to 305, odd while they are written |
 /// | 17 | word 9 when they were written |
 /// | 18 | when they were written, on the clock of word 3 |
 /// | 20 to 45 | the numbers of [`Stats`] in the order of its fields, but for the histograms |
-/// | 46 to 207 | `hops`: 160 buckets, the sum, the maximum |
-/// | 208 to 369 | `failed_hops`, likewise |
+/// | 46 to 175 | `hops`: 128 buckets, the sum, the maximum |
+/// | 176 to 305 | `failed_hops`, likewise |
 ///
 /// Words 9 to 12 are written at every call, the others at calls that are 4 ms apart or more.
 #[derive(Debug)]

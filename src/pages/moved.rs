@@ -8,7 +8,7 @@
 //! In a child of `fork` the system does not always join what is mapped anew to what is around it. So there nothing is
 //! moved any more, if the heap hears of the fork: one of its own, a [`Heap`](crate::Heap), does not.
 
-use crate::region::Granule;
+use crate::region::{Granule, Span, Table};
 
 /// Ranges in the list at most. Each makes one mapping three.
 const MOST: usize = 48;
@@ -17,14 +17,24 @@ const MOST: usize = 48;
 #[derive(Debug)]
 pub(crate) struct Moved {
     /// In granules. Numbers fit, as regions do.
-    ranges: [(u32, u32); MOST],
+    ranges: Table<(u32, u32)>,
     count: usize,
     /// Nothing is moved or mapped anew any more.
     stopped: bool,
 }
 
 impl Moved {
-    pub(super) const NONE: Self = Self { ranges: [(0, 0); MOST], count: 0, stopped: false };
+    pub(super) const NONE: Self = Self { ranges: Table::NONE, count: 0, stopped: false };
+
+    /// Bytes that the list takes.
+    pub(crate) fn bytes() -> usize {
+        Table::<(u32, u32)>::bytes(MOST)
+    }
+
+    /// The empty list at the front of an open part.
+    pub(super) fn new(seldom: &mut Span) -> Self {
+        Self { ranges: Table::cut_off(seldom, MOST), ..Self::NONE }
+    }
 
     /// From now on nothing is moved or mapped anew.
     pub(crate) fn stop(&mut self) {
@@ -37,7 +47,10 @@ impl Moved {
     }
 
     fn iter(&self) -> impl Iterator<Item = (Granule, Granule)> {
-        self.ranges.iter().take(self.count).map(|&(from, to)| (Granule(from as usize), Granule(to as usize)))
+        (0..self.count).map(|place| {
+            let (from, to) = self.ranges.get(place);
+            (Granule(from as usize), Granule(to as usize))
+        })
     }
 
     /// Whether some of `from..to` was moved, and may be mapped anew.
@@ -64,8 +77,9 @@ impl Moved {
 
     /// Takes out what lies in `from..to`, and puts that range there if it is to `add` it.
     fn replace(&mut self, (from, to): (u32, u32), mut add: bool) {
-        let (ranges, count) = (self.ranges, self.count);
-        let before = ranges.into_iter().take(count);
+        let count = self.count;
+        let ranges: [_; MOST] = core::array::from_fn(|place| (place < count).then(|| self.ranges.get(place)));
+        let before = ranges.into_iter().flatten();
         if count == MOST && before.clone().any(|(start, end)| start < from && to < end) {
             return;
         }
@@ -85,8 +99,8 @@ impl Moved {
 
     /// Adds a range above all others, if it is not empty.
     fn push(&mut self, from: u32, to: u32) {
-        if let Some(place) = self.ranges.get_mut(self.count).filter(|_| from < to) {
-            *place = (from, to);
+        if from < to && self.count < MOST {
+            self.ranges.set(self.count, (from, to));
             self.count = self.count.wrapping_add(1);
         }
     }
@@ -95,7 +109,7 @@ impl Moved {
 #[cfg(test)]
 mod tests {
     use super::{MOST, Moved};
-    use crate::region::Granule;
+    use crate::region::{Granule, Reservation};
     use std::vec::Vec;
 
     fn list(moved: &Moved) -> Vec<(usize, usize)> {
@@ -103,7 +117,11 @@ mod tests {
     }
 
     fn of(ranges: &[(usize, usize)]) -> Moved {
-        let mut moved = Moved::NONE;
+        // As long as the test program runs.
+        let reservation = Reservation::new(Moved::bytes()).unwrap();
+        let mut part = reservation.part(0, Moved::bytes());
+        assert!(part.commit(Moved::bytes()));
+        let mut moved = Moved::new(&mut part);
         ranges.iter().for_each(|&(from, to)| moved.insert(Granule(from), Granule(to)));
         moved
     }

@@ -272,8 +272,13 @@ impl Reservation {
     /// Where a part of `bytes` bytes should begin, at or above `offset`: with a page, so that its first bytes take no more
     /// pages than they must, if it does not fit into what is left of one. Pages of what is lent are not this heap's.
     pub(crate) fn place(&self, offset: usize, bytes: usize) -> usize {
-        let page = whole_pages(offset);
-        if self.lent || offset.saturating_add(bytes) <= page { offset } else { page }
+        let page = self.next_page(offset);
+        if offset.saturating_add(bytes) <= page { offset } else { page }
+    }
+
+    /// The first page that begins at or above `offset`; `offset` itself in what is lent.
+    pub(crate) fn next_page(&self, offset: usize) -> usize {
+        if self.lent { offset } else { whole_pages(offset) }
     }
 
     /// The `bytes` bytes from `offset` on, for one part of the heap.
@@ -284,6 +289,12 @@ impl Reservation {
         // SAFETY: the offset lies inside the reservation, as just checked.
         let start = unsafe { self.start.add(offset) };
         Span { start, reserved: bytes, committed: if self.lent { bytes } else { 0 } }
+    }
+
+    /// Opens the last `bytes` bytes, which are nobody's part, and zeros. None when the system refuses.
+    pub(crate) fn open_end(&self, bytes: usize) -> Option<NonNull<u8>> {
+        let mut end = self.part(self.bytes.wrapping_sub(bytes), bytes);
+        if errno::unchanged(|| end.commit(bytes)) { NonNull::new(end.start) } else { None }
     }
 
     /// Gives all of it back to the system, or to whom it belongs.
@@ -343,6 +354,19 @@ impl Span {
     /// Bytes that are usable.
     pub(crate) fn committed(&self) -> usize {
         self.committed
+    }
+
+    /// Cuts the first `bytes` bytes off, which are usable.
+    fn cut(&mut self, bytes: usize) -> Self {
+        if bytes > self.committed {
+            fatal(format_args!("heap broken: R2: a table ends behind what is open"));
+        }
+        let front = Self { start: self.start, reserved: bytes, committed: bytes };
+        // SAFETY: the front ends inside the part or at its end, as just checked.
+        self.start = unsafe { self.start.add(bytes) };
+        self.reserved = self.reserved.wrapping_sub(bytes);
+        self.committed = self.committed.wrapping_sub(bytes);
+        front
     }
 }
 

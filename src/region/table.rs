@@ -34,6 +34,11 @@ impl<T: Copy> Table<T> {
         Self::in_span(reservation.part(offset, Self::bytes(entries)))
     }
 
+    /// The table of `entries` entries, zeros, at the front of an open part, which is cut off there.
+    pub(crate) fn cut_off(part: &mut Span, entries: usize) -> Self {
+        Self::in_span(part.cut(Self::bytes(entries)))
+    }
+
     fn in_span(span: Span) -> Self {
         Self { base: span.start.cast(), span, entries: PhantomData }
     }

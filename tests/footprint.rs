@@ -1,0 +1,133 @@
+//! How many pages a heap takes besides those of its payloads, and what its payloads take besides what was asked for.
+//!
+//! Resident memory is that of the whole process, so the case that reads it has one of its own.
+
+mod case;
+
+use case::page;
+use smalloc::{Heap, Indexed, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+
+const MIB: usize = 1 << 20;
+
+const CASES: [case::Case; 1] = [("program", program)];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+/// Reads how much anonymous memory the process has in memory, without taking any for it.
+struct Resident {
+    file: File,
+}
+
+impl Resident {
+    fn open() -> Self {
+        let resident =
+            Self { file: File::open("/proc/self/smaps_rollup").expect("the system keeps account") };
+        // What the first reading takes is no part of what grows.
+        resident.bytes();
+        resident
+    }
+
+    fn bytes(&self) -> usize {
+        let mut text = [0; 4096];
+        let length = self.file.read_at(&mut text, 0).expect("the account can be read");
+        let line =
+            text[..length].split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Anonymous:"));
+        let digits = line.expect("a line of anonymous memory").iter().filter(|byte| byte.is_ascii_digit());
+        digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0')) * 1024
+    }
+}
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).expect("a layout")
+}
+
+/// Takes a block and writes all of it.
+fn fill(heap: &SmallocGlobal, size: usize) -> *mut u8 {
+    // SAFETY: the size is not 0.
+    let block = unsafe { heap.alloc(layout(size)) };
+    assert!(!block.is_null(), "{size} bytes");
+    // SAFETY: the block is live and has this size.
+    unsafe { block.write_bytes(0xA5, size) };
+    block
+}
+
+/// Pages in memory from the end of a heap's region up to the end of what is mapped there.
+fn beside(heap: &Heap<Indexed>) -> usize {
+    let mut start = heap.base().wrapping_add(heap.region_size());
+    let mut pages = 0;
+    loop {
+        let mut known = 0_u8;
+        // SAFETY: there is a byte for the one page; one that is not mapped is refused.
+        if unsafe { libc::mincore(start.cast(), page(), &raw mut known) } != 0 {
+            return pages;
+        }
+        pages += usize::from(known & 1);
+        start = start.wrapping_add(page());
+    }
+}
+
+/// What a heap seldom writes takes a page when it is written, and none before.
+#[test]
+fn what_is_seldom_written_takes_no_memory_until_then() {
+    let mut heap = Heap::<Indexed>::with_region_size(MIB).expect("addresses are free");
+    let unused = beside(&heap);
+    let mut grown_by = |size: usize| {
+        let block = heap.alloc(layout(size));
+        if !block.is_null() {
+            // SAFETY: the block is live and has this layout.
+            unsafe { heap.dealloc(block, layout(size)) };
+        }
+        beside(&heap) - unused
+    };
+    assert_eq!([grown_by(1), grown_by(1)], [2, 2], "a page of each bitmap");
+    assert_eq!([grown_by(2 * MIB), grown_by(2 * MIB)], [3, 3], "and one in which failures are counted");
+    assert_eq!(heap.stats().failed_hops.count(), 2);
+}
+
+/// As programs do it: most blocks are small and stay, some come and go, few are large.
+fn program() {
+    static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 * MIB);
+    const BLOCKS: usize = 60_000;
+    let mut blocks: Vec<(*mut u8, usize)> = Vec::with_capacity(BLOCKS);
+    let resident = Resident::open();
+    blocks.resize(BLOCKS, (std::ptr::null_mut(), 0));
+    let before = resident.bytes();
+    let (mut live, mut number) = (0, 0_usize);
+    for place in 0..BLOCKS {
+        number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        let random = number >> 33;
+        let size = match random % 100 {
+            0 => 4096 + random / 100 % 12_288,
+            1..10 => 256 + random / 100 % 768,
+            _ => 24 + 8 * (random / 100 % 24),
+        };
+        blocks[place] = (fill(&HEAP, size), size);
+        live += size;
+        if place % 4 == 3 {
+            let (block, size) =
+                std::mem::replace(&mut blocks[place - random / 100 % 4], (std::ptr::null_mut(), 0));
+            if !block.is_null() {
+                // SAFETY: the block is live and has this layout.
+                unsafe { HEAP.dealloc(block, layout(size)) };
+                live -= size;
+            }
+        }
+    }
+    let grown = resident.bytes() - before;
+    let top = HEAP.stats().top.next_multiple_of(page());
+    assert!(grown - top <= top / 50 + 8 * page(), "{} bytes of bookkeeping for {top}", grown - top);
+    assert!(grown * 20 <= live * 21, "{grown} bytes are resident for {live} that are live");
+}
+
+#[test]
+fn what_programs_do_takes_a_twentieth_more_than_is_live() {
+    case::run("program").assert_success();
+}
