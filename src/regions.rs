@@ -15,7 +15,7 @@ use crate::heap::map_side_by_side;
 use crate::home::{self, NUMBERS};
 use crate::lock::Guard;
 use crate::region::InitError;
-use crate::shared::{Heap, Shared};
+use crate::shared::{Heap, RING, Shared};
 
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
@@ -92,7 +92,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let stride = map_side_by_side(&mut heaps.each_mut().map(|heap| heap.bare()), self.wanted)?;
+        let stride = map_side_by_side(&mut heaps.each_mut().map(|heap| heap.bare()), self.wanted, RING)?;
         if N > 1 {
             self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
         }

@@ -4,14 +4,20 @@ use crate::free_list::FreeList;
 use crate::handover::HandOver;
 use crate::inspect::Stats;
 use crate::lock::{Guard, Lock, Watcher};
-use core::ptr::{self, NonNull};
+use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
+use static_assertions::const_assert;
 
 // The one place where the feature is chosen: the two have the same calls.
 #[cfg(feature = "hardened")]
 pub(crate) use crate::hardened::Hardened as Heap;
 #[cfg(not(feature = "hardened"))]
 pub(crate) use crate::heap::Heap;
+
+/// Bytes of a heap's ring, which lies with what is its own.
+pub(crate) const RING: usize = size_of::<HandOver>();
+
+const_assert!(RING.is_multiple_of(align_of::<HandOver>()));
 
 /// A heap behind its lock. It has cache lines of its own: what threads do to one heap leaves the next one alone.
 #[repr(C, align(128))]
@@ -31,7 +37,8 @@ impl<L: FreeList> Shared<L> {
     /// From now on frees may be handed over to the heap, which was just mapped, and whose lock the caller holds. If the
     /// system has no memory for that, they wait for the lock.
     pub(crate) fn open_ring(&self, heap: &mut Guard<'_, Heap<L>>) {
-        let ring = heap.bare().open_ring().map_or(ptr::null_mut(), NonNull::as_ptr);
+        // The end of a page is aligned for it, and zeros are an empty ring.
+        let ring = heap.bare().open_own(RING).map_or(ptr::null_mut(), |ring| ring.cast().as_ptr());
         self.handed_over.store(ring, Ordering::Release);
     }
 

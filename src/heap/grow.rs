@@ -5,7 +5,6 @@ use super::counters::Counters;
 use crate::errno;
 use crate::fatal::refuse;
 use crate::free_list::FreeList;
-use crate::handover::HandOver;
 use crate::pages::{Moved, Pages};
 use crate::region::{
     BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, whole_pages,
@@ -22,11 +21,13 @@ const FIRST_STEP: usize = 128 << 10;
 const LARGEST_STEP: usize = 32 << 20;
 
 /// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of `wanted` bytes; 0 asks for as
-/// much as is sensible. Returns how many bytes lie between the starts of two, a power of two where there are several. If
-/// the address space is refused, regions of half the size are tried, and so on.
+/// much as is sensible. Where there are several, each has room for `own` bytes [more](Heap::open_own). Returns how many
+/// bytes lie between the starts of two, a power of two where there are several. If the address space is refused, regions
+/// of half the size are tried, and so on.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,
+    own: usize,
 ) -> Result<usize, InitError> {
     let wanted = match wanted {
         0 => region_from_environment().unwrap_or(DEFAULT_REGION),
@@ -34,7 +35,7 @@ pub(crate) fn map_side_by_side<L: FreeList>(
     };
     let mut size = whole_pages(wanted.clamp(MIN_REGION, MAX_REGION));
     loop {
-        match map_all(heaps, size) {
+        match map_all(heaps, size, own) {
             Ok(stride) => return Ok(stride),
             Err(errno) if size <= MIN_REGION => return Err(InitError { region_size: wanted, errno }),
             Err(_) => size = whole_pages((size / 2).max(MIN_REGION)),
@@ -43,10 +44,10 @@ pub(crate) fn map_side_by_side<L: FreeList>(
 }
 
 /// Maps all of `heaps` with regions of `size` bytes, or none of them.
-fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize) -> Result<usize, i32> {
+fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, own: usize) -> Result<usize, i32> {
     let bytes = Heap::<L>::mapped_bytes(size);
     let stride = if heaps.len() > 1 {
-        bytes.saturating_add(size_of::<HandOver>()).max(BASE_ALIGN).next_power_of_two()
+        bytes.saturating_add(own).max(BASE_ALIGN).next_power_of_two()
     } else {
         whole_pages(bytes)
     };
@@ -83,11 +84,10 @@ impl<L: FreeList> Heap<L> {
         if opened { Ok(()) } else { Err(errno::get()) }
     }
 
-    /// A ring for what is handed over to the heap, which is one of [several](map_side_by_side), at the end of its
-    /// reservation. None when the system refuses the memory.
-    pub(crate) fn open_ring(&self) -> Option<NonNull<HandOver>> {
-        // A page is aligned for it, and zeros are an empty ring.
-        self.reservation.open_end(size_of::<HandOver>()).map(NonNull::cast)
+    /// Opens the `own` bytes of a heap that is one of [several](map_side_by_side): zeros, at the end of a page. None when
+    /// the system refuses.
+    pub(crate) fn open_own(&self, own: usize) -> Option<NonNull<u8>> {
+        self.reservation.open_end(own)
     }
 
     /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.

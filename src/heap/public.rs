@@ -65,7 +65,7 @@ impl<L: FreeList> Heap<L> {
     /// The system refused even the smallest region.
     pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
         let mut heap = Self::UNMAPPED;
-        errno::unchanged(|| super::map_side_by_side(&mut [&mut heap], bytes.max(1)))?;
+        errno::unchanged(|| super::map_side_by_side(&mut [&mut heap], bytes.max(1), 0))?;
         Ok(heap)
     }
 
