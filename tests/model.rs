@@ -17,12 +17,13 @@ use std::panic;
 use std::sync::Once;
 
 /// Sizes of real programs are small; a few are as large as a quarter of the region, and some lie around the
-/// chunk of 64 granules, where words of the segment map end.
+/// chunk of 64 granules, where words of the segment map end, or above it, where the index does not tell all apart.
 fn size(region_size: usize) -> impl Strategy<Value = usize> {
     prop_oneof![
         8 => 1..=200_usize,
         4 => 1..=2048_usize,
         2 => 62 * GRANULE..=66 * GRANULE,
+        2 => 67 * GRANULE..=80 * GRANULE,
         2 => 1..=16 * 1024_usize,
         1 => 1..=region_size / 4,
     ]

@@ -11,6 +11,9 @@
 //!
 //! Hints ascend with the class. So what appears lowers the hint of its class and those of the classes below, down to the
 //! first that is low enough; what a search has proven raises the hints above, up to the first that is high enough.
+//!
+//! Of large sizes a class has many, and a search for one of them may look at all that are slightly too small. What it has
+//! proven for this one is remembered: the [`Proof`].
 
 #![expect(
     clippy::indexing_slicing,
@@ -34,12 +37,20 @@ const GROUP: usize = group::HINTS;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / crate::region::CHUNK < NONE);
 
+/// No free segment of `n` granules or more starts below the chunk; none does at all, if that is [`NONE`].
+#[derive(Debug)]
+struct Proof {
+    n: usize,
+    chunk: usize,
+}
+
 /// The hints of all classes, in ascending order.
 #[derive(Debug)]
 pub(super) struct Hints {
     /// A chunk for each class, as [`hint`] says. A group below those that is never too high, and one above that is never too
     /// low, so that groups may begin and end anywhere.
     chunks: [i32; GROUP + CLASSES + GROUP],
+    proof: Proof,
 }
 
 /// How a chunk is kept as a hint.
@@ -95,13 +106,34 @@ impl Hints {
             chunks[below] = LEAST_HINT;
             below += 1;
         }
-        Self { chunks }
+        Self { chunks, proof: Proof { n: usize::MAX, chunk: 0 } }
     };
 
     /// The hint of a class.
     #[inline(always)]
     pub(super) fn get(&self, class: usize) -> usize {
         (self.chunks[GROUP + class % CLASSES] as usize).wrapping_sub(LEAST_HINT as usize)
+    }
+
+    /// The chunk at which a search for `n` granules begins; nothing fits if that is [`NONE`].
+    #[inline(always)]
+    pub(super) fn begin(&self, n: usize, code: u8) -> usize {
+        let hint = self.get(class(code));
+        if n >= self.proof.n { hint.max(self.proof.chunk) } else { hint }
+    }
+
+    /// Whether that `n` granules are free in the chunk would refute the proof.
+    #[inline(always)]
+    pub(super) fn refuted(&self, n: usize, chunk: usize) -> bool {
+        n >= self.proof.n && chunk < self.proof.chunk
+    }
+
+    /// A free segment of `n` granules starts in the chunk now: what is proven holds below that.
+    #[inline(always)]
+    pub(super) fn refute(&mut self, n: usize, chunk: usize) {
+        if self.refuted(n, chunk) {
+            self.proof.chunk = chunk;
+        }
     }
 
     /// A free segment of the class starts in the chunk now.
@@ -132,6 +164,15 @@ impl Hints {
         }
     }
 
+    /// After a search for `n` granules that ended at the chunk, and looked at segments in vain that the next one would look at
+    /// again. The proof for a smaller size holds for this one too, and stays as long as it says more than the hint.
+    #[cold]
+    pub(super) fn prove(&mut self, n: usize, code: u8, chunk: usize) {
+        if n <= self.proof.n || self.proof.chunk <= self.get(class(code)) {
+            self.proof = Proof { n, chunk };
+        }
+    }
+
     /// No free segment starts in these chunks: hints that say one of them say the end instead.
     pub(super) fn skip(&mut self, chunks: core::ops::Range<usize>) {
         let inside = hint(chunks.start)..hint(chunks.end);
@@ -141,6 +182,12 @@ impl Hints {
     }
 
     /// For tests of what is checked.
+    #[cfg(test)]
+    pub(super) fn set_proof(&mut self, n: usize, chunk: usize) {
+        self.proof = Proof { n, chunk };
+    }
+
+    /// The same.
     #[cfg(test)]
     pub(super) fn set(&mut self, class: usize, chunk: usize) {
         self.chunks[GROUP + class % CLASSES] = hint(chunk);

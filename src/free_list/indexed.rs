@@ -89,11 +89,11 @@ impl Indexed {
     #[inline(always)]
     fn search_request(&mut self, ground: &Ground, request: &Request) -> Fit {
         let code = code(request.n);
-        let hint = self.hints.get(class(code));
-        if hint == NONE {
+        let begin = self.hints.begin(request.n, code);
+        if begin == NONE {
             return Fit::NONE;
         }
-        let first = hint.max(request.from.chunk());
+        let first = begin.max(request.from.chunk());
         // A hint is for several sizes, of which the larger ones may not fit there.
         let missed = if self.bounds.get(first) < code {
             None
@@ -117,10 +117,12 @@ impl Indexed {
         code: u8,
         request: &Request,
     ) -> Fit {
-        let (mut fit, mut chunk) = (Fit::NONE, first);
+        let (mut fit, mut chunk, mut again) = (Fit::NONE, first, false);
         loop {
             if let Some(last) = missed {
-                self.pass(ground, chunk, last, request);
+                let bound = self.pass(ground, chunk, last, request);
+                // Up to so many granules, bounds tell what fits from what does not.
+                again |= request.n > EXACT && bound >= code;
                 fit.step();
             }
             chunk = self.bounds.next(chunk, ground.top.chunk(), code, &mut fit);
@@ -138,14 +140,17 @@ impl Indexed {
         if request.is_plain() {
             // The hints of what is surely no smaller than n rise to where the search ended.
             self.hints.raise(class_from(request.n), chunk);
+            if again {
+                self.hints.prove(request.n, code, chunk);
+            }
         }
         fit
     }
 
-    /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off. `last` is
-    /// the length of the last free segment that starts there, if `n` is more than a chunk.
+    /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off, and
+    /// returns it. `last` is the length of the last free segment that starts there, if `n` is more than a chunk.
     #[inline(always)]
-    fn pass(&mut self, ground: &Ground, chunk: usize, last: usize, request: &Request) {
+    fn pass(&mut self, ground: &Ground, chunk: usize, last: usize, request: &Request) -> u8 {
         let n = request.n;
         let bound = if !request.is_plain() {
             code(ground.map.longest_hole_in_chunk(chunk, ground.top))
@@ -156,6 +161,7 @@ impl Indexed {
             code(ground.map.longest_hole_about(chunk).min(CHUNK - 1).max(last).min(n.wrapping_sub(1)))
         };
         self.bounds.lower(chunk, bound);
+        bound
     }
 }
 
@@ -279,7 +285,11 @@ impl Search for Indexed {
     /// hints (I4).
     #[inline(always)]
     fn gave(&mut self, _ground: &Ground, hole: (Granule, Granule), _from: Granule, _to: Granule) -> Owed {
-        let (chunk, code) = (hole.0.chunk(), code(hole.1.above(hole.0)));
+        let (chunk, n) = (hole.0.chunk(), hole.1.above(hole.0));
+        if n > EXACT {
+            self.hints.refute(n, chunk);
+        }
+        let code = code(n);
         if self.bounds.get(chunk) < code { Owed::Raise { chunk, code } } else { Owed::Nothing }
     }
 

@@ -201,6 +201,55 @@ fn many_small_holes_are_not_taken_for_a_large_one() {
     }
 }
 
+/// A heap in which so many groups of these granules were placed, and then the first block of each was freed. Returns them.
+fn groups<const N: usize>(all: &[(usize, [usize; N])]) -> (Heap<Indexed>, Vec<[NonNull<u8>; N]>) {
+    let mut heap = heap(8 * MIB);
+    let sizes = all.iter().flat_map(|&(count, granules)| std::iter::repeat_n(granules, count));
+    let groups: Vec<_> = sizes.map(|sizes| sizes.map(|granules| take(&mut heap, 16 * granules).0)).collect();
+    groups.iter().rev().for_each(|&group| give(&mut heap, group[0]));
+    (heap, groups)
+}
+
+/// Holes that the index does not tell from what is asked for are looked at by the first request alone; later ones of that size
+/// or of a larger one begin behind them, until a hole appears that may fit.
+#[test]
+fn holes_of_nearly_the_size_are_looked_at_once() {
+    const HOLES: usize = 1_000;
+    let [asked, more] = [66, 67].map(|granules| 16 * granules);
+    let (mut heap, groups) = groups(&[(HOLES, [65, 1, 1]), (10, [66, 1, 1])]);
+    let (start, status) = take(&mut heap, asked);
+    assert_eq!((start, status.stepped), (groups[HOLES][0], HOLES));
+    let mut hops = |size| take(&mut heap, size).1.hops;
+    assert!(hops(asked) <= FEW && hops(more) <= 2 * 8 + FEW);
+    // The larger size does not push out what is known for the smaller one, which says more.
+    assert!(hops(asked) <= FEW && hops(more) <= 2 * 7 + FEW);
+
+    // What appears above is found as what is already there.
+    give(&mut heap, start);
+    assert_eq!(take(&mut heap, asked).0, start);
+    // So is a hole below that has grown until it fits, and then the next one.
+    for &[block, second, ..] in [&groups[HOLES / 2], &groups[HOLES / 3]] {
+        give(&mut heap, second);
+        let (start, status) = take(&mut heap, asked);
+        assert!(start == block && status.hops <= FEW, "{status:?}");
+        give(&mut heap, start);
+        assert_eq!(heap.check(), Ok(()));
+    }
+    let lowest = [(); 2].map(|()| take(&mut heap, asked).0);
+    assert_eq!(lowest, [groups[HOLES / 3][0], groups[HOLES / 2][0]]);
+}
+
+/// What is known gives way to what is known for a smaller size, and to what says more than it.
+#[test]
+fn the_last_that_was_learned_helps_first() {
+    const HOLES: usize = 1_000;
+    let stepped = |heap: &mut Heap<Indexed>, granules: usize| take(heap, 16 * granules).1.stepped;
+    let (mut heap, _) = groups(&[(HOLES, [65, 1])]);
+    assert_eq!([67, 66, 66, 67].map(|granules| stepped(&mut heap, granules)), [HOLES, HOLES, 0, 0]);
+    let (mut heap, _) = groups(&[(1, [65, 1]), (HOLES, [200, 1])]);
+    assert_eq!([66, 201, 201].map(|granules| stepped(&mut heap, granules)), [1, HOLES - 1, 0]);
+}
+
 /// Above 3.875 MiB the index does not tell holes apart by size: it looks at each of them once, and at the few nodes between.
 #[test]
 fn the_largest_holes_are_looked_at_one_by_one() {

@@ -1,7 +1,8 @@
 //! The invariants of the index.
 
 use super::bounds::{FAN_OUT, LEVELS};
-use super::{Indexed, class, code};
+use super::{Indexed, code};
+use crate::free_list::hints::class;
 use crate::free_list::{Broken, Ground};
 use crate::region::Granule;
 use crate::segment_map::chunk_start;
@@ -13,10 +14,14 @@ impl Indexed {
         holes: &mut dyn Iterator<Item = (Granule, Granule)>,
     ) -> Result<(), Broken> {
         for (start, end) in holes {
-            let code = code(end.above(start));
+            let n = end.above(start);
+            let code = code(n);
             let broken = |invariant, what| Err(Broken { invariant, at: start, what });
             if self.hints.get(class(code)) > start.chunk() {
                 return broken("I3", "the hint for this size lies above the segment");
+            }
+            if self.hints.refuted(n, start.chunk()) {
+                return broken("I3", "a search has proven that there is no such segment");
             }
             let mut index = start.chunk();
             for height in 0..LEVELS {
@@ -59,6 +64,10 @@ impl Indexed {
 impl Indexed {
     pub(crate) fn set_bound(&mut self, level: usize, index: usize, code: u8) {
         self.bounds.set(level, index, code);
+    }
+
+    pub(crate) fn set_proof(&mut self, n: usize, chunk: usize) {
+        self.hints.set_proof(n, chunk);
     }
 
     pub(crate) fn set_hint(&mut self, class: usize, chunk: usize) {

@@ -128,6 +128,7 @@ fn bounds_and_hints() {
     expect(&spoiled(|list| list.set_bound(0, 0, N as u8 - 1)), "I1", first, "the chunk's bound");
     expect(&spoiled(|list| list.set_bound(1, 0, N as u8 - 1)), "I2", first, "a parent's bound");
     expect(&spoiled(|list| list.set_hint(N, 1)), "I3", first, "the hint for this size");
+    expect(&spoiled(|list| list.set_proof(N, 1)), "I3", first, "a search has proven");
     expect(&spoiled(|list| list.set_bound(0, 1, 40)), "I4", 1024, "the hint for the chunk's bound");
     expect(&spoiled(|list| list.set_bound(0, 3, 40)), "I5", 3 * 1024, "above top");
     expect(&spoiled(|list| list.set_hint(20, 0)), "I3", 16 * N * BLOCKS, "do not ascend");
