@@ -32,7 +32,7 @@ const KEPT: u64 = MEBIBYTE / 4;
 const LARGEST_RESERVE: u64 = 128 * MEBIBYTE;
 /// A reserve that was not needed while so many times its size was handed out and freed is halved, and what was given back
 /// so long ago is not missed any more.
-const PATIENCE: u64 = 16;
+const PATIENCE: u64 = 64;
 /// The smallest hole of which anything is given back without being asked, in granules.
 const SMALLEST_HOLE: usize = (16 << 10) / GRANULE;
 /// Holes that a look goes through at most: they are larger in larger heaps.
