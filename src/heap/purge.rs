@@ -30,9 +30,12 @@ const SHORTEST_INTERVAL: u64 = MEBIBYTE / 4;
 const KEPT: u64 = MEBIBYTE / 4;
 /// The largest reserve, in granules.
 const LARGEST_RESERVE: u64 = 128 * MEBIBYTE;
-/// A reserve that was not needed while so many times its size was handed out and freed is halved, and what was given back
-/// so long ago is not missed any more.
-const PATIENCE: u64 = 64;
+/// A reserve that was not needed during so much [work](Heap::work) for each of its granules is halved, and what was given
+/// back so long ago is not missed any more. To give a page back and to take it again costs some microseconds, which are
+/// then at most a few hundredths of the time that the work takes.
+const PATIENCE: u64 = 1024;
+/// A free, and the allocation before it, take the time in which a program writes about so many granules.
+const PAIR: u64 = 128;
 /// The smallest hole of which anything is given back without being asked, in granules.
 const SMALLEST_HOLE: usize = (16 << 10) / GRANULE;
 /// Holes that a look goes through at most: they are larger in larger heaps.
@@ -50,10 +53,10 @@ pub(super) struct Thrift {
     level: u64,
     /// What was given back and could still turn out to be missed.
     debt: u64,
-    /// The turnover when something was last given back.
+    /// The work done when something was last given back.
     indebted: u64,
     reserve: u64,
-    /// The turnover when the reserve was last needed.
+    /// The work done when the reserve was last needed.
     needed: u64,
     /// What is being given back right now lies between these; nothing if they are equal.
     under_way: (Granule, Granule),
@@ -81,9 +84,9 @@ impl Thrift {
     };
 
     /// Learns from what was in use since the last look. Returns how much may be kept beyond that.
-    fn learn(&mut self, turnover: u64, peak: u64, used: u64, spare: u64) -> u64 {
+    fn learn(&mut self, turnover: u64, work: u64, peak: u64, used: u64, spare: u64) -> u64 {
         let patience = PATIENCE.saturating_mul(self.debt.max(self.reserve).max(self.kept));
-        if turnover.wrapping_sub(self.indebted) > patience {
+        if work.wrapping_sub(self.indebted) > patience {
             self.debt = 0;
         }
         self.looked = turnover;
@@ -95,10 +98,10 @@ impl Thrift {
             self.level = peak;
         }
         if spare < self.reserve {
-            self.needed = turnover;
-        } else if turnover.wrapping_sub(self.needed) > PATIENCE.saturating_mul(self.reserve) {
+            self.needed = work;
+        } else if work.wrapping_sub(self.needed) > PATIENCE.saturating_mul(self.reserve) {
             self.reserve /= 2;
-            self.needed = turnover;
+            self.needed = work;
         }
         self.kept.max(used / 16).saturating_add(self.reserve)
     }
@@ -183,6 +186,11 @@ impl<L: FreeList> Heap<L> {
         if since < self.thrift.interval { None } else { self.look() }
     }
 
+    /// What the heap has done so far, as a measure of the time that has passed: in granules that a program writes.
+    fn work(&self) -> u64 {
+        self.counters.turnover().wrapping_add(self.counters.freed.wrapping_mul(PAIR))
+    }
+
     /// Looks at what was needed since the last time, and at what is free and dirty.
     #[cold]
     fn look(&mut self) -> Option<Purge> {
@@ -190,7 +198,8 @@ impl<L: FreeList> Heap<L> {
         let swing = peak.saturating_sub(used);
         // Not more than this is free and dirty.
         let most = (self.pages.end().max(self.touched).max(self.ground.top).0 as u64).saturating_sub(used);
-        let keep = self.thrift.learn(self.counters.turnover(), peak, used, most.saturating_sub(swing));
+        let keep =
+            self.thrift.learn(self.counters.turnover(), self.work(), peak, used, most.saturating_sub(swing));
         if self.is_purging() || most.saturating_sub(swing) <= keep {
             return None;
         }
@@ -259,7 +268,7 @@ impl<L: FreeList> Heap<L> {
             purge.purged = purge.purged.saturating_add(n);
             self.thrift.purged = self.thrift.purged.wrapping_add(n as u64);
             self.thrift.debt = self.thrift.debt.saturating_add(n as u64);
-            self.thrift.indebted = self.counters.turnover();
+            self.thrift.indebted = self.work();
             self.thrift.interval =
                 self.thrift.interval.min((self.counters.used() / 4).max(SHORTEST_INTERVAL));
             return;
