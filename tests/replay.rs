@@ -8,7 +8,7 @@ use smalloc::{FreeList, Heap, Indexed, Linked, MallocStatus, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::ptr::NonNull;
 use std::sync::Barrier;
 use std::{env, fs, thread};
@@ -277,17 +277,21 @@ fn every_region_comes_to_the_same() {
 
 // ---- the example -------------------------------------------------------------------------------------------------
 
-/// Runs the example, which is built if it is not.
-fn replay(arguments: &[&str]) -> Output {
+/// What runs the example, which is built if it is not.
+fn command(arguments: &[&str]) -> Command {
     let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
-    Command::new(env!("CARGO"))
+    let mut command = Command::new(env!("CARGO"));
+    command
         .args(["run", "--quiet", "--offline"])
         .args(profile)
         .args(["--example", "replay", "--"])
         .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")))
-        .output()
-        .expect("cargo runs")
+        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    command
+}
+
+fn replay(arguments: &[&str]) -> Output {
+    command(arguments).output().expect("cargo runs")
 }
 
 #[track_caller]
@@ -414,6 +418,23 @@ fn the_example_says_what_it_cannot_read_and_where() {
     assert_refuses(&["/no/such/file"], "cannot read /no/such/file: No such file or directory");
     assert_refuses(&[&path, "--map", "/no/such/file"], "--map: cannot write /no/such/file");
     assert_refuses(&[&path, "--at", "99999999"], "--at 99999999: there are only");
+}
+
+/// Whoever reads the report may leave before its end.
+#[test]
+fn the_example_draws_for_who_does_not_read() {
+    let folder = Folder::new("unread");
+    let file = folder.file("trace", "1: malloc 0x1 100\n1: free 0x1\n");
+    let path = folder.path("memory");
+    let mut child = command(&[&file, "--memory", &path])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("cargo runs");
+    drop(child.stdout.take());
+    let output = child.wait_with_output().expect("the example ends");
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert!(fs::read_to_string(&path).expect("the picture is there").starts_with("<svg"));
 }
 
 #[test]

@@ -99,10 +99,20 @@ impl Picture {
 
     fn write(&self, bytes: &[u8]) -> Outcome {
         let Some(file) = &self.file else { return Ok(()) };
-        common::write_over(file, bytes)
-            .map_err(|error| format!("--{}: cannot write {}: {error}", self.option, self.path.display()))?;
-        println!("The picture for --{} is in {}.", self.option, self.path.display());
-        Ok(())
+        common::write_over(file, bytes).map_err(|error| {
+            format!("--{}: cannot write {}: {error}", self.option, self.path.display()).into()
+        })
+    }
+
+    /// Says where the picture is, or shows it.
+    fn tell(&self, snapshot: Option<&Snapshot>) -> Outcome {
+        match snapshot {
+            Some(snapshot) if self.file.is_none() => common::print_map(snapshot),
+            _ => {
+                println!("The picture for --{} is in {}.", self.option, self.path.display());
+                Ok(())
+            }
+        }
     }
 }
 
@@ -150,9 +160,12 @@ fn main() -> ExitCode {
         let comparable = head.as_ref().filter(|head| incomparable(head, region).is_none());
         let mut replay = Replay::new(Script::new(heaps, comparable), options.at);
         let unread = replay.run(&mut input)?;
-        replay.report(&input, head.as_ref(), region, unread.is_some());
         let name = options.trace.file_name().unwrap_or(options.trace.as_os_str()).to_string_lossy();
-        replay.draw(options.pictures, if name == "-" { "standard input" } else { &name })?;
+        // The pictures come first: whoever reads the report may leave before its end, as `head` does.
+        let drawn = replay.draw(&options.pictures, if name == "-" { "standard input" } else { &name });
+        replay.report(&input, head.as_ref(), region, unread.is_some());
+        drawn?;
+        options.pictures.iter().try_for_each(|picture| picture.tell(replay.snapshot.as_ref()))?;
         unread.map_or(Ok(()), Err)
     })
 }
@@ -266,18 +279,16 @@ impl Replay {
         }
     }
 
-    fn draw(self, pictures: Vec<Picture>, name: &str) -> Outcome {
+    fn draw(&self, pictures: &[Picture], name: &str) -> Outcome {
         let stats: Vec<(&str, Stats)> =
             self.script.players.iter().map(|player| (player.list(), player.stats())).collect();
-        let mut raster = Some(self.raster);
         for picture in pictures {
             let mut bytes = Vec::new();
             let mut text = String::new();
             match (picture.option, &self.snapshot) {
-                ("raster", _) => raster.take().map_or(Ok(()), |raster| raster.write(name, &mut bytes))?,
+                ("raster", _) => self.raster.clone().write(name, &mut bytes)?,
                 ("hops", _) => text = charts::hops(&self.series, &stats, name)?,
                 ("memory", _) => text = charts::memory(&self.series, name)?,
-                ("map", Some(snapshot)) if picture.file.is_none() => common::print_map(snapshot)?,
                 ("map", Some(snapshot)) => snapshot.write_map_svg(&mut text, MapOptions::svg())?,
                 ("holes", Some(snapshot)) => snapshot.write_holes_svg(&mut text)?,
                 _ => {}

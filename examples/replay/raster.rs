@@ -40,6 +40,7 @@ const WIDE: usize = 1200;
 const HIGH: usize = 512;
 
 /// What some calls did.
+#[derive(Clone)]
 struct Column {
     /// For each row, bytes in use, summed over the calls.
     used: Vec<u64>,
@@ -47,6 +48,7 @@ struct Column {
 }
 
 /// The picture while it is being made.
+#[derive(Clone)]
 pub(crate) struct Raster {
     columns: Vec<Column>,
     calls_per_column: u64,
