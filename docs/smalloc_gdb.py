@@ -74,8 +74,8 @@ def heaps():
         except gdb.MemoryError:
             raise gdb.GdbError("the program does not run, and there is no core file")
         version, capacity = struct.unpack("<2Q", head[16:])
-        if head[:16] != MAGIC or version != 1:
-            raise gdb.GdbError("this smalloc has another layout (version %d, known is 1)" % version)
+        if head[:16] != MAGIC or version != 2:
+            raise gdb.GdbError("this smalloc has another layout (version %d, known is 2)" % version)
         for index in range(capacity):
             entry = words(place + 32 + 64 * index, 8)
             # The counters come last: without them the entry is not complete.

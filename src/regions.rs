@@ -1,8 +1,8 @@
 //! Several first-fit regions side by side: which one a thread uses, and in which one a payload lies.
 //!
 //! ```text
-//! base                  base + stride         base + 2 * stride
-//! | region 0 | tables |  | region 1 | tables |  | region 2 | tables |  ...
+//! base                         base + stride                base + 2 * stride
+//! | region 0 | tables |  | ring | | region 1 | tables |  | ring | | region 2 | tables |  | ring |  ...
 //! ```
 //!
 //! One reservation holds them all, and the stride is a power of two, so that a payload's region follows from its

@@ -3,6 +3,7 @@
 
 mod case;
 
+use case::{install, step};
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
@@ -90,36 +91,17 @@ fn exit_code(call: libc::c_long) -> i32 {
 
 /// Loads the call's number, compares it with each that is allowed, and traps if it is none of them.
 fn filter(allowed: &[libc::c_long]) -> Vec<libc::sock_filter> {
-    let step = |code: u32, on_equal: usize, value: u32| libc::sock_filter {
-        code: code.try_into().expect("a code"),
-        jt: on_equal.try_into().expect("a short filter"),
-        jf: 0,
-        k: value,
-    };
     let always = [libc::SYS_exit_group];
     let calls: Vec<u32> =
         allowed.iter().chain(&always).map(|&call| call.try_into().expect("a number")).collect();
-    let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0)];
+    let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
     for (index, call) in calls.iter().enumerate() {
         // What is allowed jumps over all further comparisons and the trap.
-        steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, calls.len() - index, *call));
+        steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, calls.len() - index, 0, *call));
     }
-    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_TRAP));
-    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, libc::SECCOMP_RET_ALLOW));
+    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_TRAP));
+    steps.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW));
     steps
-}
-
-/// From here on the filter holds for this thread.
-fn install(steps: &[libc::sock_filter]) {
-    let program = libc::sock_fprog {
-        len: steps.len().try_into().expect("a short filter"),
-        filter: steps.as_ptr().cast_mut(),
-    };
-    // SAFETY: the numbers are what the call takes.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    // SAFETY: the program is valid and only read.
-    let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    assert_eq!(refused, 0, "the system has filters");
 }
 
 // ---- what is filtered --------------------------------------------------------------------------------------------

@@ -402,30 +402,7 @@ fn locked_memory_stays_locked() {
 
 /// From here on the system refuses to move pages with these flags, for lack of memory.
 fn refuse(flags: libc::c_int) {
-    let step = |code: u32, on_equal: u8, otherwise: u8, value: u32| libc::sock_filter {
-        code: code.try_into().expect("a code"),
-        jt: on_equal,
-        jf: otherwise,
-        k: value,
-    };
-    let (load, compare) =
-        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-    let number = |value: i64| u32::try_from(value).expect("a number");
-    // The fourth argument lies behind two 32-bit numbers, the instruction's address and three arguments.
-    let mut steps = [
-        step(load, 0, 0, 0),
-        step(compare, 0, 3, number(libc::SYS_mremap)),
-        step(load, 0, 0, 16 + 3 * 8),
-        step(compare, 0, 1, number(flags.into())),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | number(libc::ENOMEM.into())),
-        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
-    ];
-    let program = libc::sock_fprog { len: 6, filter: steps.as_mut_ptr() };
-    // SAFETY: the numbers are what the call takes.
-    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
-    // SAFETY: the program is valid and only read.
-    let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
-    assert_eq!(refused, 0, "the system has filters");
+    case::refuse(libc::SYS_mremap, 3, u32::MAX, flags.try_into().expect("a number"));
 }
 
 /// A heap whose tables are open for more than is needed below: that takes mappings, too.

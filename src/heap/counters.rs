@@ -40,8 +40,8 @@ pub(super) struct Counters {
     pub(super) last_failed_size: usize,
     /// One entry for every segment that was ever placed.
     pub(super) hops: HopHistogram,
-    /// One histogram, once there is a region: see [`failed_hops`](Self::failed_hops).
-    failed_hops: Table<HopHistogram>,
+    /// The hops of the requests that found no place: one histogram, once there is a region.
+    failed: Table<HopHistogram>,
     pub(super) older_peaks: OlderPeaks,
 }
 
@@ -65,18 +65,18 @@ impl Counters {
         failures: 0,
         last_failed_size: 0,
         hops: HopHistogram::new(),
-        failed_hops: Table::NONE,
+        failed: Table::NONE,
         older_peaks: OlderPeaks::NONE,
     };
 
     /// Bytes of what is seldom written.
-    pub(super) fn seldom() -> usize {
+    pub(super) fn seldom_bytes() -> usize {
         Table::<HopHistogram>::bytes(1)
     }
 
     /// Takes its part of what is seldom written.
     pub(super) fn attach(&mut self, seldom: &mut Span) {
-        self.failed_hops = Table::cut_off(seldom, 1);
+        self.failed = Table::cut_off(seldom, 1);
     }
 
     /// A request of `size` bytes was given a segment of `n` granules.
@@ -132,16 +132,16 @@ impl Counters {
     /// A request of `size` bytes found no place in the region.
     #[cold]
     pub(super) fn failed(&mut self, size: usize, hops: usize) {
-        let mut failed_hops = self.failed_hops.get(0);
-        failed_hops.record(hops);
-        self.failed_hops.set(0, failed_hops);
+        let mut failed = self.failed.get(0);
+        failed.record(hops);
+        self.failed.set(0, failed);
         self.failures = self.failures.wrapping_add(1);
         self.last_failed_size = size;
     }
 
     /// The hops of all requests that found no place.
     pub(super) fn failed_hops(&self) -> HopHistogram {
-        if self.failures == 0 { HopHistogram::new() } else { self.failed_hops.get(0) }
+        if self.failures == 0 { HopHistogram::new() } else { self.failed.get(0) }
     }
 
     /// A request took a part of a free segment, or all of it if nothing was `left` behind.

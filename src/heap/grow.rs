@@ -21,13 +21,13 @@ const FIRST_STEP: usize = 128 << 10;
 const LARGEST_STEP: usize = 32 << 20;
 
 /// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of `wanted` bytes; 0 asks for as
-/// much as is sensible. Where there are several, each has room for `own` bytes [more](Heap::open_own). Returns how many
+/// much as is sensible. Where there are several, each has room for `beside` bytes [more](Heap::open_beside). Returns how many
 /// bytes lie between the starts of two, a power of two where there are several. If the address space is refused, regions
 /// of half the size are tried, and so on.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,
-    own: usize,
+    beside: usize,
 ) -> Result<usize, InitError> {
     let wanted = match wanted {
         0 => region_from_environment().unwrap_or(DEFAULT_REGION),
@@ -35,7 +35,7 @@ pub(crate) fn map_side_by_side<L: FreeList>(
     };
     let mut size = whole_pages(wanted.clamp(MIN_REGION, MAX_REGION));
     loop {
-        match map_all(heaps, size, own) {
+        match map_all(heaps, size, beside) {
             Ok(stride) => return Ok(stride),
             Err(errno) if size <= MIN_REGION => return Err(InitError { region_size: wanted, errno }),
             Err(_) => size = whole_pages((size / 2).max(MIN_REGION)),
@@ -44,10 +44,10 @@ pub(crate) fn map_side_by_side<L: FreeList>(
 }
 
 /// Maps all of `heaps` with regions of `size` bytes, or none of them.
-fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, own: usize) -> Result<usize, i32> {
+fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, beside: usize) -> Result<usize, i32> {
     let bytes = Heap::<L>::mapped_bytes(size);
     let stride = if heaps.len() > 1 {
-        bytes.saturating_add(own).max(BASE_ALIGN).next_power_of_two()
+        bytes.saturating_add(Reservation::end_bytes(beside)).max(BASE_ALIGN).next_power_of_two()
     } else {
         whole_pages(bytes)
     };
@@ -72,10 +72,10 @@ impl<L: FreeList> Heap<L> {
         size.saturating_add(Self::tables(size)).saturating_add(whole_pages(1).saturating_mul(3))
     }
 
-    /// Bytes of what is seldom written. It lies in front of the tables, and where there are pages in one of its own, that
-    /// takes no memory until then.
-    pub(super) fn seldom() -> usize {
-        Counters::seldom().saturating_add(Moved::bytes())
+    /// Bytes of what is seldom written. It lies in front of the tables and, where pages are this heap's, in one of its own,
+    /// which takes no memory until it is written.
+    pub(super) fn seldom_bytes() -> usize {
+        Counters::seldom_bytes().saturating_add(Moved::bytes())
     }
 
     fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
@@ -84,22 +84,22 @@ impl<L: FreeList> Heap<L> {
         if opened { Ok(()) } else { Err(errno::get()) }
     }
 
-    /// Opens the `own` bytes of a heap that is one of [several](map_side_by_side): zeros, at the end of a page. None when
+    /// Opens the `beside` bytes of a heap that is one of [several](map_side_by_side): zeros, at the end of a page. None when
     /// the system refuses.
-    pub(crate) fn open_own(&self, own: usize) -> Option<NonNull<u8>> {
-        self.reservation.open_end(own)
+    pub(crate) fn open_beside(&self, beside: usize) -> Option<NonNull<u8>> {
+        self.reservation.open_end(beside)
     }
 
     /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.
     pub(super) fn attach(&mut self, reservation: &Reservation, size: usize) -> bool {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
         let [used, heads] = SegmentMap::bytes(chunks);
-        let mut seldom = reservation.part(size, Self::seldom());
-        let pages_at = reservation.next_page(size.saturating_add(Self::seldom()));
+        let mut seldom = reservation.part(size, Self::seldom_bytes());
+        let pages_at = reservation.next_page(size.saturating_add(Self::seldom_bytes()));
         let list_at = pages_at.saturating_add(Pages::bytes(size));
         let used_at = reservation.place(list_at.saturating_add(L::bytes(chunks)), used);
         let heads_at = reservation.place(used_at.saturating_add(used), heads);
-        if !seldom.commit(Self::seldom()) {
+        if !seldom.commit(Self::seldom_bytes()) {
             return false;
         }
         self.counters.attach(&mut seldom);

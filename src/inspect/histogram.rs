@@ -19,8 +19,8 @@ const EXACT: usize = 16;
 const EXACT_BITS: usize = 4;
 /// Each power of two above is cut into `1 << SPLIT_BITS` buckets.
 const SPLIT_BITS: usize = 2;
-/// Counts have fewer bits, as granules have numbers of 32: no search looks at more nodes than a region has granules. More
-/// would share the last bucket.
+/// Counts of more bits share the last bucket. There are none: granules have numbers of so many, and no search looks at more
+/// nodes than a region has granules.
 const LIMIT_BITS: usize = 32;
 /// How many buckets there are.
 const BUCKETS: usize = EXACT + ((LIMIT_BITS - EXACT_BITS) << SPLIT_BITS);

@@ -1,11 +1,12 @@
 //! The mapping: the only file that asks the kernel for memory and the only one that turns an offset into a pointer.
 //!
-//! One reservation of address space holds the region and, behind it, every table of the heap (segment map, index):
+//! One reservation of address space holds the region and, behind it, what is seldom written and every table of the heap
+//! (segment map, index). Of several side by side, each ends with the ring of what is handed over, and a closed page:
 //!
 //! ```text
-//! base                                      base + size
-//! |<------------- region ------------->|<- table ->|<- table ->| ...
-//! |  committed  |      PROT_NONE       |rw|  none  |rw|  none  |
+//! base                               base + size
+//! |<----------- region ------------>|<- seldom ->|<- table ->|<- table ->| ... |<- ring ->|      |
+//! |  committed  |     PROT_NONE     |     rw     |rw|  none  |rw|  none  |     |    rw    | none |
 //! ```
 //!
 //! Reserving costs nothing: the pages are `PROT_NONE`, count against no limit but `RLIMIT_AS`, and stay out of core
@@ -14,7 +15,7 @@
 //! Invariants that the other files stand on:
 //!
 //! - **R1** the region is one range of addresses, all of them mapped, and never moves.
-//! - **R2** every table is committed for every chunk that begins below the committed end of the region, and for
+//! - **R2** every table with entries for chunks is committed for every chunk that begins below the committed end of the region, and for
 //!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
 mod buffer;
@@ -291,10 +292,16 @@ impl Reservation {
         Span { start, reserved: bytes, committed: if self.lent { bytes } else { 0 } }
     }
 
-    /// Opens the last `bytes` bytes, which are nobody's part, and zeros. None when the system refuses.
+    /// Opens `bytes` bytes that are nobody's part: zeros, up to the end of the last page but one. The last stays closed, for
+    /// what lies behind it. None when the system refuses.
     pub(crate) fn open_end(&self, bytes: usize) -> Option<NonNull<u8>> {
-        let mut end = self.part(self.bytes.wrapping_sub(bytes), bytes);
+        let mut end = self.part(self.bytes.saturating_sub(Self::end_bytes(bytes)), bytes);
         if errno::unchanged(|| end.commit(bytes)) { NonNull::new(end.start) } else { None }
+    }
+
+    /// Bytes at the end of a reservation that [`open_end`](Self::open_end) takes.
+    pub(crate) fn end_bytes(bytes: usize) -> usize {
+        bytes.saturating_add(whole_pages(1))
     }
 
     /// Gives all of it back to the system, or to whom it belongs.

@@ -1,4 +1,4 @@
-//! Arrays beside the region, one entry per chunk or per so many chunks, and the bitmaps among them.
+//! Arrays beside the region, most with one entry per chunk or per so many chunks, and the bitmaps among them.
 
 use super::{Granule, Reservation, Span};
 #[cfg(debug_assertions)]
@@ -6,9 +6,9 @@ use crate::fatal::fatal;
 use core::marker::PhantomData;
 use core::ptr;
 
-/// An array with one entry per chunk, or per so many chunks, in a part of the reservation.
+/// An array in a part of the reservation: with one entry per chunk, or per so many chunks, or [of a few](Table::cut_off).
 ///
-/// The first bytes of every table are resident in every heap, and with them a page. [Small](Table::small) tables therefore
+/// The first bytes of every table for chunks are resident in every heap, and with them a page. [Small](Table::small) tables therefore
 /// begin side by side, where one page holds what most heaps need of them all; one that needs more moves to a second place,
 /// where it has all its room.
 #[derive(Debug)]

@@ -211,3 +211,45 @@ pub fn mappings() -> Vec<(usize, usize, String)> {
         })
         .collect()
 }
+
+/// One step of a filter of calls: jumps over so many steps if what was loaded is `value`, and over so many otherwise.
+pub fn step(code: u32, on_equal: usize, otherwise: usize, value: u32) -> libc::sock_filter {
+    let steps = |number: usize| number.try_into().expect("a short filter");
+    libc::sock_filter {
+        code: code.try_into().expect("a code"),
+        jt: steps(on_equal),
+        jf: steps(otherwise),
+        k: value,
+    }
+}
+
+/// From here on the filter holds for this thread and those that it starts.
+pub fn install(steps: &[libc::sock_filter]) {
+    let program = libc::sock_fprog {
+        len: steps.len().try_into().expect("a short filter"),
+        filter: steps.as_ptr().cast_mut(),
+    };
+    // SAFETY: the numbers are what the call takes.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the program is valid and only read.
+    let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
+    assert_eq!(refused, 0, "the system has filters");
+}
+
+/// From here on the system refuses a call, for lack of memory, if the lower half of that argument has `value` in the bits
+/// of `mask`.
+pub fn refuse(call: libc::c_long, argument: u32, mask: u32, value: u32) {
+    let number = |value: i64| u32::try_from(value).expect("a number");
+    let (load, compare) =
+        (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
+    // Arguments lie behind two 32-bit numbers and the instruction's address.
+    install(&[
+        step(load, 0, 0, 0),
+        step(compare, 0, 4, number(call)),
+        step(load, 0, 0, 16 + argument * 8),
+        step(libc::BPF_ALU | libc::BPF_AND | libc::BPF_K, 0, 0, mask),
+        step(compare, 0, 1, value),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ERRNO | number(libc::ENOMEM.into())),
+        step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_ALLOW),
+    ]);
+}

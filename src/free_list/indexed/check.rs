@@ -50,6 +50,9 @@ impl Indexed {
             if bound != 0 && self.hints.get(class(bound)) > chunk {
                 return broken("I4", "the hint for the chunk's bound lies above the chunk");
             }
+            if self.hints.outbids(bound, chunk) {
+                return broken("I4", "the chunk's bound lies above what a search has proven");
+            }
         }
         if self.hints.ascend() {
             Ok(())

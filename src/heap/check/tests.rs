@@ -133,6 +133,13 @@ fn bounds_and_hints() {
     expect(&spoiled(|list| list.set_bound(0, 3, 40)), "I5", 3 * 1024, "above top");
     expect(&spoiled(|list| list.set_hint(20, 0)), "I3", 16 * N * BLOCKS, "do not ascend");
 
+    let outbid = spoiled(|list| {
+        list.set_proof(N + 1, 1);
+        list.set_bound(0, 0, 40);
+        list.set_hint(40, 0);
+    });
+    expect(&outbid, "I4", 0, "above what a search has proven");
+
     // A hole that the index has not been told of.
     let mut broken = heap::<Indexed>();
     let at = free_unsaid(&mut broken, 12);

@@ -1,0 +1,105 @@
+//! The ring of what is handed over lies between two regions: what becomes of writes beside it, and of a heap for which the
+//! system has no memory for it.
+
+mod case;
+
+use case::page;
+use smalloc::{Indexed, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+use std::os::unix::process::ExitStatusExt;
+use std::sync::Barrier;
+use std::thread;
+
+const REGION: usize = 1 << 20;
+/// From one region to the next.
+const STRIDE: usize = 2 << 20;
+const LAYOUT: Layout = Layout::new::<[u8; 64]>();
+
+static HEAP: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(REGION);
+
+const CASES: [case::Case; 2] = [("write_below", write_below), ("refused", refused)];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+fn alloc() -> usize {
+    // SAFETY: the layout has a size.
+    unsafe { HEAP.alloc(LAYOUT) }.expose_provenance()
+}
+
+fn free(block: usize) {
+    // SAFETY: the block is live and has this layout.
+    unsafe { HEAP.dealloc(std::ptr::with_exposed_provenance_mut(block), LAYOUT) };
+}
+
+/// Lets `work` happen in a thread whose home is the second region.
+fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    thread::scope(|scope| scope.spawn(work).join().expect("the thread ends"))
+}
+
+/// Writes below the first block of the second region.
+fn write_below() {
+    let first = alloc();
+    let second = elsewhere(alloc);
+    assert_eq!(second, first + STRIDE);
+    let below = std::ptr::with_exposed_provenance_mut::<u8>(second - 1);
+    println!("the last line");
+    // SAFETY: none: misuse is what is tested.
+    unsafe { below.write_volatile(1) };
+    println!("nothing has stopped it");
+}
+
+#[test]
+fn what_lies_below_a_region_is_closed() {
+    let outcome = case::run("write_below");
+    assert_eq!(outcome.status.signal(), Some(libc::SIGSEGV), "{}{}", outcome.stdout, outcome.stderr);
+    assert!(outcome.stdout.contains("the last line"), "{}", outcome.stdout);
+}
+
+/// What would be handed over waits for the lock.
+fn refused() {
+    let mask = u32::try_from(STRIDE - 1).expect("a mask");
+    let ring = u32::try_from(STRIDE - 2 * page()).expect("an offset");
+    // The filter holds in this thread alone. The stack of another one may be at such an address.
+    elsewhere(|| {
+        case::refuse(libc::SYS_mprotect, 0, mask, ring);
+        HEAP.init().expect("the regions are mapped");
+    });
+    let [blocks, threads] = [1000, 4];
+    let start = Barrier::new(threads);
+    let all: Vec<usize> = (0..blocks).map(|_| alloc()).collect();
+    thread::scope(|scope| {
+        for part in all.chunks(blocks / threads) {
+            scope.spawn(|| {
+                start.wait();
+                part.iter().for_each(|&block| free(block));
+            });
+        }
+    });
+    let stats = HEAP.stats();
+    assert_eq!((stats.allocs, stats.frees, stats.handed_over), (blocks as u64, blocks as u64, 0));
+    assert_eq!(HEAP.check(), Ok(()));
+}
+
+#[test]
+fn frees_wait_where_there_is_no_ring() {
+    case::run("refused").assert_success();
+}
+
+/// The same, with a ring.
+#[test]
+fn frees_are_handed_over() {
+    static HELD: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(REGION);
+    // SAFETY: the layout has a size.
+    let block = unsafe { HELD.alloc(LAYOUT) }.expose_provenance();
+    // SAFETY: the block is live and has this layout.
+    elsewhere(|| unsafe {
+        HELD.alloc(LAYOUT);
+        HELD.dealloc(std::ptr::with_exposed_provenance_mut(block), LAYOUT);
+    });
+    assert_eq!(HELD.stats().handed_over, 1);
+}
