@@ -14,7 +14,7 @@ pub(crate) use crate::hardened::Hardened as Heap;
 #[cfg(not(feature = "hardened"))]
 pub(crate) use crate::heap::Heap;
 
-/// Bytes of a heap's ring, which lies beside its tables at the end of its reservation.
+/// Bytes of a heap's ring, which lies near the end of its reservation, before a closed page.
 pub(crate) const RING: usize = size_of::<HandOver>();
 
 const_assert!(RING.is_multiple_of(align_of::<HandOver>()));
@@ -35,9 +35,9 @@ impl<L: FreeList> Shared<L> {
     }
 
     /// From now on frees may be handed over to the heap, which was just mapped, and whose lock the caller holds. If the
-    /// system has no memory for that, they wait for the lock.
+    /// system has no memory for that, frees wait for the lock.
     pub(crate) fn open_ring(&self, heap: &mut Guard<'_, Heap<L>>) {
-        // The end of a page is aligned for it, and zeros are an empty ring.
+        // RING is a multiple of its alignment, so that what ends with a page is aligned; and zeros are an empty ring.
         let ring = heap.bare().open_beside(RING).map_or(ptr::null_mut(), |ring| ring.cast().as_ptr());
         self.handed_over.store(ring, Ordering::Release);
     }

@@ -4,7 +4,7 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test handover_loom
 //! ```
 //!
-//! The model is the ring with loom's atomics, which are no zeros of the system, and with four slots in two lines. Without
+//! The model is the ring with loom's atomics, which cannot be made from zeroed memory, and with four slots in two lines. Without
 //! `--cfg loom` this file only checks that the model does, word for word, what `src/handover.rs` does.
 
 #[cfg(loom)]

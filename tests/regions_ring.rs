@@ -1,5 +1,5 @@
-//! The ring of what is handed over lies between two regions: what becomes of writes beside it, and of a heap for which the
-//! system has no memory for it.
+//! Between two regions lies the ring of what is handed over. A write below the second region must not reach it; and where the
+//! system has no memory for a ring, frees wait for the lock.
 
 mod case;
 
@@ -36,7 +36,7 @@ fn free(block: usize) {
     unsafe { HEAP.dealloc(std::ptr::with_exposed_provenance_mut(block), LAYOUT) };
 }
 
-/// Lets `work` happen in a thread whose home is the second region.
+/// Lets `work` happen in a thread whose home is the second region: homes are dealt in order, and the caller has the first.
 fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(work).join().expect("the thread ends"))
 }
@@ -90,7 +90,7 @@ fn frees_wait_where_there_is_no_ring() {
     case::run("refused").assert_success();
 }
 
-/// The same, with a ring.
+/// With a ring they are handed over: so the case above means something.
 #[test]
 fn frees_are_handed_over() {
     static HELD: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(REGION);

@@ -12,7 +12,7 @@
 //! Hints ascend with the class. So what appears lowers the hint of its class and those of the classes below, down to the
 //! first that is low enough; what a search has proven raises the hints above, up to the first that is high enough.
 //!
-//! Of large sizes a class has many, and a search for one of them may look at all that are slightly too small. What the last
+//! Of large sizes a class has many, and a search for one of them may look at all segments that are slightly too small. What the last
 //! such search has proven for its size is remembered: the [`Proof`].
 
 #![expect(
@@ -37,9 +37,9 @@ const GROUP: usize = group::HINTS;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / crate::region::CHUNK < NONE);
 
-/// No free segment of `n` granules or more starts below the chunk; none does at all, if that is [`NONE`]. The bounds below it
-/// say no more than the code of so many, which the search for them has left: a later search that begins there passes over
-/// them, and yet raises the hints over them.
+/// No free segment of `n` granules or more starts below the chunk; none at all, if that is [`NONE`]. No bound below it exceeds
+/// the code of `n`: the search has put them right. That must hold, for a later search begins at the chunk, never looks at
+/// them, and yet raises hints past them.
 #[derive(Debug)]
 struct Proof {
     n: usize,
@@ -183,9 +183,9 @@ impl Hints {
         }
     }
 
-    /// Whether a bound of that chunk says that a free segment may start there that the proof rules out by far.
+    /// Whether this bound lies below the proof's chunk and above the code of its size, which no segment there can have.
     pub(super) fn outbids(&self, bound: u8, chunk: usize) -> bool {
-        chunk < self.proof.chunk && self.proof.n < usize::MAX && bound > super::indexed::code(self.proof.n)
+        chunk < self.proof.chunk && bound > super::indexed::code(self.proof.n)
     }
 
     /// For tests of what is checked.

@@ -7,9 +7,9 @@
 //!
 //! - **L1** the list holds every free segment below top once; **L2** addresses ascend; **L3** `next(prev(s)) == s`;
 //! - **I1** no bound is too low; **I2** a parent is no lower than any of its children; **I3** no free segment of class
-//!   `k` or above starts below hint `k`, nor one that is as large as a proof's below the proof's chunk; **I4** nor does a bound
-//!   below hint `k` say that one may, or a bound below a proof's chunk that one of a higher code than the proof's may; **I5**
-//!   bounds of chunks above top's say that none does.
+//!   `k` or above starts below hint `k`, nor one that is as large as a proof's below the proof's chunk; **I4** no bound below
+//!   hint `k` is of class `k` or above, and none below the proof's chunk is above the code of the proof's size; **I5** bounds of
+//!   chunks above top's say that no segment starts there.
 
 mod group;
 mod hints;

@@ -21,7 +21,8 @@ const FIRST_STEP: usize = 128 << 10;
 const LARGEST_STEP: usize = 32 << 20;
 
 /// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of `wanted` bytes; 0 asks for as
-/// much as is sensible. Where there are several, each has room for `beside` bytes [more](Heap::open_beside). Returns how many
+/// much as is sensible. Where there are several, each has room for `beside` bytes
+/// [more](Heap::open_beside), and a closed page behind them. Returns how many
 /// bytes lie between the starts of two, a power of two where there are several. If the address space is refused, regions
 /// of half the size are tried, and so on.
 pub(crate) fn map_side_by_side<L: FreeList>(
@@ -67,13 +68,13 @@ fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, beside: usize) 
 }
 
 impl<L: FreeList> Heap<L> {
-    /// Bytes of address space that a region of `size` bytes takes with its tables, of which three may begin with a page.
+    /// Bytes of address space that a region of `size` bytes takes with its tables, three of which may have to begin with a page.
     fn mapped_bytes(size: usize) -> usize {
         size.saturating_add(Self::tables(size)).saturating_add(whole_pages(1).saturating_mul(3))
     }
 
-    /// Bytes of what is seldom written. It lies in front of the tables and, where pages are this heap's, in one of its own,
-    /// which takes no memory until it is written.
+    /// Bytes of what is seldom written. It lies between the region and the tables. In a mapping of the heap's own it has a page
+    /// to itself, which takes no memory until it is written.
     pub(super) fn seldom_bytes() -> usize {
         Counters::seldom_bytes().saturating_add(Moved::bytes())
     }

@@ -13,8 +13,8 @@
 //!
 //! What is spare is given back but for a rest, `keep`: 256 KiB or a sixteenth of what is in use, and a reserve. Of
 //! several heaps side by side, each keeps its part of the 256 KiB. The reserve is what turned out to be given back too
-//! early, because it was in use again soon after; it halves when it has not been needed for a while. So memory that comes
-//! and goes stays, after a round or two of it. Nothing here asks a clock: when memory is given back is a function of the
+//! early, because it was in use again soon after; what of it has not been needed for a while, by the work done, halves. So
+//! memory that comes and goes stays, after a round or two of it. Nothing here asks a clock: when memory is given back is a function of the
 //! calls alone.
 //!
 //! What is kept is at the lowest addresses, where requests are placed first.
@@ -28,11 +28,11 @@ const MEBIBYTE: u64 = (1 << 20) / GRANULE as u64;
 const SHORTEST_INTERVAL: u64 = MEBIBYTE / 4;
 /// Granules that are always kept, by all heaps that lie side by side together.
 const KEPT: u64 = MEBIBYTE / 4;
-/// The largest reserve, in granules.
+/// The largest reserve, in granules, of each heap.
 const LARGEST_RESERVE: u64 = 128 * MEBIBYTE;
-/// A reserve that was not needed during so much [work](Heap::work) for each of its granules is halved, and what was given
-/// back so long ago is not missed any more. To give a page back and to take it again costs some microseconds, which are
-/// then at most a few hundredths of the time that the work takes.
+/// Half of what of a reserve was not needed during so much [work](Heap::work) for each of its granules is given up, and what
+/// was given back so long ago is not missed any more. To give a page back and to take it again costs some microseconds, which
+/// are then at most a few hundredths of the time that the work takes, if the program writes what it is given.
 const PATIENCE: u64 = 1024;
 /// A free, and the allocation before it, take the time in which a program writes about so many granules.
 const PAIR: u64 = 128;
@@ -43,7 +43,7 @@ const MOST_HOLES: usize = 1 << 14;
 /// Granules that are given back in one go, about: a request that is placed there has to wait.
 const MOST_AT_ONCE: usize = (16 << 20) / GRANULE;
 
-/// What a heap remembers of its use. All numbers are granules.
+/// What a heap remembers of its use. Amounts are granules, points in time turnover or [work](Heap::work).
 #[derive(Debug)]
 pub(super) struct Thrift {
     /// The turnover at the last look, and how much more there is before the next.
@@ -56,8 +56,10 @@ pub(super) struct Thrift {
     /// The work done when something was last given back.
     indebted: u64,
     reserve: u64,
-    /// The work done when the reserve was last needed.
-    needed: u64,
+    /// The least that was spare at any look since the window began in which the reserve is watched.
+    idle: u64,
+    /// The work done when that window began.
+    since: u64,
     /// What is being given back right now lies between these; nothing if they are equal.
     under_way: (Granule, Granule),
     /// Who gives it back.
@@ -76,32 +78,37 @@ impl Thrift {
         debt: 0,
         indebted: 0,
         reserve: 0,
-        needed: 0,
+        idle: u64::MAX,
+        since: 0,
         under_way: (Granule(0), Granule(0)),
         by: 0,
         purged: 0,
         kept: KEPT,
     };
 
-    /// Learns from what was in use since the last look. Returns how much may be kept beyond that.
+    /// Learns at a look: `turnover` and `work` are the heap's so far, `peak` is the most that was in use since the last look,
+    /// `used` is in use, and no more than `spare` is free, dirty, and was not needed. Returns how much of that may be kept.
     fn learn(&mut self, turnover: u64, work: u64, peak: u64, used: u64, spare: u64) -> u64 {
-        let patience = PATIENCE.saturating_mul(self.debt.max(self.reserve).max(self.kept));
+        let learnable = self.debt.max(self.reserve).max(self.kept).min(LARGEST_RESERVE);
+        let patience = PATIENCE.saturating_mul(learnable);
         if work.wrapping_sub(self.indebted) > patience {
             self.debt = 0;
         }
         self.looked = turnover;
         self.interval = (used / 4).max(SHORTEST_INTERVAL);
+        self.idle = self.idle.min(spare);
         if peak > self.level {
             let missed = self.debt.min(peak.wrapping_sub(self.level));
             self.debt = self.debt.wrapping_sub(missed);
             self.reserve = self.reserve.saturating_add(missed).min(LARGEST_RESERVE);
             self.level = peak;
+            if missed > 0 {
+                self.idle = 0;
+            }
         }
-        if spare < self.reserve {
-            self.needed = work;
-        } else if work.wrapping_sub(self.needed) > PATIENCE.saturating_mul(self.reserve) {
-            self.reserve /= 2;
-            self.needed = work;
+        if work.wrapping_sub(self.since) > PATIENCE.saturating_mul(self.reserve) {
+            self.reserve = self.reserve.wrapping_sub(self.reserve.min(self.idle) / 2);
+            (self.idle, self.since) = (u64::MAX, work);
         }
         self.kept.max(used / 16).saturating_add(self.reserve)
     }
@@ -186,7 +193,7 @@ impl<L: FreeList> Heap<L> {
         if since < self.thrift.interval { None } else { self.look() }
     }
 
-    /// What the heap has done so far, as a measure of the time that has passed: in granules that a program writes.
+    /// What stands in for the time that has passed: granules handed out and freed, and [`PAIR`] for each free.
     fn work(&self) -> u64 {
         self.counters.turnover().wrapping_add(self.counters.freed.wrapping_mul(PAIR))
     }

@@ -15,8 +15,8 @@
 //! Invariants that the other files stand on:
 //!
 //! - **R1** the region is one range of addresses, all of them mapped, and never moves.
-//! - **R2** every table with entries for chunks is committed for every chunk that begins below the committed end of the region, and for
-//!   [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
+//! - **R2** every table with entries for chunks is committed for every chunk that begins below the committed end of the
+//!   region, and for [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
 mod buffer;
 mod log;
@@ -292,10 +292,10 @@ impl Reservation {
         Span { start, reserved: bytes, committed: if self.lent { bytes } else { 0 } }
     }
 
-    /// Opens `bytes` bytes that are nobody's part: zeros, up to the end of the last page but one. The last stays closed, for
-    /// what lies behind it. None when the system refuses.
+    /// Opens `bytes` bytes that are nobody's part: zeros, up to the end of the last page but one. The last stays closed, so that
+    /// a write below what lies behind it faults. None when the system refuses.
     pub(crate) fn open_end(&self, bytes: usize) -> Option<NonNull<u8>> {
-        let mut end = self.part(self.bytes.saturating_sub(Self::end_bytes(bytes)), bytes);
+        let mut end = self.part(self.bytes.wrapping_sub(Self::end_bytes(bytes)), bytes);
         if errno::unchanged(|| end.commit(bytes)) { NonNull::new(end.start) } else { None }
     }
 

@@ -212,7 +212,7 @@ pub fn mappings() -> Vec<(usize, usize, String)> {
         .collect()
 }
 
-/// One step of a filter of calls: jumps over so many steps if what was loaded is `value`, and over so many otherwise.
+/// One step of a filter of calls: jumps over `on_equal` steps if what was loaded is `value`, else over `otherwise`.
 pub fn step(code: u32, on_equal: usize, otherwise: usize, value: u32) -> libc::sock_filter {
     let steps = |number: usize| number.try_into().expect("a short filter");
     libc::sock_filter {
