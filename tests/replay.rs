@@ -420,6 +420,21 @@ fn the_example_says_what_it_cannot_read_and_where() {
     assert_refuses(&[&path, "--at", "99999999"], "--at 99999999: there are only");
 }
 
+/// What cannot be drawn keeps nothing else from being drawn, or from being told.
+#[test]
+fn the_example_tells_all_that_is_wrong() {
+    let folder = Folder::new("wrong");
+    let file = folder.file("trace", "1: malloc 0x1 100\n1: free 0x2\nnonsense\n");
+    let path = folder.path("memory");
+    let output = replay(&[&file, "--map", "/dev/full", "--memory", &path]);
+    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    let errors: Vec<&str> = stderr.lines().collect();
+    assert!(errors.len() == 2 && errors[0].contains("line 3") && errors[1].contains("/dev/full"), "{stderr}");
+    assert!(stdout.contains("The picture for --memory is in") && !stdout.contains("for --map"), "{stdout}");
+    assert!(fs::read_to_string(&path).expect("the picture is there").starts_with("<svg"));
+}
+
 /// Whoever reads the report may leave before its end.
 #[test]
 fn the_example_draws_for_who_does_not_read() {
@@ -447,9 +462,17 @@ fn the_example_draws() {
     let file = folder.file("trace", lines.collect::<String>());
     let options = ["--raster", "--hops", "--memory", "--map", "--holes"];
     let paths: Vec<String> = options.iter().map(|option| folder.path(&option[2..])).collect();
+    let again = folder.path("again");
     let mut arguments = vec![&*file, "--list", "both", "--at", "4000"];
     arguments.extend(options.iter().zip(&paths).flat_map(|(option, path)| [*option, path]));
-    assert_prints(&arguments, &["The picture for --raster is in", "The picture for --holes is in"]);
+    arguments.extend(["--raster", &again, "--map", "-"]);
+    assert_prints(
+        &arguments,
+        &["The picture for --raster is in", "The picture for --holes is in", "largest hole"],
+    );
+    assert!(
+        fs::read(&again).expect("it is drawn twice") == fs::read(&paths[0]).expect("the picture is there")
+    );
     let raster = fs::File::open(&paths[0]).expect("the picture is there");
     let mut raster = png::Decoder::new(std::io::BufReader::new(raster)).read_info().expect("it is a PNG");
     let mut pixels = vec![0; raster.output_buffer_size().expect("it is small")];

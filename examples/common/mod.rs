@@ -40,11 +40,16 @@ pub(crate) fn main(run: impl FnOnce() -> Outcome) -> ExitCode {
     // SAFETY: no other thread runs yet, and the default action calls no code of this program.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
     let Err(error) = run() else { return ExitCode::SUCCESS };
-    eprintln!("{}: {error}", program());
+    complain(&*error);
     if error.is::<lexopt::Error>() {
         eprintln!("Its options: cargo run --release --example {} -- --help", program());
     }
     ExitCode::from(2)
+}
+
+/// Tells what is wrong.
+pub(crate) fn complain(error: &dyn Error) {
+    eprintln!("{}: {error}", program());
 }
 
 /// Prints an example's help and ends the program.

@@ -161,12 +161,16 @@ fn main() -> ExitCode {
         let mut replay = Replay::new(Script::new(heaps, comparable), options.at);
         let unread = replay.run(&mut input)?;
         let name = options.trace.file_name().unwrap_or(options.trace.as_os_str()).to_string_lossy();
+        let name = if name == "-" { "standard input" } else { &name };
         // The pictures come first: whoever reads the report may leave before its end, as `head` does.
-        let drawn = replay.draw(&options.pictures, if name == "-" { "standard input" } else { &name });
+        let drawn: Vec<Outcome> = options.pictures.iter().map(|picture| replay.draw(picture, name)).collect();
         replay.report(&input, head.as_ref(), region, unread.is_some());
-        drawn?;
-        options.pictures.iter().try_for_each(|picture| picture.tell(replay.snapshot.as_ref()))?;
-        unread.map_or(Ok(()), Err)
+        let told = options.pictures.iter().zip(drawn);
+        let told = told.map(|(picture, drawn)| drawn.and_then(|()| picture.tell(replay.snapshot.as_ref())));
+        let mut wrong: Vec<_> = unread.into_iter().chain(told.filter_map(Outcome::err)).collect();
+        let last = wrong.pop();
+        wrong.iter().for_each(|error| common::complain(&**error));
+        last.map_or(Ok(()), Err)
     })
 }
 
@@ -279,24 +283,25 @@ impl Replay {
         }
     }
 
-    fn draw(&self, pictures: &[Picture], name: &str) -> Outcome {
+    /// Draws a picture, if it has a file.
+    fn draw(&self, picture: &Picture, name: &str) -> Outcome {
+        if picture.file.is_none() {
+            return Ok(());
+        }
         let stats: Vec<(&str, Stats)> =
             self.script.players.iter().map(|player| (player.list(), player.stats())).collect();
-        for picture in pictures {
-            let mut bytes = Vec::new();
-            let mut text = String::new();
-            match (picture.option, &self.snapshot) {
-                ("raster", _) => self.raster.clone().write(name, &mut bytes)?,
-                ("hops", _) => text = charts::hops(&self.series, &stats, name)?,
-                ("memory", _) => text = charts::memory(&self.series, name)?,
-                ("map", Some(snapshot)) => snapshot.write_map_svg(&mut text, MapOptions::svg())?,
-                ("holes", Some(snapshot)) => snapshot.write_holes_svg(&mut text)?,
-                _ => {}
-            }
-            bytes.extend_from_slice(text.as_bytes());
-            picture.write(&bytes)?;
+        let mut bytes = Vec::new();
+        let mut text = String::new();
+        match (picture.option, &self.snapshot) {
+            ("raster", _) => self.raster.clone().write(name, &mut bytes)?,
+            ("hops", _) => text = charts::hops(&self.series, &stats, name)?,
+            ("memory", _) => text = charts::memory(&self.series, name)?,
+            ("map", Some(snapshot)) => snapshot.write_map_svg(&mut text, MapOptions::svg())?,
+            ("holes", Some(snapshot)) => snapshot.write_holes_svg(&mut text)?,
+            _ => {}
         }
-        Ok(())
+        bytes.extend_from_slice(text.as_bytes());
+        picture.write(&bytes)
     }
 }
 
