@@ -12,8 +12,8 @@
 //! Hints ascend with the class. So what appears lowers the hint of its class and those of the classes below, down to the
 //! first that is low enough; what a search has proven raises the hints above, up to the first that is high enough.
 //!
-//! Of large sizes a class has many, and a search for one of them may look at all segments that are slightly too small. What the last
-//! such search has proven for its size is remembered: the [`Proof`].
+//! Of large sizes a class has many, and a search for one of them may look at all segments that are slightly too small.
+//! What the last such search has proven for its size is remembered: the [`Proof`].
 
 #![expect(
     clippy::indexing_slicing,

@@ -21,10 +21,9 @@ const FIRST_STEP: usize = 128 << 10;
 const LARGEST_STEP: usize = 32 << 20;
 
 /// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of `wanted` bytes; 0 asks for as
-/// much as is sensible. Where there are several, each has room for `beside` bytes
-/// [more](Heap::open_beside), and a closed page behind them. Returns how many
-/// bytes lie between the starts of two, a power of two where there are several. If the address space is refused, regions
-/// of half the size are tried, and so on.
+/// much as is sensible. Where there are several, each has room for `beside` bytes [more](Heap::open_beside), and a closed
+/// page behind them. Returns how many bytes lie between the starts of two, a power of two where there are several. If the
+/// address space is refused, regions of half the size are tried, and so on.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,

@@ -14,8 +14,8 @@
 //! What is spare is given back but for a rest, `keep`: 256 KiB or a sixteenth of what is in use, and a reserve. Of
 //! several heaps side by side, each keeps its part of the 256 KiB. The reserve is what turned out to be given back too
 //! early, because it was in use again soon after; what of it has not been needed for a while, by the work done, halves. So
-//! memory that comes and goes stays, after a round or two of it. Nothing here asks a clock: when memory is given back is a function of the
-//! calls alone.
+//! memory that comes and goes stays, after a round or two of it. Nothing here asks a clock: when memory is given back is a
+//! function of the calls alone.
 //!
 //! What is kept is at the lowest addresses, where requests are placed first.
 
