@@ -317,11 +317,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline]
     fn lock(&self, region: usize) -> Guard<'_, Heap<L>> {
         self.cover_first();
-        let shared = self.regions.get(region);
-        let mut heap = shared.heap.lock();
-        if REGIONS > 1 && shared.has_waiting() {
-            self.free_handed_over(region, &mut heap);
-        }
+        let mut heap = self.regions.get(region).heap.lock();
+        self.free_waiting(region, &mut heap);
         heap
     }
 }
@@ -386,11 +383,10 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let home = self.regions.home_number();
-        let shared = self.regions.get(home);
-        let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_again(layout) };
-        if REGIONS > 1 && shared.has_waiting() {
-            self.free_handed_over(home, &mut heap);
-        }
+        let Some(mut heap) = self.regions.get(home).heap.try_lock_unwatched() else {
+            return self.alloc_again(layout);
+        };
+        self.free_waiting(home, &mut heap);
         match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
             Err(Missed::Looked) => self.alloc_searching(heap, layout),
@@ -421,15 +417,14 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        let region = self.regions.home_number();
-        let shared = self.regions.get(region);
         if layout.size() >= CLEARED_WHOLE {
             return self.alloc_zeroed_again(layout);
         }
-        let Some(mut heap) = shared.heap.try_lock_unwatched() else { return self.alloc_zeroed_again(layout) };
-        if REGIONS > 1 && shared.has_waiting() {
-            self.free_handed_over(region, &mut heap);
-        }
+        let home = self.regions.home_number();
+        let Some(mut heap) = self.regions.get(home).heap.try_lock_unwatched() else {
+            return self.alloc_zeroed_again(layout);
+        };
+        self.free_waiting(home, &mut heap);
         let place = match heap.place_at_once(layout.size(), layout.align()) {
             Ok(at) => Some(at),
             Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
@@ -442,13 +437,10 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let region = self.regions.number_of(payload);
-        let shared = self.regions.get(region);
-        let Some(mut heap) = shared.heap.try_lock_unwatched() else {
+        let Some(mut heap) = self.regions.get(region).heap.try_lock_unwatched() else {
             return self.realloc_again(region, payload, layout, new_size);
         };
-        if REGIONS > 1 && shared.has_waiting() {
-            self.free_handed_over(region, &mut heap);
-        }
+        self.free_waiting(region, &mut heap);
         self.realloc_in::<false>(region, heap, payload, layout, new_size)
     }
 }

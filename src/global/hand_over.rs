@@ -41,17 +41,23 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     fn purge_for_owner(&self, region: usize) {
         let shared = self.regions.get(region);
         if let Some(mut heap) = shared.heap.try_lock() {
-            if shared.has_waiting() {
-                self.free_handed_over(region, &mut heap);
-            }
+            self.free_waiting(region, &mut heap);
             purge_if_due(heap);
+        }
+    }
+
+    /// Frees what was handed over to a heap, if there is any: whoever takes its lock does this first.
+    #[inline]
+    pub(super) fn free_waiting(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
+        if REGIONS > 1 && self.regions.get(region).has_waiting() {
+            self.free_handed_over(region, heap);
         }
     }
 
     /// Frees all that was handed over to a heap. A double free, or a layout that does not match, is found out here.
     #[cold]
     #[inline(never)]
-    pub(super) fn free_handed_over(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
+    fn free_handed_over(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
         let Some(ring) = self.regions.get(region).handed_over() else { return };
         ring.take(|packed| {
             let block = Block::unpack(packed);
@@ -67,11 +73,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) fn lock_all(&self) -> [Guard<'_, Heap<L>>; REGIONS] {
         self.cover_first();
         let mut heaps = self.regions.lock_all();
-        for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
-            if REGIONS > 1 && shared.has_waiting() {
-                self.free_handed_over(region, heap);
-            }
-        }
+        heaps.iter_mut().enumerate().for_each(|(region, heap)| self.free_waiting(region, heap));
         heaps
     }
 }

@@ -59,11 +59,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             return Some(Stats::default());
         }
         let mut heaps = self.regions.all().each_ref().map(|shared| shared.heap.try_lock());
-        for (region, (heap, shared)) in heaps.iter_mut().zip(self.regions.all()).enumerate() {
-            let heap = heap.as_mut()?;
-            if REGIONS > 1 && shared.has_waiting() {
-                self.free_handed_over(region, heap);
-            }
+        for (region, heap) in heaps.iter_mut().enumerate() {
+            self.free_waiting(region, heap.as_mut()?);
         }
         let stats = self.regions.all().iter().zip(heaps.iter().flatten());
         Some(self.sum(stats.map(|(shared, heap)| shared.stats(heap))))
