@@ -102,19 +102,12 @@ fn threads() {
 fn changes_nothing() {
     fragment(&TOLD);
     // In a child there is one thread, so that no other uses the program's own heap meanwhile.
-    // SAFETY: the child uses what is safe after a fork: these heaps and calls of the system.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
+    let child = case::fork(|| {
         let own = HEAP.stats();
         fail(&TOLD);
-        let same = HEAP.stats() == own;
-        // SAFETY: ends the child at once.
-        unsafe { libc::_exit(i32::from(!same)) };
-    }
-    let mut status = -1;
-    // SAFETY: the child is this process's own, and the status may be written.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    assert_eq!(status, 0, "the report has used the program's own heap");
+        i32::from(HEAP.stats() != own)
+    });
+    assert_eq!(case::wait(child), 0, "the report has used the program's own heap");
     // The parent has not reported yet, and nobody reads what it does.
     // SAFETY: nothing else uses the number.
     unsafe { libc::close(libc::STDERR_FILENO) };

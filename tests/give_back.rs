@@ -398,21 +398,14 @@ fn threads_get_what_others_give_back() {
         for turn in 0..400 {
             given += HEAP.trim();
             if turn % 10 == 0 {
-                // SAFETY: the child uses the heap and ends.
-                let child = unsafe { libc::fork() };
-                if child == 0 {
-                    // SAFETY: layouts are not empty; ends the process.
-                    unsafe {
-                        let good = HEAP.alloc_zeroed(layout(8 * MIB));
-                        let zero = !good.is_null() && is_filled(good, 8 * MIB, 0);
-                        HEAP.trim();
-                        libc::_exit(i32::from(!(zero && HEAP.check().is_ok())));
-                    }
-                }
-                let mut status = -1;
-                // SAFETY: the child is this process's, and the status can be written to.
-                assert_eq!(unsafe { libc::waitpid(child, &raw mut status, 0) }, child);
-                assert_eq!(status, 0, "the child's end");
+                let child = case::fork(|| {
+                    // SAFETY: the layout is not empty.
+                    let good = unsafe { HEAP.alloc_zeroed(layout(8 * MIB)) };
+                    let zero = !good.is_null() && is_filled(good, 8 * MIB, 0);
+                    HEAP.trim();
+                    i32::from(!(zero && HEAP.check().is_ok()))
+                });
+                assert_eq!(case::wait(child), 0, "the child's end");
             }
         }
         assert!(given > MIB, "{given} bytes were given back");

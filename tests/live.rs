@@ -209,9 +209,7 @@ fn forks() {
     let live = Live::open(file()).expect("there is a page");
     THIRD.smalloc(layout(160));
     for _ in 0..3 {
-        // SAFETY: the child calls what a child may, and the heap of this test.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
+        let child = case::fork(|| {
             let placed = (0..100).all(|_| THIRD.smalloc(layout(1600)).1.success);
             let told = live.read();
             let silent = (told.used_bytes, told.calls) == (160, 1);
@@ -219,13 +217,9 @@ fn forks() {
             let own = format!("{}.child", file());
             let published = THIRD.publish_to(&own).is_ok() && Live::open(&own).is_ok();
             let _ = std::fs::remove_file(own);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(if placed && silent && published { 0 } else { 1 }) };
-        }
-        let mut status = -1;
-        // SAFETY: the place can be written.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        assert_eq!(status, 0);
+            i32::from(!(placed && silent && published))
+        });
+        assert_eq!(case::wait(child), 0);
         assert_eq!((live.read().used_bytes, live.read().calls), (160, 1));
     }
     THIRD.smalloc(layout(160));

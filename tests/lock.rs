@@ -1,8 +1,9 @@
 //! The lock by itself: exclusion, recursion, fork, `errno`, and many more threads than cores.
 //!
 //! The lock is private to the crate, so its file is compiled into this test. Cases that end in an abort run in a process
-//! of their own: this program again, with the name of the case in an environment variable.
+//! of their own.
 
+mod case;
 #[allow(dead_code, reason = "the lock needs less of it than the heap")]
 #[path = "../src/errno.rs"]
 mod errno;
@@ -13,24 +14,17 @@ mod fatal;
 #[path = "../src/lock.rs"]
 mod lock;
 
+use case::{Outcome, RECURSION, on_signal};
 use lock::{Lock, Watcher};
-use std::io::Read;
-use std::os::unix::process::ExitStatusExt;
 use std::os::unix::thread::JoinHandleExt;
-use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-const RECURSION: &str = "smalloc: recursive call: the thread already holds the heap's lock\n";
-const CASE: &str = "SMALLOC_LOCK_CASE";
-
 static COUNT: Lock<u64> = Lock::new(0);
 
-/// A case that ends its process.
-type Case = fn();
-
-const CASES: [(&str, Case); 8] = [
+/// All of them end their process.
+const CASES: [case::Case; 8] = [
     ("lock_twice", || {
         let _held = COUNT.lock();
         let _again = COUNT.lock();
@@ -53,14 +47,14 @@ const CASES: [(&str, Case); 8] = [
         let _again = COUNT.lock();
     }),
     ("lock_in_abort_handler", || {
-        on_signal(libc::SIGABRT, handler(lock_in_handler));
+        on_signal(libc::SIGABRT, lock_in_handler);
         let _held = COUNT.lock();
         let _again = COUNT.lock();
     }),
     ("abort_blocked_and_ignored", || {
-        on_signal(libc::SIGABRT, libc::SIG_IGN);
-        // SAFETY: all bits zero is a set of signals, which the first call makes empty.
+        // SAFETY: all bits zero is a set of signals, which sigemptyset makes empty.
         unsafe {
+            assert_ne!(libc::signal(libc::SIGABRT, libc::SIG_IGN), libc::SIG_ERR);
             let mut set = std::mem::zeroed();
             libc::sigemptyset(&mut set);
             libc::sigaddset(&mut set, libc::SIGABRT);
@@ -73,24 +67,13 @@ const CASES: [(&str, Case); 8] = [
     ("signal_storm", signal_storm),
 ];
 
-/// The number by which the system knows a handler.
-fn handler(function: extern "C" fn(libc::c_int)) -> libc::sighandler_t {
-    function as *const () as libc::sighandler_t
-}
-
 extern "C" fn lock_in_handler(_: libc::c_int) {
     *COUNT.lock() += 1;
 }
 
-fn on_signal(signal: libc::c_int, action: libc::sighandler_t) {
-    // SAFETY: the action is a function that takes the signal's number, or SIG_IGN.
-    let before = unsafe { libc::signal(signal, action) };
-    assert_ne!(before, libc::SIG_ERR);
-}
-
 /// Locks in a loop and in the handler of a timer, until the timer strikes while the lock is held.
 fn signal_storm() {
-    on_signal(libc::SIGALRM, handler(lock_in_handler));
+    on_signal(libc::SIGALRM, lock_in_handler);
     let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
     let timer = libc::itimerval { it_interval: tick, it_value: tick };
     // SAFETY: the timer is valid, and the old one is not asked for.
@@ -104,36 +87,11 @@ fn signal_storm() {
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
-    let name = std::env::var(CASE).expect("no case named");
-    let (_, run) = CASES.iter().find(|(known, _)| *known == name).expect("no such case");
-    run();
+    case::act(&CASES);
 }
 
-/// What a case writes to standard error, the signal that ends it, and how long it takes.
-fn run(case: &str) -> (String, Option<i32>, Duration) {
-    let start = Instant::now();
-    let mut child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "case", "--include-ignored", "--nocapture", "--test-threads=1"])
-        .env(CASE, case)
-        .env("RUST_BACKTRACE", "1")
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut output = child.stderr.take().unwrap();
-    let status = loop {
-        if let Some(status) = child.try_wait().unwrap() {
-            break status;
-        }
-        if start.elapsed() > Duration::from_secs(20) {
-            child.kill().unwrap();
-            panic!("{case} hangs");
-        }
-        thread::sleep(Duration::from_millis(1));
-    };
-    let mut text = String::new();
-    output.read_to_string(&mut text).unwrap();
-    (text, status.signal(), start.elapsed())
+fn run(name: &str) -> Outcome {
+    case::finish(name, case::command(name).env("RUST_BACKTRACE", "1"))
 }
 
 #[test]
@@ -145,31 +103,27 @@ fn recursion_aborts_with_one_line() {
         "lock_twice_in_fork",
         "abort_blocked_and_ignored",
     ] {
-        let (text, signal, _) = run(case);
-        assert_eq!((text.as_str(), signal), (RECURSION, Some(libc::SIGABRT)), "{case}");
+        run(case).assert_aborts(RECURSION);
     }
 }
 
 #[test]
 fn abort_handler_that_locks_ends_too() {
-    let (text, signal, _) = run("lock_in_abort_handler");
-    assert_eq!((text, signal), (RECURSION.repeat(2), Some(libc::SIGABRT)));
+    run("lock_in_abort_handler").assert_aborts(&RECURSION.repeat(2));
 }
 
 #[test]
 fn long_message_is_cut_to_one_line() {
-    let (text, signal, _) = run("long_message");
-    assert_eq!(text, format!("smalloc: {}\n", " ".repeat(246)));
-    assert_eq!(signal, Some(libc::SIGABRT));
+    run("long_message").assert_aborts(&format!("smalloc: {}\n", " ".repeat(246)));
 }
 
 /// A signal is most often taken right after the atomic instruction, so a lock that names its owner a step later hangs here.
 #[test]
 fn signal_handler_never_hangs() {
     for _ in 0..20 {
-        let (text, signal, took) = run("signal_storm");
-        assert_eq!((text.as_str(), signal), (RECURSION, Some(libc::SIGABRT)));
-        assert!(took < Duration::from_secs(10), "{took:?}");
+        let outcome = run("signal_storm");
+        outcome.assert_aborts(RECURSION);
+        assert!(outcome.took < Duration::from_secs(10), "{:?}", outcome.took);
     }
 }
 
@@ -267,10 +221,10 @@ fn a_guard_waits_for_what_others_do() {
 #[test]
 fn a_wait_is_counted_once_and_keeps_errno() {
     static LOCK: Lock<u64> = Lock::new(0);
-    on_signal(libc::SIGUSR1, handler(ignore));
+    on_signal(libc::SIGUSR1, ignore);
     let held = LOCK.lock();
     let waiter = thread::spawn(|| {
-        set_errno(libc::EXDEV);
+        case::set_errno(libc::EXDEV);
         *LOCK.lock() += 1;
         errno::get()
     });
@@ -289,20 +243,6 @@ fn a_wait_is_counted_once_and_keeps_errno() {
 }
 
 extern "C" fn ignore(_: libc::c_int) {}
-
-fn set_errno(number: libc::c_int) {
-    // SAFETY: the place is the thread's own.
-    unsafe { errno_place().write(number) };
-}
-
-fn errno_place() -> *mut libc::c_int {
-    #[cfg(target_os = "linux")]
-    // SAFETY: the call has no conditions.
-    return unsafe { libc::__errno_location() };
-    #[cfg(any(target_vendor = "apple", target_os = "freebsd"))]
-    // SAFETY: the call has no conditions.
-    return unsafe { libc::__error() };
-}
 
 #[test]
 fn the_forking_thread_may_lock_and_others_wait() {
@@ -353,28 +293,22 @@ fn the_child_of_a_fork_under_load_can_lock() {
 
 /// The status with which a child ends that locks and finds both numbers equal: 0. A child that hangs is ended by its alarm.
 fn fork_and_lock(lock: &Lock<(u64, u64)>) -> libc::c_int {
-    // SAFETY: released below in both processes, by this thread.
+    // SAFETY: released below in both processes, by this thread, which holds no guard.
+    let unlock = || unsafe { lock.unlock_after_fork() };
+    // SAFETY: as above.
     unsafe { lock.lock_for_fork() };
-    // SAFETY: the child calls only the lock, `alarm` and `_exit`.
-    let child = unsafe { libc::fork() };
-    // SAFETY: locked above.
-    unsafe { lock.unlock_after_fork() };
-    if child == 0 {
-        // SAFETY: the call has no conditions.
-        unsafe { libc::alarm(10) };
+    let child = case::fork(|| {
+        unlock();
         let equal = (0..10).all(|_| {
             let mut pair = lock.lock();
             pair.0 += 1;
             pair.1 += 1;
             pair.0 == pair.1
         });
-        // SAFETY: ends the child without running what the parent has registered.
-        unsafe { libc::_exit(if equal { 0 } else { 1 }) };
-    }
-    let mut status = -1;
-    // SAFETY: the status is a live integer.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-    status
+        i32::from(!equal)
+    });
+    unlock();
+    case::wait(child)
 }
 
 /// Some tens of nanoseconds of work that needs the value.

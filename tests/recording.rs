@@ -422,9 +422,7 @@ fn forks() {
     };
     call();
     for _ in 0..10 {
-        // SAFETY: the child uses the heaps, which is what is tested, and ends at once.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
+        let child = case::fork(|| {
             (0..100).for_each(|_| call());
             allocate_for(1000);
             let none = HEAP.stop_recording().is_none() && uncovered.stop_recording().is_none();
@@ -433,14 +431,9 @@ fn forks() {
             let taken = HEAP.record_to(path.text()) == Err(RecordError::InUse);
             let own = Scratch::new();
             let recorded = HEAP.record_to(own.text()).is_ok() && HEAP.stop_recording().is_some();
-            drop(own);
-            // SAFETY: ends the child at once.
-            unsafe { libc::_exit(i32::from(!(none && sound && taken && recorded))) };
-        }
-        let mut status = 0;
-        // SAFETY: the child is this process's own, and the status may be written.
-        assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
-        assert_eq!(status, 0);
+            i32::from(!(none && sound && taken && recorded))
+        });
+        assert_eq!(case::wait(child), 0);
         call();
     }
     assert!(uncovered.stop_recording().is_some_and(|recorded| recorded.records == 22 && recorded.complete));

@@ -124,16 +124,11 @@ fn run_with_hook(heap: Heap, run: fn(Heap)) {
 fn run_in_fork(heap: Heap, run: fn(Heap)) {
     static ENOUGH: AtomicBool = AtomicBool::new(false);
     let threads: Vec<_> = (0..2).map(|_| std::thread::spawn(|| allocate_until(&ENOUGH))).collect();
-    // SAFETY: the child uses what is safe after a fork: this heap and the calls of the system.
-    let child = unsafe { libc::fork() };
-    if child == 0 {
+    let child = case::fork(|| {
         run(heap);
-        // SAFETY: ends the process.
-        unsafe { libc::_exit(0) };
-    }
-    let mut status = 0;
-    // SAFETY: the child is this process's own.
-    assert_eq!(unsafe { libc::waitpid(child, &mut status, 0) }, child);
+        0
+    });
+    let status = case::wait(child);
     ENOUGH.store(true, Ordering::Relaxed);
     threads.into_iter().for_each(|thread| thread.join().expect("no thread panics"));
     assert!(libc::WIFSIGNALED(status), "the child ends with {status:#x}");
