@@ -29,7 +29,7 @@ use raster::Raster;
 use script::{Change, Script, Step};
 use series::{Series, Sizes};
 use smalloc::recording::{End, Head};
-use smalloc::{MapOptions, Snapshot, Stats};
+use smalloc::{MapOptions, Snapshot};
 
 /// The region for a trace that does not tell its size.
 const REGION: usize = 32 << 30;
@@ -97,9 +97,10 @@ impl Picture {
         Ok(Self { option, path, file: Some(file) })
     }
 
-    fn write(&self, bytes: &[u8]) -> Outcome {
+    /// Draws it, if it has a file.
+    fn write(&self, replay: &Replay, name: &str) -> Outcome {
         let Some(file) = &self.file else { return Ok(()) };
-        common::write_over(file, bytes).map_err(|error| {
+        common::write_over(file, &replay.draw(self.option, name)?).map_err(|error| {
             format!("--{}: cannot write {}: {error}", self.option, self.path.display()).into()
         })
     }
@@ -163,7 +164,8 @@ fn main() -> ExitCode {
         let name = options.trace.file_name().unwrap_or(options.trace.as_os_str()).to_string_lossy();
         let name = if name == "-" { "standard input" } else { &name };
         // The pictures come first: whoever reads the report may leave before its end, as `head` does.
-        let drawn: Vec<Outcome> = options.pictures.iter().map(|picture| replay.draw(picture, name)).collect();
+        let drawn: Vec<Outcome> =
+            options.pictures.iter().map(|picture| picture.write(&replay, name)).collect();
         replay.report(&input, head.as_ref(), region, unread.is_some());
         let told = options.pictures.iter().zip(drawn);
         let told = told.map(|(picture, drawn)| drawn.and_then(|()| picture.tell(replay.snapshot.as_ref())));
@@ -283,25 +285,26 @@ impl Replay {
         }
     }
 
-    /// Draws a picture, if it has a file.
-    fn draw(&self, picture: &Picture, name: &str) -> Outcome {
-        if picture.file.is_none() {
-            return Ok(());
-        }
-        let stats: Vec<(&str, Stats)> =
-            self.script.players.iter().map(|player| (player.list(), player.stats())).collect();
-        let mut bytes = Vec::new();
+    /// What a picture's file is to hold.
+    fn draw(&self, option: &str, name: &str) -> Outcome<Vec<u8>> {
         let mut text = String::new();
-        match (picture.option, &self.snapshot) {
-            ("raster", _) => self.raster.clone().write(name, &mut bytes)?,
-            ("hops", _) => text = charts::hops(&self.series, &stats, name)?,
+        match (option, &self.snapshot) {
+            ("raster", _) => {
+                let mut bytes = Vec::new();
+                self.raster.clone().write(name, &mut bytes)?;
+                return Ok(bytes);
+            }
+            ("hops", _) => {
+                let players = self.script.players.iter();
+                let stats: Vec<_> = players.map(|player| (player.list(), player.stats())).collect();
+                text = charts::hops(&self.series, &stats, name)?;
+            }
             ("memory", _) => text = charts::memory(&self.series, name)?,
             ("map", Some(snapshot)) => snapshot.write_map_svg(&mut text, MapOptions::svg())?,
             ("holes", Some(snapshot)) => snapshot.write_holes_svg(&mut text)?,
             _ => {}
         }
-        bytes.extend_from_slice(text.as_bytes());
-        picture.write(&bytes)
+        Ok(text.into_bytes())
     }
 }
 
