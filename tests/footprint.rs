@@ -7,8 +7,6 @@ mod case;
 use case::page;
 use smalloc::{Heap, Indexed, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
-use std::fs::File;
-use std::os::unix::fs::FileExt;
 
 const MIB: usize = 1 << 20;
 
@@ -19,30 +17,6 @@ const CASES: [case::Case; 1] = [("program", program)];
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
     case::act(&CASES);
-}
-
-/// Reads how much anonymous memory the process has in memory, without taking any for it.
-struct Resident {
-    file: File,
-}
-
-impl Resident {
-    fn open() -> Self {
-        let resident =
-            Self { file: File::open("/proc/self/smaps_rollup").expect("the system keeps account") };
-        // What the first reading takes is no part of what grows.
-        resident.bytes();
-        resident
-    }
-
-    fn bytes(&self) -> usize {
-        let mut text = [0; 4096];
-        let length = self.file.read_at(&mut text, 0).expect("the account can be read");
-        let line =
-            text[..length].split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Anonymous:"));
-        let digits = line.expect("a line of anonymous memory").iter().filter(|byte| byte.is_ascii_digit());
-        digits.fold(0, |number, digit| number * 10 + usize::from(digit - b'0')) * 1024
-    }
 }
 
 fn layout(size: usize) -> Layout {
@@ -99,11 +73,12 @@ fn program() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 * MIB);
     const BLOCKS: usize = 60_000;
     let mut blocks: Vec<(*mut u8, usize)> = Vec::with_capacity(BLOCKS);
-    let resident = Resident::open();
+    // What the first reading takes is no part of what grows.
+    case::resident_bytes();
     // SAFETY: the call changes how memory is backed: with huge pages, there would be more of it.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
     blocks.resize(BLOCKS, (std::ptr::null_mut(), 0));
-    let before = resident.bytes();
+    let before = case::resident_bytes();
     let (mut live, mut number) = (0, 0_usize);
     for place in 0..BLOCKS {
         number = number.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
@@ -125,7 +100,7 @@ fn program() {
             }
         }
     }
-    let grown = resident.bytes() - before;
+    let grown = case::resident_bytes() - before;
     let top = HEAP.stats().top.next_multiple_of(page());
     assert!(grown <= top + top / 50 + 8 * page(), "{grown} bytes are resident for a top of {top}");
     let allowed = live / 20 * 21 + 8 * (page() - 4096);

@@ -193,7 +193,16 @@ pub fn page() -> usize {
 
 /// A number of bytes that the system tells of this process, as `VmData`.
 pub fn status_bytes(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("the system tells");
+    bytes_in("/proc/self/status", name)
+}
+
+/// Bytes of anonymous memory that this process has in memory, counted page by page.
+pub fn resident_bytes() -> usize {
+    bytes_in("/proc/self/smaps_rollup", "Anonymous").try_into().expect("as many as there are addresses")
+}
+
+fn bytes_in(file: &str, name: &str) -> u64 {
+    let status = std::fs::read_to_string(file).expect("the system tells");
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size");
     kibibytes.parse::<u64>().expect("a number") << 10
