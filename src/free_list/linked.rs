@@ -74,20 +74,23 @@ impl Linked {
         Self::set_prev(ground, links.next, at);
     }
 
-    /// Walks from the head to the lowest free segment at or above `from` that has `n` granules.
-    fn search_for_fit(&self, ground: &Ground, from: Granule, n: usize) -> Fit {
+    /// Walks from `at` on to the lowest free segment that has `n` granules.
+    fn search_for_fit(ground: &Ground, mut at: u32, n: usize) -> Fit {
         let mut fit = Fit::NONE;
-        let mut at = self.head;
         while at != NIL {
-            if at as usize >= from.0 {
-                if fits(ground, at, n) {
-                    return fit.at(Granule(at as usize));
-                }
-                fit.step();
+            if fits(ground, at, n) {
+                return fit.at(Granule(at as usize));
             }
+            fit.step();
             at = Self::links(ground, at).next;
         }
         fit
+    }
+
+    /// The first free segment at or above `from`, which is 0 or the end of one: the head, or the next behind that one.
+    fn first_from(&self, ground: &Ground, from: Granule) -> u32 {
+        let start = ground.map.hole_start(from);
+        if start < from { Self::links(ground, number(start)).next } else { self.head }
     }
 
     /// Walks to where `at` belongs and links it there.
@@ -156,15 +159,15 @@ impl Search for Linked {
     }
 
     fn search(&mut self, ground: &Ground, n: usize) -> Fit {
-        self.search_for_fit(ground, Granule(0), n)
+        Self::search_for_fit(ground, self.head, n)
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
-        self.search_for_fit(ground, from, n)
+        Self::search_for_fit(ground, self.first_from(ground, from), n)
     }
 
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule> {
-        self.search_for_fit(ground, from, n).start()
+        Self::search_for_fit(ground, self.first_from(ground, from), n).start()
     }
 
     fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest) {

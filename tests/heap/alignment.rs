@@ -169,7 +169,28 @@ fn aligned_block_is_found_again<L: FreeList>() {
     player.give_all();
 }
 
+/// Each hole is looked at once: a list that begins anew after each of them takes a minute for so many.
+fn a_hundred_thousand_holes_without_an_aligned_place<L: FreeList>() {
+    const HOLES: usize = 100_000;
+    let mut player = Player::<L>::new(64 * MIB);
+    // So that every other block begins at an odd granule.
+    player.heap.smalloc(Layout::new::<[u8; 16]>());
+    let layout = Layout::from_size_align(48, 1).unwrap();
+    let blocks: Vec<_> = (0..2 * HOLES).map(|_| player.heap.smalloc(layout).0.unwrap()).collect();
+    // From the top down: what is freed comes first in the list.
+    for &block in blocks.iter().step_by(2).rev() {
+        // SAFETY: the block is live.
+        unsafe { player.heap.sfree(block) };
+    }
+    let (_, status) = player.heap.smalloc(Layout::from_size_align(48, 2 * MIB).unwrap());
+    assert_eq!(status.payload_offset, Some((2 * HOLES * 48).next_multiple_of(2 * MIB)));
+    let once = if L::NAME == "linked" { HOLES..=HOLES } else { HOLES..=HOLES / 16 * 17 };
+    assert!(once.contains(&status.stepped), "{} steps", status.stepped);
+    player.heap.check().expect("the heap is sound");
+}
+
 on_both_lists! {
+    a_hundred_thousand_holes_without_an_aligned_place
     every_size_is_aligned_to_a_granule
     sizes_by_alignments
     around_powers_of_two
