@@ -31,72 +31,30 @@ type Call<L> = (&'static str, fn(&SmallocGlobal<L>, *mut u8));
 fn calls<L: FreeList>() -> [Call<L>; 24] {
     [
         // SAFETY: layouts are not empty, and the block is live and has the layout PIECE.
-        ("alloc", |heap, _| {
-            let _ = unsafe { heap.alloc(PIECE) };
-        }),
-        ("alloc_large", |heap, _| {
-            let _ = unsafe { heap.alloc(LARGER) };
-        }),
-        ("alloc_zeroed", |heap, _| {
-            let _ = unsafe { heap.alloc_zeroed(PIECE) };
-        }),
+        ("alloc", |heap, _| _ = unsafe { heap.alloc(PIECE) }),
+        ("alloc_large", |heap, _| _ = unsafe { heap.alloc(LARGER) }),
+        ("alloc_zeroed", |heap, _| _ = unsafe { heap.alloc_zeroed(PIECE) }),
         ("dealloc", |heap, block| unsafe { heap.dealloc(block, PIECE) }),
-        ("realloc_down", |heap, block| {
-            let _ = unsafe { heap.realloc(block, PIECE, 16) };
-        }),
-        ("realloc_up", |heap, block| {
-            let _ = unsafe { heap.realloc(block, PIECE, 1000) };
-        }),
-        ("smalloc", |heap, _| {
-            let _ = heap.smalloc(PIECE);
-        }),
+        ("realloc_down", |heap, block| _ = unsafe { heap.realloc(block, PIECE, 16) }),
+        ("realloc_up", |heap, block| _ = unsafe { heap.realloc(block, PIECE, 1000) }),
+        ("smalloc", |heap, _| _ = heap.smalloc(PIECE)),
         ("sfree", |heap, block| unsafe { heap.sfree(NonNull::new(block).expect("a block")) }),
-        ("stats", |heap, _| {
-            let _ = heap.stats();
-        }),
-        ("snapshot", |heap, _| {
-            let _ = heap.snapshot();
-        }),
-        ("check", |heap, _| {
-            let _ = heap.check();
-        }),
-        ("init", |heap, _| {
-            let _ = heap.init();
-        }),
-        ("realloc_zeroed", |heap, block| {
-            let _ = unsafe { heap.realloc_zeroed(block, PIECE, 1000) };
-        }),
-        ("trim", |heap, _| {
-            let _ = heap.trim();
-        }),
-        ("set_limit", |heap, _| {
-            let _ = heap.set_limit(REGION);
-        }),
-        ("huge_pages", |heap, _| {
-            let _ = heap.huge_pages(false);
-        }),
-        ("region_stats", |heap, _| {
-            let _ = heap.region_stats(0);
-        }),
-        ("snapshots", |heap, _| {
-            let _ = heap.snapshots();
-        }),
-        ("measure", |heap, _| {
-            let _ = heap.measure(|| ());
-        }),
+        ("stats", |heap, _| _ = heap.stats()),
+        ("snapshot", |heap, _| _ = heap.snapshot()),
+        ("check", |heap, _| _ = heap.check()),
+        ("init", |heap, _| _ = heap.init()),
+        ("realloc_zeroed", |heap, block| _ = unsafe { heap.realloc_zeroed(block, PIECE, 1000) }),
+        ("trim", |heap, _| _ = heap.trim()),
+        ("set_limit", |heap, _| _ = heap.set_limit(REGION)),
+        ("huge_pages", |heap, _| _ = heap.huge_pages(false)),
+        ("region_stats", |heap, _| _ = heap.region_stats(0)),
+        ("snapshots", |heap, _| _ = heap.snapshots()),
+        ("measure", |heap, _| _ = heap.measure(|| ())),
         ("reset_peaks", |heap, _| heap.reset_peaks()),
-        ("record_to", |heap, _| {
-            let _ = heap.record_to(FILE);
-        }),
-        ("stop_recording", |heap, _| {
-            let _ = heap.stop_recording();
-        }),
-        ("publish_to", |heap, _| {
-            let _ = heap.publish_to(FILE);
-        }),
-        ("stop_publishing", |heap, _| {
-            let _ = heap.stop_publishing();
-        }),
+        ("record_to", |heap, _| _ = heap.record_to(FILE)),
+        ("stop_recording", |heap, _| _ = heap.stop_recording()),
+        ("publish_to", |heap, _| _ = heap.publish_to(FILE)),
+        ("stop_publishing", |heap, _| _ = heap.stop_publishing()),
     ]
 }
 

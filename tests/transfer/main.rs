@@ -2,13 +2,15 @@
 //! seen in what a payload holds.
 #![cfg(target_os = "linux")]
 
+#[path = "../case/mod.rs"]
 mod case;
+mod refused;
+mod threads;
 
 use case::page;
-use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
-use std::alloc::{GlobalAlloc, Layout};
+use smalloc::{FreeList, Heap, Indexed, Linked};
+use std::alloc::Layout;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
@@ -16,13 +18,13 @@ const MIB: usize = 1 << 20;
 const MOST_MAPPINGS: usize = 2 + 2 * 48;
 
 const CASES: [case::Case; 7] = [
-    ("first_step_refused", || refused(libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP)),
-    ("second_step_refused", || refused(libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED)),
-    ("addresses_run_out", addresses_run_out),
-    ("mappings_run_out", mappings_run_out),
+    ("first_step_refused", || refused::refused(libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP)),
+    ("second_step_refused", || refused::refused(libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED)),
+    ("addresses_run_out", refused::addresses_run_out),
+    ("mappings_run_out", refused::mappings_run_out),
     ("faults", faults),
     ("all_is_locked", all_is_locked),
-    ("forking", forking),
+    ("forking", threads::forking),
 ];
 
 /// Not a test: what the tests below start.
@@ -396,195 +398,4 @@ fn all_is_locked() {
 #[test]
 fn locked_memory_stays_locked() {
     case::run("all_is_locked").assert_success();
-}
-
-// ---- refusals ----------------------------------------------------------------------------------------------------
-
-/// From here on the system refuses to move pages with these flags, for lack of memory.
-fn refuse(flags: libc::c_int) {
-    case::refuse(libc::SYS_mremap, 3, u32::MAX, flags.try_into().expect("a number"));
-}
-
-/// A heap whose tables are open for more than is needed below: that takes mappings, too.
-fn opened_heap() -> Heap<Indexed> {
-    let mut heap = heap::<Indexed>();
-    let all = heap.alloc(layout(64 * MIB));
-    // SAFETY: the block is live and has this size.
-    unsafe { heap.dealloc(all, layout(64 * MIB)) };
-    heap.trim();
-    heap
-}
-
-fn refused(flags: libc::c_int) {
-    refuse(flags);
-    // SAFETY: the call is refused whatever it is about.
-    let answer = unsafe { libc::mremap(ptr::null_mut(), 0, 0, flags, ptr::null_mut::<libc::c_void>()) };
-    assert_eq!((answer, case::errno()), (libc::MAP_FAILED, libc::ENOMEM), "the filter bites");
-    let mut heap = opened_heap();
-    let elsewhere = |heap: &Heap<_>| case::mappings().len() - mappings(heap);
-    let before = elsewhere(&heap);
-    case::set_errno(77);
-    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 0, 1);
-    assert_eq!(case::errno(), 77);
-    assert!(elsewhere(&heap) <= before + 1, "nothing is left on the way");
-    give(&mut heap, grown, 16 * MIB);
-    heap.trim();
-    assert_eq!(mappings(&heap), 2);
-}
-
-/// With no addresses to spare there is no way for pages; with some, they move again.
-fn addresses_run_out() {
-    let mut heap = heap::<Indexed>();
-    let before = case::set_limit(libc::RLIMIT_AS, case::status_bytes("VmSize") + 512 * KIB as u64);
-    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
-    assert_eq!(mappings(&heap), 2);
-    give(&mut heap, grown, 16 * MIB);
-    heap.trim();
-    case::set_limit(libc::RLIMIT_AS, before);
-    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
-    assert!(mappings(&heap) > 2);
-    give(&mut heap, grown, 16 * MIB);
-    heap.check().expect("the heap is sound");
-}
-
-/// A process that has as many mappings as it may have.
-fn mappings_run_out() {
-    let mut heap = opened_heap();
-    let (mut pages, kind) = (Vec::with_capacity(1 << 20), libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
-    let mut map = |open: libc::c_int| {
-        // SAFETY: a new mapping replaces nothing.
-        let page = unsafe { libc::mmap(ptr::null_mut(), page(), open, kind, -1, 0) };
-        pages.push(page);
-        page != libc::MAP_FAILED
-    };
-    // Neighbours that differ are not joined.
-    while pages_differ(&mut map) {}
-    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
-    // Some room for what this test itself asks the system for.
-    for page in pages.into_iter().rev().skip(1).take(64) {
-        // SAFETY: nobody refers to the page.
-        unsafe { libc::munmap(page, case::page()) };
-    }
-    assert_eq!(mappings(&heap), 2);
-    give(&mut heap, grown, 16 * MIB);
-    let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
-    give(&mut heap, grown, 16 * MIB);
-    heap.trim();
-    assert_eq!(mappings(&heap), 2);
-    heap.check().expect("the heap is sound");
-}
-
-/// Maps two pages of which only one can be read. False where that was refused.
-fn pages_differ(map: &mut impl FnMut(libc::c_int) -> bool) -> bool {
-    map(libc::PROT_READ) && map(libc::PROT_NONE)
-}
-
-#[test]
-fn what_the_system_does_not_move_is_copied() {
-    case::run("addresses_run_out").assert_success();
-    case::run("mappings_run_out").assert_success();
-    case::run("first_step_refused").assert_success();
-    case::run("second_step_refused").assert_success();
-}
-
-// ---- threads -----------------------------------------------------------------------------------------------------
-
-static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(4 << 30);
-
-/// Grows payloads until told to stop.
-fn work(seed: usize, stop: &AtomicBool) {
-    for turn in 0.. {
-        let mut size = MIB + 4 * KIB * (turn % 7);
-        // SAFETY: the layout is not empty.
-        let mut payload = unsafe { HEAP.alloc(layout(size)) };
-        write(payload, 0, size, seed);
-        while size < 4 * MIB {
-            // SAFETY: the payload is live and has this size.
-            payload = unsafe { HEAP.realloc(payload, layout(size), 2 * size) };
-            assert!(!payload.is_null() && holds(payload, size, seed), "{size} bytes changed");
-            write(payload, size, 2 * size, seed);
-            size *= 2;
-        }
-        // SAFETY: as above.
-        unsafe { HEAP.dealloc(payload, layout(size)) };
-        if turn >= 2 && stop.load(Ordering::Relaxed) {
-            return;
-        }
-    }
-}
-
-/// Takes blocks as zeroed, looks at them, and leaves them dirty, until told to stop.
-fn work_small(stop: &AtomicBool) {
-    let mut size = KIB;
-    while !stop.load(Ordering::Relaxed) {
-        // SAFETY: the layout is not empty.
-        let block = unsafe { HEAP.alloc_zeroed(layout(size)) };
-        assert!(!block.is_null() && is_zero(block, size), "{size} bytes are not zero");
-        write(block, 0, size, size);
-        assert!(holds(block, size, size));
-        // SAFETY: the block is live and has this size.
-        unsafe { HEAP.dealloc(block, layout(size)) };
-        size = size * 3 % (701 * KIB) / 8 * 8 + KIB;
-    }
-}
-
-/// Mappings in the region of the static heap.
-fn mappings_of_static() -> usize {
-    let (block, status) = HEAP.smalloc(layout(1));
-    let (block, offset) = (block.expect("there is room"), status.payload_offset.expect("there is room"));
-    let start = block.as_ptr().addr() - offset;
-    // SAFETY: the block is live.
-    unsafe { HEAP.sfree(block) };
-    mappings_in(start, start + HEAP.stats().region_size)
-}
-
-/// A child has the whole heap. Its large payloads are copied, so that it has no more mappings than it was left.
-fn in_child() -> bool {
-    work(9, &AtomicBool::new(true));
-    HEAP.trim();
-    let before = mappings_of_static();
-    // Side by side, most of them have to move.
-    // SAFETY: the layout is not empty.
-    let blocks = [(); 8].map(|()| unsafe { HEAP.alloc(layout(MIB)) });
-    blocks.iter().for_each(|&block| write(block, 0, MIB, 9));
-    // SAFETY: the blocks are live and have this size.
-    let moved = blocks.map(|block| unsafe { HEAP.realloc(block, layout(MIB), 2 * MIB) });
-    moved.iter().all(|&block| holds(block, MIB, 9)) && mappings_of_static() <= before && HEAP.check().is_ok()
-}
-
-/// Tells threads to stop, also when the test fails.
-struct StopAtEnd<'a>(&'a AtomicBool);
-
-impl Drop for StopAtEnd<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
-
-/// Threads whose payloads move, others that take and give back, and children.
-fn forking() {
-    // A heap that grows in a child may take a mapping for each step.
-    // SAFETY: the layout is not empty, and the block is live.
-    unsafe { HEAP.dealloc(HEAP.alloc(layout(128 * MIB)), layout(128 * MIB)) };
-    let stop = &AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let _stop = StopAtEnd(stop);
-        scope.spawn(|| work_small(stop));
-        for seed in 1..=3 {
-            scope.spawn(move || work(seed, stop));
-        }
-        for _ in 0..5 {
-            HEAP.trim();
-            let status = case::wait(case::fork(|| i32::from(!in_child())));
-            assert_eq!(status, 0, "the child's end");
-        }
-    });
-    // With the feature, what was freed last still rests.
-    assert!(cfg!(feature = "hardened") || HEAP.stats().used_bytes == 0);
-    HEAP.check().expect("the heap is sound");
-}
-
-#[test]
-fn threads_and_children_see_what_they_wrote() {
-    case::run("forking").assert_success();
 }
