@@ -344,6 +344,7 @@ fn raise<L: FreeList>(mut heap: Guard<'_, Heap<L>>, chunk: usize, code: u8) {
 #[inline(never)]
 fn clear<L: FreeList>(mut heap: Guard<'_, Heap<L>>, from: usize, to: usize) {
     heap.settle(Owed::Clear { from, to });
+    purge_if_due(heap);
 }
 
 /// Frees a segment of which one window does not show a free neighbour whole.

@@ -268,6 +268,15 @@ impl<'a, T> Guard<'a, T> {
         (lock.lock(), result)
     }
 
+    /// Lets those have the lock who sleep until it is free, if there are any.
+    pub(crate) fn give_way(self) -> Self {
+        match self.lock.sleepers.load(Ordering::Relaxed) {
+            0 => self,
+            // The last of them wakes by then.
+            all => self.unlocked(|| sleep(naptime(all.saturating_add(1)))).0,
+        }
+    }
+
     /// Releases the lock for a while, again and again, as long as `busy` says so.
     pub(crate) fn wait_while(mut self, busy: impl Fn(&T) -> bool) -> Self {
         let (mut wait, sleepers) = (Wait::new(), &self.lock.sleepers);
@@ -329,13 +338,18 @@ impl Wait {
             self.pauses *= 2;
         } else {
             let all = sleepers.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            sleep(all.saturating_mul(SLEEP_NS).min(LONGEST_SLEEP_NS));
+            sleep(naptime(all));
             let one_less = |all: u32| Some(all.saturating_sub(1));
             let _ = sleepers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
             // Looks, and once more after the longest pause.
             self.pauses = MOST_PAUSES;
         }
     }
+}
+
+/// How long each of so many sleeps, in nanoseconds.
+fn naptime(sleepers: u32) -> u32 {
+    sleepers.saturating_mul(SLEEP_NS).min(LONGEST_SLEEP_NS)
 }
 
 /// Sleeps for `nanoseconds`, which are less than a second, or until a signal arrives.

@@ -28,20 +28,18 @@ pub(crate) fn purge_if_due<L: FreeList>(mut heap: Guard<'_, Heap<L>>) {
 #[inline(never)]
 pub(crate) fn purge<L: FreeList>(mut heap: Guard<'_, Heap<L>>, mut pass: Purge) -> usize {
     while let Some(mut pieces) = heap.begin_purge(&mut pass, lock::thread_token()) {
-        let done;
         if L::LINK_BYTES > 0 {
             // SAFETY: the pieces are free, and the lock is held.
-            done = unsafe { pieces.discard() };
+            unsafe { pieces.discard() };
         } else {
             heap.watch(Watcher::Purge, true);
             // SAFETY: the pieces are free. Who is given a part of them waits.
-            (heap, done) = heap.unlocked(|| unsafe { pieces.discard() });
+            (heap, ()) = heap.unlocked(|| unsafe { pieces.discard() });
             heap.watch(Watcher::Purge, false);
         }
-        heap.end_purge(&mut pass, &pieces, done);
-        if !done {
-            break;
-        }
+        heap.end_purge(&mut pass, &pieces);
+        // Between two pieces others may come: who forks, or who waits for a piece.
+        heap = idle(heap.give_way());
     }
     pass.bytes()
 }

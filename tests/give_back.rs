@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 
-const CASES: [case::Case; 1] = [("locked", locked)];
+const CASES: [case::Case; 2] = [("locked", locked), ("locked_page", locked_page)];
 
 /// Not a test: what the tests below start.
 #[test]
@@ -96,6 +96,26 @@ fn ten_objects_do_not_pin_the_memory_of_the_others() {
     // Walking the linked list takes its time, and in other orders far more.
     let (peak, left) = all_but_ten::<Linked>(objects, |number| !number);
     assert!(left * 20 <= peak, "linked: {left} of {peak} bytes are resident");
+}
+
+/// A list whose last block is freed first: each free lowers top, and none meets a hole.
+#[test]
+fn small_blocks_that_are_freed_from_the_top_down_go_too() {
+    const BLOCK: usize = 48;
+    let heap = SmallocGlobal::<Indexed>::with_region_size(64 * MIB);
+    // SAFETY: the layout is not empty.
+    let take = || unsafe { heap.alloc(layout(BLOCK)) };
+    let base = take();
+    let blocks: Vec<_> = (0..32 * MIB / BLOCK).map(|_| take()).collect();
+    for block in blocks.into_iter().rev() {
+        // SAFETY: the block is live, and has this layout.
+        unsafe {
+            block.write_bytes(1, BLOCK);
+            heap.dealloc(block, layout(BLOCK));
+        }
+    }
+    let left = resident(base, 32 * MIB);
+    assert!(left <= MIB || cfg!(feature = "hardened"), "{left} bytes are resident");
 }
 
 /// What comes and goes stays, whether as one block or as many, after a round or two in which it was given back too early.
@@ -223,9 +243,29 @@ fn locked() {
     give(&mut heap, small);
 }
 
+/// What somebody has locked stays, and no more.
+fn locked_page() {
+    let mut heap = Heap::<Indexed>::with_region_size(256 * MIB).expect("addresses are free");
+    // What is kept is at the bottom: in this hole.
+    let [bottom, wall, key, other_wall] = [MIB, 1, 64 * KIB, 1].map(|size| fill(&mut heap, size));
+    // SAFETY: the pages are mapped.
+    assert_eq!(unsafe { libc::mlock(key.0.cast(), key.1) }, 0);
+    give(&mut heap, bottom);
+    give(&mut heap, key);
+    let blocks: Vec<_> = (0..128).map(|_| fill(&mut heap, MIB)).collect();
+    blocks.into_iter().for_each(|block| give(&mut heap, block));
+    let left = all_resident(&heap);
+    assert!(left <= 4 * MIB, "{left} bytes are resident");
+    heap.trim();
+    assert!(all_resident(&heap) <= 64 * KIB + 4 * page());
+    give(&mut heap, wall);
+    give(&mut heap, other_wall);
+}
+
 #[test]
 fn locked_memory_stays() {
     case::run("locked").assert_success();
+    case::run("locked_page").assert_success();
 }
 
 // ---- zeros -------------------------------------------------------------------------------------------------------

@@ -152,6 +152,26 @@ fn nobody_sees_half_of_it() {
     BUSY.stop_publishing();
 }
 
+/// However many regions there are, whoever allocates in a small stack can publish.
+#[test]
+fn a_small_stack_is_enough() {
+    static MANY: SmallocGlobal<Indexed, 64> = SmallocGlobal::with_region_size(1 << 20);
+    let place = Place::new("stack");
+    MANY.publish_to(place.text()).expect("it can be published");
+    let live = Live::open(place.text()).expect("there is a page");
+    let allocate = || {
+        let published = live.read().calls;
+        while live.read().calls == published {
+            MANY.smalloc(layout(16));
+        }
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, allocate);
+        thread.expect("a thread starts").join().expect("it has published");
+    });
+    MANY.stop_publishing();
+}
+
 #[test]
 fn only_statics_publish() {
     let place = Place::new("local");

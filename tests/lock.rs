@@ -205,6 +205,21 @@ fn a_guard_lets_others_in_while_it_is_unlocked() {
     assert!(lock.try_lock().is_none(), "it is locked again");
 }
 
+/// Who holds the lock all the time, but gives way now and then, does not keep others out.
+#[test]
+fn who_sleeps_is_given_way() {
+    let lock = Lock::new(0);
+    thread::scope(|scope| {
+        let mut guard = lock.lock();
+        scope.spawn(|| *lock.lock() = 1);
+        while *guard == 0 {
+            guard = guard.give_way();
+        }
+        let (sleepers, guard) = (lock.contended(), guard.give_way());
+        assert_eq!((*guard, sleepers), (1, 1));
+    });
+}
+
 #[test]
 fn a_guard_waits_for_what_others_do() {
     let lock = Lock::new(0);

@@ -87,10 +87,17 @@ impl Linked {
         fit
     }
 
-    /// The first free segment at or above `from`, which is 0 or the end of one: the head, or the next behind that one.
+    /// The first free segment at or above `from`, which lies in none: the next behind the one that ends there, if one does.
     fn first_from(&self, ground: &Ground, from: Granule) -> u32 {
         let start = ground.map.hole_start(from);
-        if start < from { Self::links(ground, number(start)).next } else { self.head }
+        if start < from {
+            return Self::links(ground, number(start)).next;
+        }
+        let mut at = self.head;
+        while at != NIL && at < number(from) {
+            at = Self::links(ground, at).next;
+        }
+        at
     }
 
     /// Walks to where `at` belongs and links it there.

@@ -44,12 +44,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The same, where the caller holds the lock of one region: one region after the other. None if another thread is
     /// at work in one.
     pub(super) fn stats_beside(&self, region: usize, heap: &Guard<'_, Heap<L>>) -> Option<Stats> {
-        let mut all = [Stats::default(); REGIONS];
-        for (other, (stats, shared)) in all.iter_mut().zip(self.regions.all()).enumerate() {
-            *stats =
-                if other == region { shared.stats(heap) } else { shared.stats(&shared.heap.try_lock()?) };
-        }
-        Some(self.sum(all.into_iter()))
+        let mut parts = self.regions.all().iter().enumerate().map(|(other, shared)| {
+            Some(if other == region { shared.stats(heap) } else { shared.stats(&shared.heap.try_lock()?) })
+        });
+        // One by one: all of them would take much of a small stack.
+        let first = parts.next()??;
+        Some(self.with_between(parts.try_fold(first, |sum, part| Some(sum.plus(&part?)))?))
     }
 
     /// The numbers of this instant, or none if another thread holds a lock. Never waits.
@@ -78,7 +78,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// The numbers of all regions together.
     fn sum(&self, stats: impl Iterator<Item = Stats>) -> Stats {
-        let mut sum = stats.reduce(|sum, stats| sum.plus(&stats)).unwrap_or_default();
+        self.with_between(stats.reduce(|sum, stats| sum.plus(&stats)).unwrap_or_default())
+    }
+
+    /// The sum of what the regions have counted, with what happened between them.
+    fn with_between(&self, mut sum: Stats) -> Stats {
         if REGIONS > 1 {
             let moved = self.between.moved.load(Ordering::Relaxed);
             sum.allocs = sum.allocs.wrapping_sub(moved);

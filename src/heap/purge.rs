@@ -14,10 +14,14 @@
 //! What is spare is given back but for a rest, `keep`: 256 KiB or a sixteenth of what is in use, and a reserve. Of
 //! several heaps side by side, each keeps its part of the 256 KiB. The reserve is what turned out to be given back too
 //! early, because it was in use again soon after; what of it has not been needed for a while, by the work done, halves. So
-//! memory that comes and goes stays, after a round or two of it. Nothing here asks a clock: when memory is given back is a
-//! function of the calls alone.
+//! memory that comes and goes stays, after a round or two of it. A look that goes through many holes for little puts off the
+//! next.
+//! Nothing here asks a clock: when memory is given back is a function of the calls alone.
 //!
 //! What is kept is at the lowest addresses, where requests are placed first.
+
+#[cfg(test)]
+mod tests;
 
 use super::{Heap, broken};
 use crate::free_list::FreeList;
@@ -40,6 +44,14 @@ const PAIR: u64 = 128;
 const SMALLEST_HOLE: usize = (16 << 10) / GRANULE;
 /// Holes that a look goes through at most: they are larger in larger heaps.
 const MOST_HOLES: usize = 1 << 14;
+/// The [work](Heap::work) to be done before the next look, for each hole that a look goes through: it takes longer than the
+/// hole does. So many granules that go back to the system make up for a hole.
+const EACH_HOLE: u64 = 1024;
+const WORTH_A_HOLE: u64 = 256;
+/// Pieces that the system refuses before a pass that nobody asked for gives up.
+const MOST_REFUSALS: usize = 8;
+/// After so many passes that gave up, the pause does not double again.
+const MOST_DOUBLINGS: u32 = 16;
 /// Granules that are given back in one go, about: a request that is placed there has to wait.
 const MOST_AT_ONCE: usize = (16 << 20) / GRANULE;
 
@@ -49,6 +61,11 @@ pub(super) struct Thrift {
     /// The turnover at the last look, and how much more there is before the next.
     looked: u64,
     interval: u64,
+    /// The work done when a look last went through the holes, and how much more there is before the next that does.
+    visited: u64,
+    pause: u64,
+    /// Passes in a row that gave up. Each doubles the pause.
+    given_up: u32,
     /// So much may be in use without a page fault: it rises with use, and falls when memory is given back.
     level: u64,
     /// What was given back and could still turn out to be missed.
@@ -74,6 +91,9 @@ impl Thrift {
     pub(super) const NEW: Self = Self {
         looked: 0,
         interval: SHORTEST_INTERVAL,
+        visited: 0,
+        pause: 0,
+        given_up: 0,
         level: 0,
         debt: 0,
         indebted: 0,
@@ -112,6 +132,14 @@ impl Thrift {
         }
         self.kept.max(used / 16).saturating_add(self.reserve)
     }
+
+    /// A look went through so many holes, and found so many granules to give back: the next one is put off.
+    fn put_off(&mut self, work: u64, holes: usize, found: u64) {
+        let vain = (holes as u64).saturating_sub(found / WORTH_A_HOLE);
+        let pause = EACH_HOLE.saturating_mul(vain.saturating_add(1));
+        self.pause = pause.saturating_mul(1 << self.given_up.min(MOST_DOUBLINGS));
+        self.visited = work;
+    }
 }
 
 /// Told where pages begin and end of which the first and the last are dirty, and how many granules of dirty pages they
@@ -124,18 +152,24 @@ pub(crate) struct Purge {
     from: Granule,
     /// Only of holes of so many granules.
     least: usize,
-    /// The end of a hole, none above which ends at or below `from`, as long as the heap's turnover is what it was.
-    cursor: (Granule, u64),
+    /// What is dirty above `from` lies behind this: 0, or where a hole ended.
+    cursor: Granule,
     /// Granules given back.
     purged: usize,
+    /// Pieces that the system refused, and how many of them it may.
+    refused: usize,
+    refusals: usize,
+    /// Holes gone through.
+    holes: usize,
 }
 
 impl Purge {
     /// A pass that gives back everything.
-    pub(crate) const ALL: Self = Self::from(Granule(0), 1);
+    pub(crate) const ALL: Self = Self { refusals: usize::MAX, ..Self::from(Granule(0), 1) };
 
     const fn from(from: Granule, least: usize) -> Self {
-        Self { from, least, cursor: (Granule(0), 0), purged: 0 }
+        let refusals = MOST_REFUSALS;
+        Self { from, least, cursor: Granule(0), purged: 0, refused: 0, refusals, holes: 0 }
     }
 
     /// Bytes given back so far.
@@ -174,11 +208,8 @@ impl<L: FreeList> Heap<L> {
     fn purge(&mut self, mut purge: Purge) -> usize {
         while let Some(mut pieces) = self.begin_purge(&mut purge, 0) {
             // SAFETY: the pieces are free, and the heap is borrowed.
-            let done = unsafe { pieces.discard() };
-            self.end_purge(&mut purge, &pieces, done);
-            if !done {
-                break;
-            }
+            unsafe { pieces.discard() };
+            self.end_purge(&mut purge, &pieces);
         }
         purge.bytes()
     }
@@ -201,22 +232,27 @@ impl<L: FreeList> Heap<L> {
     /// Looks at what was needed since the last time, and at what is free and dirty.
     #[cold]
     fn look(&mut self) -> Option<Purge> {
+        let (turnover, work) = (self.counters.turnover(), self.work());
+        if work.wrapping_sub(self.thrift.visited) < self.thrift.pause {
+            self.thrift.looked = turnover;
+            return None;
+        }
         let (peak, used) = (self.peaks().take_look(), self.counters.used());
         let swing = peak.saturating_sub(used);
         // Not more than this is free and dirty.
         let most = (self.pages.end().max(self.touched).max(self.ground.top).0 as u64).saturating_sub(used);
-        let keep =
-            self.thrift.learn(self.counters.turnover(), self.work(), peak, used, most.saturating_sub(swing));
+        let keep = self.thrift.learn(turnover, work, peak, used, most.saturating_sub(swing));
         if self.is_purging() || most.saturating_sub(swing) <= keep {
             return None;
         }
         let least = SMALLEST_HOLE.max(self.ground.top.0 / MOST_HOLES);
         let mut dirty = 0_u64;
-        self.visit_dirty((Granule(0), Granule(0)), least, &mut |_, _, n| {
+        let (_, holes) = self.visit_dirty((Granule(0), Granule(0)), least, &mut |_, _, n| {
             dirty = dirty.saturating_add(n as u64);
             true
         });
         let keep = keep.saturating_add(swing);
+        self.thrift.put_off(work, holes, dirty.saturating_sub(keep));
         if dirty <= keep {
             return None;
         }
@@ -237,19 +273,23 @@ impl<L: FreeList> Heap<L> {
         if self.is_purging() || self.ground.region.base().is_null() || self.reservation.is_lent() {
             return None;
         }
-        let turnover = self.counters.turnover();
-        let (cursor, seen) = purge.cursor;
-        let cursor = if seen == turnover { cursor } else { Granule(0) };
+        if purge.refused > purge.refusals {
+            self.thrift.given_up = self.thrift.given_up.saturating_add(1);
+            return None;
+        }
+        // What is in use there is in no hole: the next one begins above it.
+        let cursor = if self.ground.map.is_free(purge.cursor) { Granule(0) } else { purge.cursor };
         let mut next = purge.from;
-        let cursor = self.visit_dirty((cursor, purge.from), purge.least, &mut |from, to, n| {
+        let (cursor, holes) = self.visit_dirty((cursor, purge.from), purge.least, &mut |from, to, n| {
             let pushed = pieces.granules() < MOST_AT_ONCE && pieces.push(from, to, n);
             if pushed {
                 next = to;
             }
             pushed
         });
-        purge.cursor = (cursor, turnover);
+        purge.cursor = cursor;
         purge.from = next;
+        purge.holes = purge.holes.saturating_add(holes);
         if pieces.granules() == 0 {
             return None;
         }
@@ -264,27 +304,26 @@ impl<L: FreeList> Heap<L> {
         Some(pieces)
     }
 
-    /// The system has the pieces back, or, if not `done`, refused one of them.
-    pub(crate) fn end_purge(&mut self, purge: &mut Purge, pieces: &Pieces, done: bool) {
+    /// The system has the pieces back, but for those that it refused.
+    pub(crate) fn end_purge(&mut self, purge: &mut Purge, pieces: &Pieces) {
         self.thrift.under_way = (Granule(0), Granule(0));
-        if done {
-            if pieces.are_anew() {
-                pieces.iter().for_each(|(from, to)| self.pages.moved.remove(from, to));
-            }
-            let n = pieces.granules();
+        for (from, to) in pieces.refused() {
+            self.pages.soil(from, to);
+            purge.refused = purge.refused.saturating_add(1);
+        }
+        if pieces.are_anew() {
+            pieces.iter().for_each(|(from, to)| self.pages.moved.remove(from, to));
+        }
+        let n = pieces.given();
+        if n > 0 {
             purge.purged = purge.purged.saturating_add(n);
             self.thrift.purged = self.thrift.purged.wrapping_add(n as u64);
             self.thrift.debt = self.thrift.debt.saturating_add(n as u64);
             self.thrift.indebted = self.work();
-            self.thrift.interval =
-                self.thrift.interval.min((self.counters.used() / 4).max(SHORTEST_INTERVAL));
-            return;
+            if self.thrift.given_up > 0 {
+                (self.thrift.given_up, self.thrift.pause) = (0, 0);
+            }
         }
-        for (from, to) in pieces.iter() {
-            self.pages.soil(from, to);
-        }
-        // Memory that is locked stays locked, until somebody knows better and asks.
-        self.never_purge();
     }
 
     /// Bytes that were given back so far.
@@ -304,10 +343,16 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Calls `visit` with what is dirty in holes of at least `least` granules and in the wilderness, in ascending order, until
-    /// it says false. `after.0` is 0 or the end of a hole, below which is nothing new; what lies below `after.1` is left
-    /// out. Returns the end of the last hole that was gone through.
-    fn visit_dirty(&mut self, after: (Granule, Granule), least: usize, visit: &mut Visitor<'_>) -> Granule {
+    /// it says false. `after.0` is 0 or lies in no hole, and those below are left out, as is what lies below `after.1`.
+    /// Returns the end of the last hole that was gone through, and how many there were.
+    fn visit_dirty(
+        &mut self,
+        after: (Granule, Granule),
+        least: usize,
+        visit: &mut Visitor<'_>,
+    ) -> (Granule, usize) {
         let (mut cursor, floor) = after;
+        let mut holes = 0_usize;
         self.soil_wilderness(self.ground.top);
         // A hole of so many granules may hold a whole page.
         let n = least.max(self.pages.granules());
@@ -316,14 +361,15 @@ impl<L: FreeList> Heap<L> {
             if end <= cursor {
                 broken("L2", "a search went down", start);
             }
+            holes = holes.wrapping_add(1);
             if !self.visit_free(start.up(Self::LINKS).max(floor), end, visit) {
-                return cursor;
+                return (cursor, holes);
             }
             cursor = end;
         }
         let end = self.pages.end();
         self.visit_free(self.ground.top.max(floor), end, visit);
-        cursor
+        (cursor, holes)
     }
 
     fn visit_free(&self, from: Granule, to: Granule, visit: &mut Visitor<'_>) -> bool {

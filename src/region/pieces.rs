@@ -10,25 +10,44 @@ const MOST_PIECES: usize = 128;
 /// Ranges of whole pages of a region, in ascending order.
 pub(crate) struct Pieces {
     base: *mut u8,
-    ranges: [(u32, u32); MOST_PIECES],
+    pieces: [Piece; MOST_PIECES],
     count: usize,
+    /// Dirty granules in all pieces.
     granules: usize,
     /// They are mapped anew, and not only emptied.
     anew: bool,
 }
 
+/// A range of granules, whose numbers fit, as regions do.
+#[derive(Clone, Copy)]
+struct Piece {
+    from: u32,
+    to: u32,
+    /// How many of them are dirty.
+    dirty: u32,
+    /// The system did not take it.
+    refused: bool,
+}
+
+impl Piece {
+    const NONE: Self = Self { from: 0, to: 0, dirty: 0, refused: false };
+
+    fn range(&self) -> (Granule, Granule) {
+        (Granule(self.from as usize), Granule(self.to as usize))
+    }
+}
+
 impl Pieces {
     /// No pieces of a region.
     pub(crate) fn of(region: &Region) -> Self {
-        Self { base: region.base, ranges: [(0, 0); MOST_PIECES], count: 0, granules: 0, anew: false }
+        Self { base: region.base, pieces: [Piece::NONE; MOST_PIECES], count: 0, granules: 0, anew: false }
     }
 
     /// Adds a range above all others, of which `granules` are dirty; false, and nothing has changed, when there are too
     /// many.
     pub(crate) fn push(&mut self, from: Granule, to: Granule, granules: usize) -> bool {
-        let Some(place) = self.ranges.get_mut(self.count) else { return false };
-        // Numbers fit, as regions do.
-        *place = (from.0 as u32, to.0 as u32);
+        let Some(place) = self.pieces.get_mut(self.count) else { return false };
+        *place = Piece { from: from.0 as u32, to: to.0 as u32, dirty: granules as u32, refused: false };
         self.count = self.count.wrapping_add(1);
         self.granules = self.granules.wrapping_add(granules);
         true
@@ -46,7 +65,18 @@ impl Pieces {
 
     /// The pieces.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (Granule, Granule)> {
-        self.ranges.iter().take(self.count).map(|&(from, to)| (Granule(from as usize), Granule(to as usize)))
+        self.pieces.iter().take(self.count).map(Piece::range)
+    }
+
+    /// Those of them that the system refused.
+    pub(crate) fn refused(&self) -> impl Iterator<Item = (Granule, Granule)> {
+        self.pieces.iter().take(self.count).filter(|piece| piece.refused).map(Piece::range)
+    }
+
+    /// Dirty granules in those that it took.
+    pub(crate) fn given(&self) -> usize {
+        let taken = self.pieces.iter().take(self.count).filter(|piece| !piece.refused);
+        taken.fold(0, |sum: usize, piece| sum.saturating_add(piece.dirty as usize))
     }
 
     /// Where the first begins and the last ends.
@@ -61,29 +91,24 @@ impl Pieces {
         self.anew
     }
 
-    /// Gives the pieces back to the system: they are zero then, and take no memory until they are written. False where
-    /// it refuses one, as it does with locked memory.
+    /// Gives the pieces back to the system: they are zero then, and take no memory until they are written. It refuses those
+    /// in which memory is locked; of such a piece, a part may be zero.
     ///
     /// # Safety
     /// The pieces lie in free segments, and nobody uses them before this returns.
-    pub(crate) unsafe fn discard(&mut self) -> bool {
+    pub(crate) unsafe fn discard(&mut self) {
         errno::unchanged(|| {
-            let mut anew = self.anew;
-            let done = self.iter().all(|(from, to)| self.discard_one(from, to, &mut anew));
-            self.anew = anew;
-            done
-        })
-    }
-
-    /// Where it cannot be mapped `anew`, for want of mappings, it is only emptied.
-    fn discard_one(&self, from: Granule, to: Granule, anew: &mut bool) -> bool {
-        // SAFETY: the piece lies inside the region (R1).
-        let start = unsafe { self.base.add(from.bytes()) };
-        let bytes = Granule(to.above(from)).bytes();
-        // SAFETY: the caller of `discard` promises that the pages are free; they belong to the region alone.
-        let done = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } == 0;
-        // SAFETY: as above; what they held is gone already.
-        *anew = done && *anew && unsafe { map_anew(start, bytes) };
-        done
+            for piece in self.pieces.iter_mut().take(self.count) {
+                let (from, to) = piece.range();
+                // SAFETY: the piece lies inside the region (R1).
+                let start = unsafe { self.base.add(from.bytes()) };
+                let bytes = Granule(to.above(from)).bytes();
+                // SAFETY: the caller promises that the pages are free; they belong to the region alone.
+                piece.refused = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } != 0;
+                // Where it cannot be mapped anew, for want of mappings, it is only emptied.
+                // SAFETY: as above; what they held is gone already.
+                self.anew = self.anew && !piece.refused && unsafe { map_anew(start, bytes) };
+            }
+        });
     }
 }
