@@ -244,7 +244,7 @@ impl<L: FreeList> Hardened<L> {
     }
 
     /// As above.
-    pub(crate) fn end_purge(&mut self, _purge: &mut Purge, _pieces: &Pieces, _done: bool) {}
+    pub(crate) fn end_purge(&mut self, _purge: &mut Purge, _pieces: &Pieces) {}
 
     // ---- resizing --------------------------------------------------------------------------------------------
 

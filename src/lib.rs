@@ -46,6 +46,7 @@
 //! region        the mapping; the only home of pointer arithmetic
 //! shadow        what memory checkers are told, if there are any
 //! debugger      where a debugger finds the heaps
+//! path          a path for the system, on the stack
 //! errno, fatal  errno kept; one line, then abort
 //! ```
 
@@ -94,6 +95,7 @@ mod home;
 mod inspect;
 mod lock;
 mod pages;
+mod path;
 pub mod recording;
 mod region;
 mod regions;

@@ -11,7 +11,7 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 22] = [
+const LAYERS: [(&str, &[&str]); 23] = [
     ("allocator", &["global", "heap", "free_list", "region", "fatal", "errno"]),
     (
         "global",
@@ -32,6 +32,7 @@ const LAYERS: [(&str, &[&str]); 22] = [
             "shadow",
             "fatal",
             "debugger",
+            "path",
             "errno",
         ],
     ),
@@ -48,14 +49,15 @@ const LAYERS: [(&str, &[&str]); 22] = [
         "heap",
         &["debugger", "inspect", "free_list", "segment_map", "pages", "region", "shadow", "fatal", "errno"],
     ),
-    ("inspect", &["region", "errno"]),
-    ("recording", &["region", "fatal", "errno"]),
+    ("inspect", &["region", "path", "errno"]),
+    ("recording", &["region", "path", "fatal", "errno"]),
     ("free_list", &["segment_map", "region", "fatal"]),
     ("segment_map", &["region", "fatal"]),
     ("pages", &["region"]),
     ("region", &["shadow", "fatal", "errno"]),
     ("shadow", &[]),
     ("debugger", &[]),
+    ("path", &[]),
     ("fatal", &["errno"]),
     ("errno", &[]),
 ];

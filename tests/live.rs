@@ -169,6 +169,9 @@ fn a_small_stack_is_enough() {
         let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, allocate);
         thread.expect("a thread starts").join().expect("it has published");
     });
+    // The file is that heap's alone.
+    let in_use = LiveError::InUse { process: std::process::id() };
+    assert_eq!(BUSY.publish_to(place.text()), Err(in_use));
     MANY.stop_publishing();
 }
 
@@ -289,7 +292,7 @@ fn a_file_that_cannot_be_made_ends_the_program() {
     let place = Place::new("wrong");
     for (value, reason) in [
         ("/nowhere/at/all", "No such file or directory (errno 2)"),
-        ("", "not a path"),
+        ("", "No such file or directory (errno 2)"),
         ("/", "the file is not one to which a heap publishes"),
     ] {
         let outcome = run("says_its_number", Some(value), &place);

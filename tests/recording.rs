@@ -178,8 +178,15 @@ fn a_recording_is_refused_for_a_reason() {
     case::set_errno(77);
     let system = |errno| Err(RecordError::System { errno });
     assert_eq!(heap.record_to("/no/such/folder"), system(libc::ENOENT));
-    assert_eq!(heap.record_to("/dev/full"), system(libc::EINVAL));
+    assert_eq!(heap.record_to("/dev/null"), system(libc::EINVAL));
+    assert_eq!(heap.record_to("/dev/full"), Err(RecordError::OtherFile));
     assert_eq!(heap.record_to("a\0b"), Err(RecordError::BadPath));
+    for contents in ["x", "something else, which nobody wants to lose"] {
+        let precious = Scratch::new();
+        fs::write(&precious.0, contents).expect("it can be written");
+        assert_eq!(heap.record_to(precious.text()), Err(RecordError::OtherFile));
+        assert_eq!(fs::read_to_string(&precious.0).expect("it is there"), contents);
+    }
     assert_eq!(heap.stop_recording(), None);
     let (file, second) = (Scratch::new(), Scratch::new());
     assert_eq!(heap.record_to(file.text()), Ok(()));
@@ -187,8 +194,12 @@ fn a_recording_is_refused_for_a_reason() {
     assert_eq!(other.record_to(file.text()), Err(RecordError::InUse));
     assert!(heap.smalloc(layout(10, 1)).0.is_some());
     assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete && recorded.records == 1));
-    // The file is nobody's now, and its lock is gone.
+    // The file is nobody's now, and its lock is gone: the recording is replaced, and so is an empty file.
     assert_eq!(other.record_to(file.text()), Ok(()));
+    fs::write(&second.0, "").expect("it can be written");
+    assert_eq!(heap.record_to(second.text()), Ok(()));
+    drop(heap);
+    fs::remove_file(&second.0).expect("it is there");
     assert_eq!(case::errno(), 77);
     assert!(!second.0.exists());
     drop(other);
@@ -280,7 +291,7 @@ fn the_environment_must_name_a_file_that_can_be_made() {
         ("", "No such file or directory (errno 2)"),
         ("/no/such/folder", "No such file or directory (errno 2)"),
         ("/", "Is a directory (errno 21)"),
-        ("/dev/full", "Invalid argument (errno 22)"),
+        ("/dev/full", "there is a file that is no recording"),
     ] {
         let outcome = record_case("works", value);
         let line = format!("smalloc: SMALLOC_RECORD: cannot record to \"{value}\": {why}\n");

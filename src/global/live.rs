@@ -7,12 +7,13 @@ use super::{Heap, SmallocGlobal};
 use crate::errno;
 use crate::fatal::{refuse, say};
 use crate::free_list::FreeList;
-use crate::inspect::{LiveError, LivePage, PathText};
+use crate::inspect::{LiveError, LivePage};
 use crate::lock::{Guard, Watcher};
+use crate::path::Path;
 use crate::region::{boot_ns, coarse_ns};
 use core::ffi::CStr;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicBool, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Nanoseconds between two times that all numbers are written.
 const INTERVAL_NS: u64 = 4_000_000;
@@ -21,6 +22,8 @@ const SHARE: u64 = 50;
 
 /// Whether a heap has asked the environment for a page: the first of a process does.
 static ASKED: AtomicBool = AtomicBool::new(false);
+/// When a heap of this process first published, in nanoseconds since the system started.
+static BEGAN: AtomicU64 = AtomicU64::new(u64::MAX);
 
 /// The page, and what of it is known of each region.
 pub(super) struct Published<const REGIONS: usize> {
@@ -56,7 +59,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// A child of `fork` does not publish, and leaves its parent's page alone.
     ///
     /// # Errors
-    /// The heap is no `static` or publishes already, the file is another's, or cannot be made or mapped.
+    /// The heap is no `static` or publishes already, another heap or process publishes in that file, the file is something
+    /// else, or it cannot be made or mapped.
     ///
     /// ```
     /// # use smalloc::SmallocGlobal;
@@ -74,12 +78,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
     pub fn publish_to(&self, path: impl AsRef<[u8]>) -> Result<(), LiveError> {
-        let path = PathText::new(path.as_ref())?;
+        let path = Path::new(path.as_ref());
         self.init().map_err(|error| LiveError::System { errno: error.errno })?;
         errno::unchanged(|| self.publish(&path))
     }
 
-    fn publish(&self, path: &PathText) -> Result<(), LiveError> {
+    fn publish(&self, path: &Path) -> Result<(), LiveError> {
         if !self.is_covered() {
             return Err(LiveError::NotStatic);
         }
@@ -88,7 +92,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             return Err(LiveError::AlreadyPublishing);
         }
         drop(heaps);
-        let page = LivePage::create(path, process(), boot_ns(), L::NAME)?;
+        let now = boot_ns();
+        let began = BEGAN.fetch_min(now, Ordering::Relaxed).min(now);
+        let page = LivePage::create(path, process(), (began, now), L::NAME)?;
         let mut heaps = self.lock_all();
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
         let used_and_top = heaps.each_ref().map(|heap| heap.used_and_top());
@@ -127,7 +133,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     fn publish_where_told(&self, text: &[u8]) {
-        let published = PathText::with_process(text, process()).and_then(|path| self.publish(&path));
+        let published = self.publish(&Path::with_process(text));
         let text = text.escape_ascii();
         match published {
             Ok(()) => {}

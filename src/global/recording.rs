@@ -18,7 +18,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Records every call from now on in a file: where it was placed, at what cost, by which thread, and in which order.
     ///
-    /// The file is replaced if it is there, and grows by 32 bytes a call, which are written with the lock held; all
+    /// A recording that is there is replaced, anything else stays. The file grows by 32 bytes a call, which are written with the lock held; all
     /// threads then take turns at that too. What is in it outlives the process, also one that is killed. If it cannot
     /// grow, because the disk is full, the recording ends with a line on standard error, and the program goes on.
     ///
@@ -36,7 +36,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The format is told in [`recording`](crate::recording); the example `replay` reads it.
     ///
     /// # Errors
-    /// The heap is being recorded already, the file cannot be made or mapped, or there is no region.
+    /// The heap is being recorded already, the file is in use or is something else, it cannot be made or mapped, or there is
+    /// no region.
     ///
     /// ```
     /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 20);

@@ -6,10 +6,10 @@ use core::sync::atomic::{AtomicU64, Ordering, fence};
 use core::time::Duration;
 
 use super::histogram::HopHistogram;
-use super::human::Text;
 use super::number::{narrow, wide};
 use super::stats::Stats;
 use crate::errno::Reason;
+use crate::path::Path;
 use crate::region::{SharedPage, Words, remove, sleep_ms};
 
 /// `smalloc` and a zero, in memory's order.
@@ -94,7 +94,7 @@ pub enum LiveError {
     NotStatic,
     /// The heap publishes already.
     AlreadyPublishing,
-    /// Another process publishes in that file.
+    /// Another heap or another process publishes in that file.
     InUse {
         /// Its number.
         process: u32,
@@ -106,8 +106,8 @@ pub enum LiveError {
         /// The version.
         found: u64,
     },
-    /// The path has a zero byte or more than 4095 bytes.
-    Path,
+    /// The path holds a zero byte, or is longer than the system's paths.
+    BadPath,
     /// The system refused.
     System {
         /// Its error number.
@@ -123,57 +123,13 @@ impl fmt::Display for LiveError {
             Self::InUse { process } => write!(f, "process {process} publishes there"),
             Self::OtherFile => f.write_str("the file is not one to which a heap publishes"),
             Self::Version { found } => write!(f, "the file has version {found}, known is {VERSION}"),
-            Self::Path => f.write_str("not a path"),
+            Self::BadPath => f.write_str("no file can have that path"),
             Self::System { errno } => write!(f, "{}", Reason(errno)),
         }
     }
 }
 
 impl core::error::Error for LiveError {}
-
-/// A path on the stack that ends in a zero byte.
-pub(crate) struct PathText {
-    bytes: [u8; 4096],
-}
-
-impl PathText {
-    pub(crate) fn new(path: &[u8]) -> Result<Self, LiveError> {
-        let mut bytes = [0; 4096];
-        if path.is_empty() || path.len() >= bytes.len() || path.contains(&0) {
-            return Err(LiveError::Path);
-        }
-        for (place, byte) in bytes.iter_mut().zip(path) {
-            *place = *byte;
-        }
-        Ok(Self { bytes })
-    }
-
-    /// The path with the number of a process for each `%p`.
-    pub(crate) fn with_process(path: &[u8], process: u32) -> Result<Self, LiveError> {
-        let number = Text::<16>::new(format_args!("{process}"));
-        let mut text = Self { bytes: [0; 4096] };
-        let mut len = 0_usize;
-        let mut rest = path;
-        loop {
-            let (piece, behind) = match rest {
-                [b'%', b'p', behind @ ..] => (number.as_str().as_bytes(), behind),
-                [byte, behind @ ..] => (core::slice::from_ref(byte), behind),
-                [] => return Self::new(text.bytes.get(..len).unwrap_or_default()),
-            };
-            let room = text.bytes.iter_mut().skip(len);
-            if len.saturating_add(piece.len()) > 4096 {
-                return Err(LiveError::Path);
-            }
-            room.zip(piece).for_each(|(place, byte)| *place = *byte);
-            len = len.saturating_add(piece.len());
-            rest = behind;
-        }
-    }
-
-    fn as_c(&self) -> &CStr {
-        CStr::from_bytes_until_nul(&self.bytes).unwrap_or_default()
-    }
-}
 
 fn get(words: &Words, at: usize) -> u64 {
     words.get(at).map_or(0, |word| word.load(Ordering::Relaxed))
@@ -222,18 +178,27 @@ pub(crate) struct LivePage {
 }
 
 impl LivePage {
-    /// Makes the file; one that a process has left behind is replaced.
-    pub(crate) fn create(path: &PathText, process: u32, now_ns: u64, list: &str) -> Result<Self, LiveError> {
+    /// Makes the file; one that a process has left behind is replaced. `began_ns` is when a heap of this process first
+    /// published.
+    pub(crate) fn create(
+        path: &Path,
+        process: u32,
+        (began_ns, now_ns): (u64, u64),
+        list: &str,
+    ) -> Result<Self, LiveError> {
+        let path = path.as_c().ok_or(LiveError::BadPath)?;
         let first = [MAGIC, VERSION, u64::from(process), now_ns, 0, u64::from(list == "indexed")];
-        let page = match SharedPage::create(path.as_c(), &first) {
+        let page = match SharedPage::create(path, &first) {
             Err(libc::EEXIST) => {
                 let old = Live::open_at(path)?;
-                if !old.stopped() && old.process() != process && runs(old.process()) {
+                // An earlier process may have had the same number.
+                let own = old.process() == process && (began_ns..=now_ns).contains(&old.began_ns());
+                if !old.stopped() && (own || old.process() != process && runs(old.process())) {
                     return Err(LiveError::InUse { process: old.process() });
                 }
                 // The old file lives on for who has it mapped; nobody's page is cut short.
-                remove(path.as_c());
-                SharedPage::create(path.as_c(), &first)
+                remove(path);
+                SharedPage::create(path, &first)
             }
             page => page,
         };
@@ -315,11 +280,11 @@ impl Live {
     /// # Errors
     /// There is no such file, it cannot be read, or it is not one of these.
     pub fn open(path: impl AsRef<[u8]>) -> Result<Self, LiveError> {
-        crate::errno::unchanged(|| Self::open_at(&PathText::new(path.as_ref())?))
+        crate::errno::unchanged(|| Self::open_at(Path::new(path.as_ref()).as_c().ok_or(LiveError::BadPath)?))
     }
 
-    fn open_at(path: &PathText) -> Result<Self, LiveError> {
-        let page = SharedPage::open(path.as_c()).map_err(|errno| LiveError::System { errno })?;
+    fn open_at(path: &CStr) -> Result<Self, LiveError> {
+        let page = SharedPage::open(path).map_err(|errno| LiveError::System { errno })?;
         let page = page.filter(|page| get(page.words(), HEAD) == MAGIC).ok_or(LiveError::OtherFile)?;
         match get(page.words(), HEAD + 1) {
             VERSION => Ok(Self { page }),
@@ -336,7 +301,11 @@ impl Live {
     /// When it began to publish, since the system started.
     #[must_use]
     pub fn began(&self) -> Duration {
-        Duration::from_nanos(get(self.page.words(), HEAD + 3))
+        Duration::from_nanos(self.began_ns())
+    }
+
+    fn began_ns(&self) -> u64 {
+        get(self.page.words(), HEAD + 3)
     }
 
     /// Which free list the heap has: `linked` or `indexed`.

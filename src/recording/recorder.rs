@@ -1,14 +1,12 @@
 //! Writing a recording. Nothing here allocates, and `errno` is the caller's to keep.
 
-use super::format::{End, Head, Record};
+use super::format::{End, Head, MAGIC, Record};
 use crate::errno::Reason;
 use crate::fatal::{refuse, say};
+use crate::path::Path;
 use crate::region::{InitError, Log};
 use core::ffi::CStr;
 use core::fmt;
-
-/// Bytes of the longest path that the system takes, with the zero behind it.
-const PATH_BYTES: usize = libc::PATH_MAX as usize;
 
 /// What a recording came to; see [`SmallocGlobal::stop_recording`](crate::SmallocGlobal::stop_recording).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +27,8 @@ pub enum RecordError {
     AlreadyRecording,
     /// Another heap or another process is being recorded to that file.
     InUse,
+    /// There is a file, and it is no recording: it stays as it is.
+    OtherFile,
     /// The path holds a zero byte, or is longer than the system's paths.
     BadPath,
     /// The file cannot be made, mapped or written to, for the reason of this `errno`.
@@ -45,6 +45,7 @@ impl fmt::Display for RecordError {
         match self {
             Self::AlreadyRecording => f.write_str("the heap is being recorded already"),
             Self::InUse => f.write_str("another heap or process is being recorded to that file"),
+            Self::OtherFile => f.write_str("there is a file that is no recording"),
             Self::BadPath => f.write_str("no file can have that path"),
             Self::System { errno } => Reason(*errno).fmt(f),
             Self::NoRegion(error) => error.fmt(f),
@@ -144,11 +145,18 @@ fn thread() -> u32 {
     unsafe { libc::gettid() as u32 }
 }
 
-/// Makes the file of a recording.
+/// Makes the file of a recording, or replaces an older recording.
 pub(crate) fn create(path: &[u8]) -> Result<Log, RecordError> {
-    let mut text = Path::new();
-    path.iter().for_each(|&byte| text.push(byte));
-    text.create()
+    create_at(&Path::new(path))
+}
+
+fn create_at(path: &Path) -> Result<Log, RecordError> {
+    let path = path.as_c().ok_or(RecordError::BadPath)?;
+    Log::create(path, u64::from_le_bytes(MAGIC)).map_err(|errno| match errno {
+        libc::EWOULDBLOCK => RecordError::InUse,
+        libc::EEXIST => RecordError::OtherFile,
+        errno => RecordError::System { errno },
+    })
 }
 
 /// The file that the environment variable `SMALLOC_RECORD` names, in which `%p` stands for the number of the process.
@@ -173,7 +181,7 @@ pub(crate) fn from_environment() -> Option<Log> {
 #[cold]
 #[inline(never)]
 fn create_where_told(value: &[u8]) -> Option<Log> {
-    match Path::expanded(value).create() {
+    match create_at(&Path::with_process(value)) {
         Ok(log) => Some(log),
         Err(RecordError::InUse) => {
             say(format_args!(
@@ -188,90 +196,14 @@ fn create_where_told(value: &[u8]) -> Option<Log> {
     }
 }
 
-/// A path on the stack, with room for the zero behind it.
-struct Path {
-    bytes: [u8; PATH_BYTES],
-    len: usize,
-    /// Whether all of it is there.
-    whole: bool,
-}
-
-impl Path {
-    fn new() -> Self {
-        Self { bytes: [0; PATH_BYTES], len: 0, whole: true }
-    }
-
-    /// The path that a text with `%p` in it stands for.
-    fn expanded(text: &[u8]) -> Self {
-        let mut path = Self::new();
-        let mut rest = text;
-        while let Some((&byte, behind)) = rest.split_first() {
-            rest = behind;
-            if let (b'%', Some(behind)) = (byte, behind.strip_prefix(b"p")) {
-                // SAFETY: the call has no arguments and cannot fail.
-                let process = unsafe { libc::getpid() };
-                // What does not fit is known from `whole`.
-                let _ = fmt::Write::write_fmt(&mut path, format_args!("{process}"));
-                rest = behind;
-            } else {
-                path.push(byte);
-            }
-        }
-        path
-    }
-
-    fn push(&mut self, byte: u8) {
-        let room = self.bytes.get_mut(self.len).filter(|_| self.len < PATH_BYTES - 1);
-        match room {
-            Some(place) if byte != 0 => {
-                *place = byte;
-                self.len = self.len.wrapping_add(1);
-            }
-            _ => self.whole = false,
-        }
-    }
-
-    fn create(&self) -> Result<Log, RecordError> {
-        let path = CStr::from_bytes_until_nul(&self.bytes).ok().filter(|_| self.whole);
-        Log::create(path.ok_or(RecordError::BadPath)?).map_err(|errno| match errno {
-            libc::EWOULDBLOCK => RecordError::InUse,
-            errno => RecordError::System { errno },
-        })
-    }
-}
-
-impl fmt::Write for Path {
-    fn write_str(&mut self, text: &str) -> fmt::Result {
-        text.bytes().for_each(|byte| self.push(byte));
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    extern crate std;
     use super::*;
-    use std::format;
-
-    #[test]
-    fn percent_p_is_the_process() {
-        let process = std::process::id();
-        for (text, path) in [
-            ("plain", "plain".into()),
-            ("run-%p.rec", format!("run-{process}.rec")),
-            ("%p%p%", format!("{process}{process}%")),
-            ("%q%%p", format!("%q%{process}")),
-        ] {
-            let expanded = Path::expanded(text.as_bytes());
-            assert_eq!(&expanded.bytes[..expanded.len], path.as_bytes(), "{text}");
-            assert!(expanded.whole);
-        }
-    }
 
     #[test]
     fn paths_that_cannot_be_are_refused() {
         assert_eq!(create(b"a\0b").err(), Some(RecordError::BadPath));
-        assert_eq!(create(&[b'a'; PATH_BYTES]).err(), Some(RecordError::BadPath));
+        assert_eq!(create(&[b'a'; 5000]).err(), Some(RecordError::BadPath));
         assert_eq!(create(b"").err(), Some(RecordError::System { errno: libc::ENOENT }));
         assert_eq!(create(b"/").err(), Some(RecordError::System { errno: libc::EISDIR }));
         assert_eq!(create(b"/dev/null").err(), Some(RecordError::System { errno: libc::EINVAL }));

@@ -38,11 +38,11 @@ pub(crate) struct Log {
 }
 
 impl Log {
-    /// Makes the file, or empties it if it is there. The error is the system's `errno`: `EWOULDBLOCK` if another log is
-    /// being written to that file.
-    pub(crate) fn create(path: &CStr) -> Result<Self, i32> {
+    /// Makes the file, or empties it if it is there and begins with `magic`. The error is the system's `errno`:
+    /// `EWOULDBLOCK` if another log is being written to that file, `EEXIST` if it is something else.
+    pub(crate) fn create(path: &CStr, magic: u64) -> Result<Self, i32> {
         let mark = Mark::new()?;
-        let file = File::create(path)?;
+        let file = File::create(path, magic)?;
         let window = file.window(0)?;
         Ok(Self { window, filled: 0, at: 0, mark, file })
     }
@@ -157,7 +157,7 @@ struct File {
 }
 
 impl File {
-    fn create(path: &CStr) -> Result<Self, i32> {
+    fn create(path: &CStr, magic: u64) -> Result<Self, i32> {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
         // SAFETY: the path ends in a zero byte.
         let descriptor = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
@@ -168,12 +168,26 @@ impl File {
         (file.device, file.inode) = file.identity().ok_or_else(errno::get)?;
         // Whoever writes to the file has it locked, also through another name, and from another process.
         // SAFETY: the descriptor is open.
-        let taken = unsafe { libc::flock(descriptor, libc::LOCK_EX | libc::LOCK_NB) };
+        if unsafe { libc::flock(descriptor, libc::LOCK_EX | libc::LOCK_NB) } != 0 {
+            return Err(errno::get());
+        }
+        if !file.may_be_replaced(magic) {
+            return Err(libc::EEXIST);
+        }
         // SAFETY: as above.
-        if taken != 0 || unsafe { libc::ftruncate(descriptor, 0) } != 0 {
+        if unsafe { libc::ftruncate(descriptor, 0) } != 0 {
             return Err(errno::get());
         }
         Ok(file)
+    }
+
+    /// Whether there is nothing in the file, or what begins with `magic`.
+    fn may_be_replaced(&self, magic: u64) -> bool {
+        let mut first = [0; size_of::<u64>()];
+        // SAFETY: the descriptor is open, and the bytes can be written.
+        let read = unsafe { libc::pread(self.descriptor, first.as_mut_ptr().cast(), first.len(), 0) };
+        // What cannot be read from there, as a pipe, has nothing to lose.
+        read <= 0 || first == magic.to_ne_bytes()
     }
 
     /// Which file the descriptor means now.
