@@ -1,5 +1,6 @@
 //! Asking the program for room: what it wants to be told when a request finds no place.
 
+use crate::fatal::fatal;
 use crate::lock::thread_token;
 use core::alloc::Layout;
 use core::mem::transmute;
@@ -7,7 +8,7 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 /// Is told of a request for which there is no room, and says whether it has freed something, so that the request is
-/// worth another try.
+/// worth another try. It must not panic.
 pub type LowMemory = fn(Layout) -> bool;
 
 /// Threads that may be asking at the same time; what further ones want fails at once.
@@ -52,7 +53,19 @@ impl Relief {
             token.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
         let asking = Asking(self.asking.iter().find(is_taken)?);
-        whom(layout).then_some(asking)
+        let unwinding = Unwinding;
+        let freed = whom(layout);
+        core::mem::forget(unwinding);
+        freed.then_some(asking)
+    }
+}
+
+/// Is dropped when a panic would leave the function that was asked, and with it the allocator, which must not be.
+struct Unwinding;
+
+impl Drop for Unwinding {
+    fn drop(&mut self) {
+        fatal(format_args!("the function for low memory has panicked"));
     }
 }
 

@@ -1,13 +1,25 @@
 //! The limit of a heap, and what the program is asked when there is no room.
 
+mod case;
+
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::Cell;
+use std::os::unix::process::ExitStatusExt;
 use std::ptr;
 use std::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
+
+const CASES: [case::Case; 1] = [("panics", panics)];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 1).expect("a layout")
@@ -178,4 +190,21 @@ fn threads_ask_side_by_side() {
     });
     assert_eq!(ANSWERED.load(Ordering::Relaxed), 800);
     assert_eq!(HEAP.stats().failures, 1600);
+}
+
+/// What is asked for room panics: that must not leave the allocator.
+fn panics() {
+    static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(MIB);
+    HEAP.on_low_memory(Some(|_| panic!("no room")));
+    // SAFETY: the layout is not empty.
+    let caught = std::panic::catch_unwind(|| unsafe { HEAP.alloc(layout(2 * MIB)) });
+    println!("came back: {}", caught.is_err());
+}
+
+#[test]
+fn a_panic_does_not_leave_the_allocator() {
+    let outcome = case::run("panics");
+    let lines: Vec<_> = outcome.stderr.lines().collect();
+    assert_eq!(lines.last(), Some(&"smalloc: the function for low memory has panicked"), "{lines:?}");
+    assert!(outcome.status.signal() == Some(libc::SIGABRT) && !outcome.stdout.contains("came back"));
 }

@@ -179,6 +179,25 @@ fn a_refused_reservation_is_an_error() {
     assert_sound();
 }
 
+/// Whatever is asked for first, there is no region yet.
+fn first_requests<L: FreeList>() {
+    for (size, align) in [(1, 1), (100, 32), (100, 4096), (5000, 16), (5000, 64), (1 << 17, 1 << 14)] {
+        let heap = SmallocGlobal::<L>::with_region_size(1 << 20);
+        let layout = Layout::from_size_align(size, align).expect("a layout");
+        // SAFETY: the layout is not empty.
+        assert!(!unsafe { heap.alloc(layout) }.is_null(), "{size} bytes aligned to {align}");
+        let heap = SmallocGlobal::<L>::with_region_size(1 << 20);
+        // SAFETY: as above.
+        assert!(!unsafe { heap.alloc_zeroed(layout) }.is_null(), "{size} zeros aligned to {align}");
+    }
+}
+
+#[test]
+fn any_request_may_be_the_first() {
+    first_requests::<Indexed>();
+    first_requests::<Linked>();
+}
+
 #[test]
 fn all_sizes_and_alignments() {
     sizes_and_alignments(&HEAP);

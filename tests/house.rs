@@ -37,7 +37,7 @@ const LAYERS: [(&str, &[&str]); 23] = [
         ],
     ),
     ("unlocked", &["shared", "lock", "heap", "free_list", "region", "shadow"]),
-    ("relief", &["lock"]),
+    ("relief", &["lock", "fatal"]),
     ("regions", &["shared", "home", "lock", "heap", "free_list", "region"]),
     ("shared", &["handover", "lock", "hardened", "heap", "inspect", "free_list"]),
     ("fork", &["home", "lock"]),

@@ -89,6 +89,10 @@ impl Linked {
 
     /// The first free segment at or above `from`, which lies in none: the next behind the one that ends there, if one does.
     fn first_from(&self, ground: &Ground, from: Granule) -> u32 {
+        if from == Granule(0) {
+            // There may be no map yet.
+            return self.head;
+        }
         let start = ground.map.hole_start(from);
         if start < from {
             return Self::links(ground, number(start)).next;

@@ -96,7 +96,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Has a function called when a request finds no room, or none. It is called by the thread that asks, without the
     /// heap's lock: it may free, and allocate. If it returns true, the request is tried once more.
     ///
-    /// A request that fails inside of the function fails at once. Several threads may be in it at the same time, and
+    /// The function must not panic: no allocator may, and it ends the process with one line. A request that fails inside of it
+    /// fails at once. Several threads may be in it at the same time, and
     /// the program may hold any lock of its own when it allocates: take such locks by `try_lock`.
     ///
     /// ```

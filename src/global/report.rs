@@ -81,7 +81,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// environment variable `SMALLOC_REPORT`, which is 1 or 0.
     ///
     /// The report is some lines on standard error: what was asked for, whether the heap is full or fragmented or the
-    /// request is larger than the region, the five largest holes, and a map in one line. It is written once, however
+    /// request is larger than the region or the limit, the five largest holes, and a map in one line. It is written once, however
     /// often and on however many threads requests fail, and allocates nothing.
     ///
     /// The heap cannot know what the program does with the null that it returns: a `Vec::push` ends the program, a

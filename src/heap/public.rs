@@ -372,13 +372,14 @@ impl<L: FreeList> Heap<L> {
         Ok(Snapshot::new(buffer, self.counts(), 0, 0))
     }
 
-    /// What is to be told of a request that has just found no place. With a region, and room in the wilderness, it can
-    /// only be that the system gave no memory.
+    /// What is to be told of a request that has just found no place. With a region, and room in the wilderness below the
+    /// limit, it can only be that the system gave no memory.
     pub(crate) fn failure(&self, size: usize, align: usize) -> Failure {
         let start = self.region().align_up(self.ground.top, align.max(GRANULE));
         let end = start.map(|start| start.bytes().saturating_add(size));
-        let refused = end.is_some_and(|end| end <= self.ground.region.size());
-        let mut failure = Failure::new(size, align, refused, &self.counts());
+        let (limit, region) = (self.limit(), self.ground.region.size());
+        let refused = end.is_some_and(|end| end <= limit.unwrap_or(region));
+        let mut failure = Failure::new(size, align, refused, limit, &self.counts());
         self.visit_segments(|segment| {
             failure.count(segment);
             true

@@ -34,6 +34,8 @@ pub(crate) struct Failure {
     /// There was room above top, and the system gave no memory for it.
     refused: bool,
     region_size: usize,
+    /// Bytes of the region that may be used, if not all.
+    limit: Option<usize>,
     used_bytes: usize,
     hole_bytes: usize,
     holes: usize,
@@ -46,13 +48,14 @@ pub(crate) struct Failure {
 }
 
 impl Failure {
-    pub(crate) fn new(size: usize, align: usize, refused: bool, stats: &Stats) -> Self {
+    pub(crate) fn new(size: usize, align: usize, refused: bool, limit: Option<usize>, stats: &Stats) -> Self {
         let cell_bytes = stats.top.div_ceil(CELLS).max(1).next_multiple_of(GRANULE);
         Self {
             size,
             align,
             refused,
             region_size: stats.region_size,
+            limit,
             used_bytes: stats.used_bytes,
             hole_bytes: stats.hole_bytes,
             holes: stats.holes(),
@@ -97,15 +100,20 @@ impl Failure {
         }
     }
 
+    /// Bytes that may be used: of the region, or up to the limit.
+    fn bound(&self) -> usize {
+        self.limit.unwrap_or(self.region_size)
+    }
+
     fn wilderness(&self) -> usize {
-        self.region_size.saturating_sub(self.top)
+        self.bound().saturating_sub(self.top)
     }
 
     fn reason(&self) -> Reason {
         let largest_hole = self.largest.first().map_or(0, |hole| hole.size);
         if self.region_size == 0 {
             Reason::NoRegion
-        } else if self.size > self.region_size {
+        } else if self.size > self.bound() {
             Reason::TooLarge
         } else if self.refused {
             Reason::Refused
@@ -131,19 +139,29 @@ impl fmt::Display for Failure {
         if self.align > GRANULE {
             write!(f, " aligned to {}", Count::of(self.align))?;
         }
-        let region = Bytes::of(self.region_size);
+        let (region, bound) = (Bytes::of(self.region_size), Bytes::of(self.bound()));
+        let what = if self.limit.is_some() { "limit" } else { "region" };
         let wilderness = Bytes::of(self.wilderness());
         match self.reason() {
             Reason::NoRegion => return f.write_str(": the system gives no region\n"),
-            Reason::TooLarge => writeln!(f, ": the request is larger than the region of {region}")?,
+            Reason::TooLarge => writeln!(f, ": the request is larger than the {what} of {bound}")?,
             Reason::Refused => writeln!(f, ": the system gives no more memory")?,
             Reason::Unaligned => writeln!(f, ": no free place is aligned so")?,
             Reason::Fragmented => writeln!(f, ": the heap is fragmented")?,
+            Reason::Full if self.limit.is_some() => writeln!(f, ": the limit of {bound} is reached")?,
             Reason::Full => writeln!(f, ": the heap is full")?,
         }
         let (used, free, holes) =
             (Bytes::of(self.used_bytes), Bytes::of(self.hole_bytes), Count::of(self.holes));
-        write!(f, "  region         {region}: {used} in use, {free} free in {holes} holes, ")?;
+        write!(f, "  region         {region}")?;
+        if self.limit.is_some() {
+            write!(f, ", limit {bound}")?;
+        }
+        write!(
+            f,
+            ": {used} in use, {free} free in {holes} {}, ",
+            if self.holes == 1 { "hole" } else { "holes" }
+        )?;
         writeln!(f, "{wilderness} free above top")?;
         f.write_str("  largest holes  ")?;
         self.fmt_largest(f)?;
@@ -187,8 +205,12 @@ mod tests {
     use std::string::{String, ToString};
 
     fn failure(sizes: &[isize], size: usize, align: usize, refused: bool) -> String {
+        limited(None, sizes, size, align, refused)
+    }
+
+    fn limited(limit: Option<usize>, sizes: &[isize], size: usize, align: usize, refused: bool) -> String {
         let snapshot = snapshot(sizes);
-        let mut failure = Failure::new(size, align, refused, snapshot.stats());
+        let mut failure = Failure::new(size, align, refused, limit, snapshot.stats());
         let top = snapshot.stats().top;
         snapshot.segments().filter(|segment| segment.offset < top).for_each(|segment| failure.count(segment));
         let mut told = String::new();
@@ -227,10 +249,21 @@ mod tests {
     }
 
     #[test]
+    fn a_limit_is_told() {
+        let told = |size| limited(Some(1536), &[1024, -256, 16, -2048], size, 8, false);
+        assert!(told(2048).starts_with(
+            "smalloc: no place for 2,048 bytes: the request is larger than the limit of 1.5 KiB\n  \
+             region         3.3 KiB, limit 1.5 KiB: 1.0 KiB in use, 256 B free in 1 hole, 240 B free above top\n"
+        ));
+        assert!(told(400).starts_with("smalloc: no place for 400 bytes: the heap is fragmented\n"));
+        assert!(told(600).starts_with("smalloc: no place for 600 bytes: the limit of 1.5 KiB is reached\n"));
+    }
+
+    #[test]
     fn the_longest_report_fits() {
         let large = 1 << 35;
         let cells = [large - 48, -large, 16, -large, 16, -large, 16, -large, 16, -large, 16, -large];
-        let told = failure(&cells, usize::MAX >> 1, 1 << 62, false);
+        let told = limited(Some(large as usize), &cells, usize::MAX >> 1, 1 << 62, false);
         assert!(told.ends_with("GiB a character\n") && told.len() < REPORT_BYTES, "{told}");
     }
 }

@@ -62,7 +62,8 @@ pub struct Stats {
     pub reallocs_in_place: u64,
     /// Calls of `realloc` that copied to another place.
     pub reallocs_moved: u64,
-    /// Requests that could not be placed.
+    /// Requests that could not be placed: those that were refused, and the first tries of those that were served once
+    /// [`on_low_memory`](crate::SmallocGlobal::on_low_memory) had made room.
     pub failures: u64,
     /// The size that the last of the failed requests asked for; 0 when none failed.
     pub last_failed_size: usize,
