@@ -281,7 +281,7 @@ impl<L: FreeList> Hardened<L> {
         let changed = self.bytes(from.bytes(), to.bytes(), |bytes| first_change(bytes, links));
         if let Some(offset) = changed {
             fatal(format_args!(
-                "write after free: {:p} changed {offset} bytes from the start of {} freed bytes",
+                "write after free: {:p}: the byte at {offset} of {} freed bytes has changed",
                 self.region().pointer(from),
                 to.above(from).wrapping_mul(GRANULE)
             ));
@@ -299,7 +299,7 @@ impl<L: FreeList> Hardened<L> {
         let changed = self.bytes(from, to, |bytes| bytes.iter().position(|&byte| byte != CANARY));
         if let Some(offset) = changed {
             fatal(format_args!(
-                "overflow: {:p} changed {offset} bytes behind the end of its {size} bytes",
+                "overflow: {:p}: the byte {offset} bytes behind the end of its {size} bytes has changed",
                 self.region().pointer(at)
             ));
         }

@@ -61,7 +61,7 @@ fn take_walled(heap: &impl GlobalAlloc, size: usize) -> *mut u8 {
 
 fn tell_write(start: *mut u8, offset: usize, size: usize) {
     tell(&format!(
-        "smalloc: write after free: {start:p} changed {offset} bytes from the start of {size} freed bytes"
+        "smalloc: write after free: {start:p}: the byte at {offset} of {size} freed bytes has changed"
     ));
 }
 
@@ -138,7 +138,9 @@ fn write_to_padding(heap: &impl GlobalAlloc) {
 
 fn overflow(heap: &impl GlobalAlloc, size: usize, behind: usize, find: fn(&dyn GlobalAlloc, *mut u8, usize)) {
     let block = take_walled(heap, size);
-    tell(&format!("smalloc: overflow: {block:p} changed {behind} bytes behind the end of its {size} bytes"));
+    tell(&format!(
+        "smalloc: overflow: {block:p}: the byte {behind} bytes behind the end of its {size} bytes has changed"
+    ));
     write(block, size + behind, 0);
     find(heap, block, size);
 }
@@ -157,7 +159,9 @@ fn resize_dyn(heap: &dyn GlobalAlloc, block: *mut u8, size: usize) {
 fn overflow_after_resizing(heap: &impl GlobalAlloc) {
     let block = take_walled(heap, 48);
     assert_eq!(resize(heap, block, 48, 37), block);
-    tell(&format!("smalloc: overflow: {block:p} changed 2 bytes behind the end of its 37 bytes"));
+    tell(&format!(
+        "smalloc: overflow: {block:p}: the byte 2 bytes behind the end of its 37 bytes has changed"
+    ));
     write(block, 39, 0);
     give(heap, block, 37);
 }

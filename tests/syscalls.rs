@@ -334,7 +334,7 @@ fn waiting_sleeps() {
 
 #[test]
 fn misuse_writes_and_aborts() {
-    let line = "smalloc: foreign pointer: 0x1 is not in the region 0x0 to 0x0 (layout of 1 bytes)\n";
+    let line = "smalloc: foreign pointer: 0x1 was not allocated, as nothing was (layout of 1 bytes)\n";
     case::run("misusing").assert_aborts(line);
 }
 

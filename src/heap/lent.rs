@@ -16,7 +16,7 @@ impl<L: FreeList> Heap<L> {
     ///
     /// It never asks the system for memory, nor gives any back: [`trim`](Self::trim) does nothing. When it is dropped,
     /// the memory is its owner's again. The bookkeeping takes 1.6 %, and at least 2.7 KiB with
-    /// [`Linked`](crate::Linked) and 3.4 KiB with [`Indexed`](crate::Indexed).
+    /// [`Linked`](crate::Linked) and 3.4 KiB with [`Indexed`](crate::Indexed); the region is a multiple of 1 KiB.
     ///
     /// # Errors
     /// The memory has not enough room for the bookkeeping of any region.
@@ -36,7 +36,7 @@ impl<L: FreeList> Heap<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub unsafe fn from_raw_parts(start: NonNull<u8>, bytes: usize) -> Result<Self, InitError> {
-        let refused = InitError { region_size: bytes, errno: libc::ENOMEM };
+        let refused = InitError { region_size: bytes, errno: 0 };
         // SAFETY: the caller's promise.
         let reservation = unsafe { Reservation::lent(start, bytes) }.ok_or(refused)?;
         let room = reservation.bytes().min(MAX_REGION);

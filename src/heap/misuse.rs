@@ -65,9 +65,12 @@ impl<L: FreeList> Heap<L> {
         let offset = payload.addr().wrapping_sub(base.addr());
         let known = self.highest_top().bytes();
         let of = Of(layout);
-        if base.is_null() || offset >= known {
+        if known == 0 {
+            fatal(format_args!("foreign pointer: {payload:p} was not allocated, as nothing was{of}"));
+        }
+        if offset >= known {
             fatal(format_args!(
-                "foreign pointer: {payload:p} is not in the region {base:p} to {:#x}{of}",
+                "foreign pointer: {payload:p} is not in what was allocated so far, {base:p} to {:#x}{of}",
                 base.addr().wrapping_add(known)
             ));
         }

@@ -290,7 +290,7 @@ impl<L: FreeList> Heap<L> {
         self.region().size()
     }
 
-    /// Where the region begins: offsets count from here. A multiple of 2 MiB.
+    /// Where the region begins: offsets count from here. A multiple of 2 MiB; in lent memory, of 64 bytes.
     #[must_use]
     pub fn base(&self) -> *mut u8 {
         self.region().base()
@@ -403,8 +403,11 @@ impl<L: FreeList> Heap<L> {
         (Granule(self.counters.used() as usize).bytes(), self.ground.top.bytes())
     }
 
-    /// Bytes of the tables that are open.
+    /// Bytes of the tables that are open. Of lent memory, all that is not the region.
     fn tables_committed(&self) -> usize {
+        if self.reservation.is_lent() {
+            return self.reservation.bytes().saturating_sub(self.region_size());
+        }
         self.ground
             .map
             .committed()

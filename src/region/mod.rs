@@ -99,21 +99,26 @@ impl Granule {
     }
 }
 
-/// Why a heap could not be made: the kernel refused the mapping.
+/// Why a heap could not be made: the kernel refused the mapping, or memory that was lent is too small.
 ///
 /// A later call may succeed, for example after a limit has been raised.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct InitError {
-    /// The size of the region that was asked for, in bytes.
+    /// The size of the region that was asked for, or of the memory that was lent, in bytes.
     pub region_size: usize,
-    /// The `errno` of the last refusal.
+    /// The `errno` of the last refusal; 0 if nobody was asked.
     pub errno: i32,
 }
 
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot map a region of {} bytes: {}", self.region_size, Reason(self.errno))
+        match *self {
+            Self { region_size, errno: 0 } => write!(f, "{region_size} bytes are too few for a heap"),
+            Self { region_size, errno } => {
+                write!(f, "cannot map a region of {region_size} bytes: {}", Reason(errno))
+            }
+        }
     }
 }
 
