@@ -53,7 +53,8 @@ fn main() -> ExitCode {
 }
 
 fn steps<L: FreeList>(region: usize, size: usize) -> Outcome {
-    let layout = Layout::from_size_align(size, 1)?;
+    let layout =
+        Layout::from_size_align(size, 1).map_err(|_| format!("{size} bytes are more than there can be"))?;
     let mut heap = Heap::<L>::with_region_size(region)?;
     println!("map {} bytes, with the {} free list", heap.region_size(), L::NAME);
     show(&heap)?;

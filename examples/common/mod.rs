@@ -87,6 +87,9 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
         Ok(0) => Err("it must be at least 1".into()),
         Ok(number) if number > LARGEST_COUNT => Err(format!("it can be {LARGEST_COUNT} at most")),
         Ok(number) => Ok(number),
+        Err(_) if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) => {
+            Err(format!("it can be {LARGEST_COUNT} at most"))
+        }
         Err(_) => Err("it must be a whole number".into()),
     }
 }

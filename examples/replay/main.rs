@@ -126,7 +126,7 @@ fn options() -> Outcome<Options> {
             Short('h') | Long("help") => common::help(HELP),
             Long("list") => lists = parser.value()?.parse_with(parse_lists)?,
             Long("region") => region = Some(parser.value()?.parse_with(common::parse_size)?),
-            Long("of") => of = Some(parser.value()?.parse()?),
+            Long("of") => of = Some(parser.value()?.parse_with(parse_region)?),
             Long("at") => at = Some(parser.value()?.parse_with(common::parse_count)? as u64),
             Long(name) => match PICTURES.into_iter().find(|&option| option == name) {
                 Some(option) => pictures.push((option, parser.value()?)),
@@ -141,6 +141,10 @@ fn options() -> Outcome<Options> {
         |(option, path): (&'static str, std::ffi::OsString)| Picture::create(option, path.into(), &trace);
     let pictures = pictures.into_iter().map(create).collect::<Outcome<_>>()?;
     Ok(Options { trace, lists, region, of, pictures, at })
+}
+
+fn parse_region(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "it is the number of a region, from 0 on".into())
 }
 
 fn parse_lists(text: &str) -> Result<Vec<List>, String> {
@@ -158,6 +162,8 @@ fn main() -> ExitCode {
         let head = input.head().copied();
         let region = options.region.or(head.map(|head| head.region_size)).unwrap_or(REGION);
         let heaps = heaps(&options.lists, head.as_ref(), region)?;
+        // What was asked for may be more or less than a heap can have.
+        let region = heaps.first().map_or(region, |heap| heap.stats().region_size);
         let comparable = head.as_ref().filter(|head| incomparable(head, region).is_none());
         let mut replay = Replay::new(Script::new(heaps, comparable), options.at);
         let unread = replay.run(&mut input)?;

@@ -24,6 +24,20 @@ use crate::segment_map::SegmentMap;
 use static_assertions::const_assert;
 
 /// A free list: [`Linked`] or [`Indexed`]. Sealed; the two types are all there are.
+///
+/// ```
+/// use core::alloc::Layout;
+/// use smalloc::{FreeList, Heap, Indexed, InitError, Linked};
+///
+/// /// Where the third of three blocks lies, whichever list finds the place.
+/// fn third<L: FreeList>() -> Result<Option<usize>, InitError> {
+///     let mut heap = Heap::<L>::with_region_size(1 << 16)?;
+///     Ok((0..3).map(|_| heap.smalloc(Layout::new::<[u8; 100]>()).1.payload_offset).last().flatten())
+/// }
+///
+/// assert_eq!((third::<Linked>()?, third::<Indexed>()?), (Some(224), Some(224)));
+/// # Ok::<(), InitError>(())
+/// ```
 pub trait FreeList: Search {}
 
 /// The largest request, in granules, for which there is a first look.

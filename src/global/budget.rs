@@ -75,7 +75,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Keeps everything that is placed from now on within the first `bytes` bytes of the region, or of each: [`top`](crate::Stats::top) does
     /// not rise above them, whichever thread asks. More than the region has lifts the limit.
     ///
-    /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16.
+    /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16;
+    /// of several regions, the highest of theirs.
     ///
     /// ```
     /// # use core::alloc::{GlobalAlloc, Layout};

@@ -164,7 +164,7 @@ impl<L: FreeList> Heap<L> {
     /// writes one line to standard error and aborts.
     ///
     /// # Safety
-    /// The payload is in use by nobody, and was allocated from this heap with this layout.
+    /// Nothing uses the payload any more, and it was allocated from this heap with this layout.
     #[inline]
     pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
         self.free(payload, layout);

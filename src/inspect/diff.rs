@@ -1,7 +1,9 @@
 //! What changed between two snapshots of one heap, byte by byte: newly used, newly freed, or as before.
 
+use core::fmt;
 use core::iter::{FusedIterator, Peekable};
 
+use super::human::Bytes;
 use super::number::wide;
 use super::snapshot::{Segments, Snapshot};
 
@@ -42,7 +44,7 @@ pub struct Change {
     pub fate: Fate,
 }
 
-/// How many bytes had which [`Fate`]. They add up to the region's size.
+/// How many bytes had which [`Fate`]. They add up to the region's size. It prints as a line for people.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -55,6 +57,14 @@ pub struct DiffSummary {
     pub newly_used: u64,
     /// Bytes that were in use and are free.
     pub newly_freed: u64,
+}
+
+impl fmt::Display for DiffSummary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [used, freed, stayed] = [self.newly_used, self.newly_freed, self.stayed_used].map(Bytes);
+        let free = Bytes(self.stayed_free);
+        write!(f, "{used} newly used, {freed} newly freed, {stayed} stayed in use, {free} stayed free")
+    }
 }
 
 impl Snapshot {
@@ -192,6 +202,10 @@ mod tests {
         let summary = later.since(&earlier).summary();
         assert_eq!((summary.stayed_used, summary.stayed_free), (48, 96));
         assert_eq!((summary.newly_used, summary.newly_freed), (80, 32));
+        assert_eq!(
+            std::format!("{summary}"),
+            "80 B newly used, 32 B newly freed, 48 B stayed in use, 96 B stayed free"
+        );
     }
 
     #[test]

@@ -36,6 +36,14 @@ const SLEEPS: usize = 1_000;
 ///
 /// The example `live` shows them on a terminal.
 ///
+/// ```no_run
+/// let live = smalloc::Live::open("/tmp/heap.live")?;
+/// let published = live.read();
+/// println!("process {}: {} bytes in use, top at {}", live.process(), published.used_bytes, published.top);
+/// println!("{}", published.stats);
+/// # Ok::<(), smalloc::LiveError>(())
+/// ```
+///
 /// # Layout, version 2
 ///
 /// The file has 4096 bytes: 512 words of 64 bits, little-endian.

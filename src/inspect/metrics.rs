@@ -189,7 +189,7 @@ pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
 impl Stats {
     /// Writes all numbers as one JSON object.
     ///
-    /// The keys are the names of the fields, the values integers; `hops` and `failed_hops` are objects with `count`,
+    /// The keys are the names of the fields, and `holes`; the values are integers. `hops` and `failed_hops` are objects with `count`,
     /// `sum`, `mean`, `p50`, `p90`, `p99`, `max` and `buckets`, each bucket being `[lowest, highest, count]`.
     ///
     /// # Errors

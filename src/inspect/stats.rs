@@ -209,7 +209,8 @@ impl Stats {
 
 /// What happened between two [`Stats`] of one heap; see [`Stats::since`].
 ///
-/// Sizes are bytes. Fields that can go down are signed; the names are those of [`Stats`].
+/// Sizes are bytes. Fields that can go down are signed; the names are those of [`Stats`], without `_total`. If `earlier` is
+/// the later of the two, what counts calls is 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -36,7 +36,7 @@ impl Layout {
     pub(super) fn new(snapshot: &Snapshot, options: &MapOptions) -> Self {
         let region_size = snapshot.stats().region_size;
         let to = options.to.min(region_size);
-        let from = options.from.min(to) / GRANULE * GRANULE;
+        let from = if options.from < to { options.from / GRANULE * GRANULE } else { to };
         let width = options.width.clamp(MIN_WIDTH, MAX_WIDTH);
         let mut layout = Self { cell: GRANULE, width, from, to, largest: snapshot.largest_hole() };
         if let Some(cell) = options.cell_bytes {

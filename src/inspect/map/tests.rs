@@ -191,6 +191,16 @@ fn the_ruler_has_room_for_its_labels() {
 }
 
 #[test]
+fn what_ends_before_it_begins_has_no_line() {
+    let heap = snapshot(&[64, -64]);
+    for (from, to) in [(100, 50), (50, 50), (48, 48), (1000, 2000)] {
+        let options = MapOptions { from, to, ..MapOptions::text() };
+        assert_eq!(Layout::new(&heap, &options).lines(&heap).count(), 0, "{from} to {to}");
+        assert!(!text(&heap, options).contains("0x000"), "{}", text(&heap, options));
+    }
+}
+
+#[test]
 fn a_heap_never_used_has_one_line() {
     let mut stats = *snapshot(&[-1024]).stats();
     stats.region_size = 1 << 33;
