@@ -156,6 +156,7 @@ fn nobody_sees_half_of_it() {
 #[test]
 fn a_small_stack_is_enough() {
     static MANY: SmallocGlobal<Indexed, 64> = SmallocGlobal::with_region_size(1 << 20);
+    static OTHER: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
     let place = Place::new("stack");
     MANY.publish_to(place.text()).expect("it can be published");
     let live = Live::open(place.text()).expect("there is a page");
@@ -171,7 +172,7 @@ fn a_small_stack_is_enough() {
     });
     // The file is that heap's alone.
     let in_use = LiveError::InUse { process: std::process::id() };
-    assert_eq!(BUSY.publish_to(place.text()), Err(in_use));
+    assert_eq!(OTHER.publish_to(place.text()), Err(in_use));
     MANY.stop_publishing();
 }
 

@@ -87,7 +87,8 @@ impl Linked {
         fit
     }
 
-    /// The first free segment at or above `from`, which lies in none: the next behind the one that ends there, if one does.
+    /// The first free segment at or above `from`, which is 0 or the head of a segment in use: the next behind the one that
+    /// ends there, if one does.
     fn first_from(&self, ground: &Ground, from: Granule) -> u32 {
         if from == Granule(0) {
             // There may be no map yet.

@@ -184,7 +184,8 @@ pub trait Search: Send + Sized + 'static {
         self.search(ground, n)
     }
 
-    /// The lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or lies in none.
+    /// The lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the head
+    /// of a segment in use.
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit;
 
     /// The same for somebody who only looks: no later search costs more or less for it.

@@ -94,7 +94,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         drop(heaps);
         let now = boot_ns();
         let began = BEGAN.fetch_min(now, Ordering::Relaxed).min(now);
-        let page = LivePage::create(path, process(), (began, now), L::NAME)?;
+        let page = LivePage::create(path, process(), (began, boot_ns), L::NAME)?;
         let mut heaps = self.lock_all();
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
         let used_and_top = heaps.each_ref().map(|heap| heap.used_and_top());

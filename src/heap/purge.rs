@@ -152,7 +152,7 @@ pub(crate) struct Purge {
     from: Granule,
     /// Only of holes of so many granules.
     least: usize,
-    /// What is dirty above `from` lies behind this: 0, or where a hole ended.
+    /// What is dirty above `from` lies behind this: 0, or where a hole ended when the pass was last there.
     cursor: Granule,
     /// Granules given back.
     purged: usize,
@@ -277,8 +277,9 @@ impl<L: FreeList> Heap<L> {
             self.thrift.given_up = self.thrift.given_up.saturating_add(1);
             return None;
         }
-        // What is in use there is in no hole: the next one begins above it.
-        let cursor = if self.ground.map.is_free(purge.cursor) { Granule(0) } else { purge.cursor };
+        // Where a segment in use begins there is no hole. Of other granules the map does not say so much: inside of a huge
+        // segment it is not kept.
+        let cursor = if self.ground.map.is_head(purge.cursor) { purge.cursor } else { Granule(0) };
         let mut next = purge.from;
         let (cursor, holes) = self.visit_dirty((cursor, purge.from), purge.least, &mut |from, to, n| {
             let pushed = pieces.granules() < MOST_AT_ONCE && pieces.push(from, to, n);
@@ -343,7 +344,8 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Calls `visit` with what is dirty in holes of at least `least` granules and in the wilderness, in ascending order, until
-    /// it says false. `after.0` is 0 or lies in no hole, and those below are left out, as is what lies below `after.1`.
+    /// it says false. `after.0` is 0, or the end of a hole, where a segment in use begins; holes below are left out, as is what
+    /// lies below `after.1`.
     /// Returns the end of the last hole that was gone through, and how many there were.
     fn visit_dirty(
         &mut self,

@@ -187,20 +187,20 @@ pub(crate) struct LivePage {
 
 impl LivePage {
     /// Makes the file; one that a process has left behind is replaced. `began_ns` is when a heap of this process first
-    /// published.
+    /// published, and `clock_ns` reads the clock.
     pub(crate) fn create(
         path: &Path,
         process: u32,
-        (began_ns, now_ns): (u64, u64),
+        (began_ns, clock_ns): (u64, fn() -> u64),
         list: &str,
     ) -> Result<Self, LiveError> {
         let path = path.as_c().ok_or(LiveError::BadPath)?;
-        let first = [MAGIC, VERSION, u64::from(process), now_ns, 0, u64::from(list == "indexed")];
+        let first = [MAGIC, VERSION, u64::from(process), clock_ns(), 0, u64::from(list == "indexed")];
         let page = match SharedPage::create(path, &first) {
             Err(libc::EEXIST) => {
                 let old = Live::open_at(path)?;
                 // An earlier process may have had the same number.
-                let own = old.process() == process && (began_ns..=now_ns).contains(&old.began_ns());
+                let own = old.process() == process && (began_ns..=clock_ns()).contains(&old.began_ns());
                 if !old.stopped() && (own || old.process() != process && runs(old.process())) {
                     return Err(LiveError::InUse { process: old.process() });
                 }

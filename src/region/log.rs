@@ -186,8 +186,8 @@ impl File {
         let mut first = [0; size_of::<u64>()];
         // SAFETY: the descriptor is open, and the bytes can be written.
         let read = unsafe { libc::pread(self.descriptor, first.as_mut_ptr().cast(), first.len(), 0) };
-        // What cannot be read from there, as a pipe, has nothing to lose.
-        read <= 0 || first == magic.to_ne_bytes()
+        // A pipe has nothing to lose.
+        read == 0 || read < 0 && errno::get() == libc::ESPIPE || first == magic.to_ne_bytes()
     }
 
     /// Which file the descriptor means now.

@@ -2,22 +2,28 @@
 
 use super::{EACH_HOLE, Heap, Purge, SHORTEST_INTERVAL};
 use crate::free_list::{FreeList, Indexed, Linked};
+use crate::region::{CHUNK, Granule};
 use core::alloc::Layout;
+use core::ptr::NonNull;
 
-/// Between blocks that stay, there are so many holes.
+/// Between walls, which stay, there are so many holes.
 const HOLES: usize = 1000;
+/// Granules of a hole.
+const HOLE: usize = 32 * CHUNK;
+/// A wall is a chunk.
+const PERIOD: usize = HOLE + CHUNK;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 1).unwrap()
 }
 
-/// A heap with so many dirty holes of 32 KiB.
+/// A heap with so many dirty holes.
 fn heap<L: FreeList>() -> Heap<L> {
     let mut heap = Heap::<L>::with_region_size(64 << 20).unwrap();
     heap.never_purge();
     let blocks = [(); HOLES].map(|()| {
-        let block = heap.smalloc(layout(32 << 10)).0.unwrap();
-        heap.smalloc(layout(16)).0.unwrap();
+        let block = heap.smalloc(layout(Granule(HOLE).bytes())).0.unwrap();
+        heap.smalloc(layout(Granule(CHUNK).bytes())).0.unwrap();
         block
     });
     for block in blocks.into_iter().rev() {
@@ -78,6 +84,44 @@ fn each_hole_once<L: FreeList>() {
     }
     assert!(batches > 3 && pass.holes <= HOLES + batches, "{} holes in {batches} batches", pass.holes);
     assert!(heap.check().is_ok());
+}
+
+/// Between two batches a huge segment comes to lie over the place up to which the pass has seen the holes: that is where its
+/// last chunk begins, in front of which the map does not say what is in use.
+fn huge_segment_over_the_cursor<L: FreeList>(filled_with: u8) {
+    let mut heap = heap::<L>();
+    let (mut pass, mut batches) = (Purge::ALL, 0);
+    while let Some(mut pieces) = heap.begin_purge(&mut pass, 0) {
+        // SAFETY: the pieces are free, and the heap is this thread's.
+        unsafe { pieces.discard() };
+        heap.end_purge(&mut pass, &pieces);
+        batches += 1;
+        if batches == 1 {
+            let wall = pass.cursor;
+            assert!(wall.bit() == 0 && wall > Granule(2 * PERIOD));
+            for freed in [wall.down(PERIOD), wall] {
+                let payload = NonNull::new(heap.region().pointer(freed).as_ptr()).unwrap();
+                // SAFETY: the wall is in use, and freed once.
+                unsafe { heap.sfree(payload) };
+            }
+            let size = Granule(2 * PERIOD - CHUNK + 10).bytes();
+            let (block, status) = heap.smalloc(layout(size));
+            assert_eq!(status.payload_offset, Some(wall.down(2 * PERIOD - CHUNK).bytes()));
+            // SAFETY: the block is in use and has this size.
+            unsafe { block.unwrap().as_ptr().write_bytes(filled_with, size) };
+        }
+    }
+    assert!(batches > 3 && heap.check().is_ok());
+    let rest = heap.trim();
+    assert!(rest < 1 << 16, "the pass has left {rest} bytes, of which only the walls may be a part");
+}
+
+#[test]
+fn a_pass_beside_a_huge_segment_sees_all() {
+    for filled_with in [0, 0x41, 0xff] {
+        huge_segment_over_the_cursor::<Indexed>(filled_with);
+        huge_segment_over_the_cursor::<Linked>(filled_with);
+    }
 }
 
 #[test]

@@ -27,7 +27,7 @@ fn what_is_written_is_read() {
     let path = temporary("written");
     let text = Path::new(path.as_bytes());
     let process = std::process::id();
-    let page = LivePage::create(&text, process, (5_000, 5_000), "indexed").unwrap();
+    let page = LivePage::create(&text, process, (5_000, || 5_000), "indexed").unwrap();
     let live = Live::open(&path).unwrap();
     assert_eq!(
         (live.process(), live.list(), live.began()),
@@ -69,7 +69,7 @@ fn numbers_stand_in_the_order_of_the_fields() {
 fn nobody_sees_half_of_a_write() {
     let path = temporary("torn");
     let text = Path::new(path.as_bytes());
-    let page = LivePage::create(&text, std::process::id(), (0, 0), "linked").unwrap();
+    let page = LivePage::create(&text, std::process::id(), (0, || 0), "linked").unwrap();
     let mut other = example();
     other.used_bytes = 5;
     other.failed_hops.record(9);
@@ -103,7 +103,7 @@ fn files_of_others_are_refused_and_left_alone() {
         std::fs::write(&path, contents).unwrap();
         assert_eq!(Live::open(&path).unwrap_err(), LiveError::OtherFile);
         let text = Path::new(path.as_bytes());
-        assert_eq!(LivePage::create(&text, 1, (0, 0), "linked").unwrap_err(), LiveError::OtherFile);
+        assert_eq!(LivePage::create(&text, 1, (0, || 0), "linked").unwrap_err(), LiveError::OtherFile);
         assert_eq!(std::fs::read(&path).unwrap(), contents);
     }
     let mut contents = [0; 4096];
@@ -123,19 +123,19 @@ fn a_file_is_taken_over_from_the_dead_alone() {
     let path = temporary("taken");
     let text = Path::new(path.as_bytes());
     let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
-    let first = LivePage::create(&text, child.id(), (0, 0), "linked").unwrap();
+    let first = LivePage::create(&text, child.id(), (0, || 0), "linked").unwrap();
     let own = std::process::id();
-    let refused = LivePage::create(&text, own, (5, 9), "linked").unwrap_err();
+    let refused = LivePage::create(&text, own, (5, || 9), "linked").unwrap_err();
     assert_eq!(refused, LiveError::InUse { process: child.id() });
     child.kill().unwrap();
     child.wait().unwrap();
-    let second = LivePage::create(&text, own, (5, 9), "linked").unwrap();
+    let second = LivePage::create(&text, own, (5, || 9), "linked").unwrap();
     first.call(16, 16, 0);
     second.call(32, 32, 0);
     assert_eq!(Live::open(&path).unwrap().read().used_bytes, 32);
     // Another heap of this process has it; an earlier process of the same number had not.
-    let create = |times| LivePage::create(&text, own, times, "linked");
-    assert_eq!(create((5, 20)).unwrap_err(), LiveError::InUse { process: own });
-    assert!(create((10, 20)).is_ok() && create((5, 19)).is_ok());
+    let create = |began, clock: fn() -> u64| LivePage::create(&text, own, (began, clock), "linked");
+    assert_eq!(create(5, || 20).unwrap_err(), LiveError::InUse { process: own });
+    assert!(create(10, || 20).is_ok() && create(5, || 19).is_ok());
     std::fs::remove_file(path).unwrap();
 }
