@@ -53,7 +53,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// These are all whole pages of free segments that have been in use since they were last given back. They are zero
     /// then. Other threads may go on meanwhile; one whose request is placed where memory is on its way waits for that.
-    /// Without this call the heap does the same by itself, later and with less zeal.
+    /// What the system refuses, because the program has locked it, stays. Without this call the heap does the same by itself,
+    /// later and with less zeal.
     ///
     /// ```
     /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 24);

@@ -182,8 +182,8 @@ impl<L: FreeList> Heap<L> {
     /// Gives everything back to the system that is free, and says how many bytes.
     ///
     /// These are all whole pages of free segments that have been in use since they were last given back. They are zero
-    /// then. Without this call the heap does the same by itself, later and with less zeal: see the
-    /// [crate's README](https://docs.rs/smalloc-global).
+    /// then. What the system refuses, because the program has locked it, stays. Without this call the heap does the same by
+    /// itself, later and with less zeal: see the [crate's README](https://docs.rs/smalloc-global).
     pub fn trim(&mut self) -> usize {
         self.purge(Purge::ALL)
     }
