@@ -239,7 +239,10 @@ class Segment(gdb.Command):
     def invoke(self, argument, from_tty):
         if not argument:
             raise gdb.GdbError("smalloc segment ADDRESS")
-        address = int(gdb.parse_and_eval(argument)) & ALL
+        try:
+            address = int(gdb.parse_and_eval(argument)) & ALL
+        except gdb.error as error:
+            raise gdb.GdbError(str(error))
         for heap in heaps():
             if heap.base <= address < heap.base + heap.size:
                 return heap.print_segment(address)

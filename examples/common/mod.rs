@@ -9,6 +9,7 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
 use std::str::FromStr;
@@ -39,6 +40,15 @@ pub(crate) fn main(run: impl FnOnce() -> Outcome) -> ExitCode {
     // `println!` panics instead.
     // SAFETY: no other thread runs yet, and the default action calls no code of this program.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    // Where the disk is full, `println!` panics too.
+    let report = panic::take_hook();
+    panic::set_hook(Box::new(move |info| match info.payload().downcast_ref::<String>() {
+        Some(message) if message.starts_with("failed printing to stdout") => {
+            eprintln!("{}: {message}", program());
+            process::exit(2);
+        }
+        _ => report(info),
+    }));
     let Err(error) = run() else { return ExitCode::SUCCESS };
     complain(&*error);
     if error.is::<lexopt::Error>() {

@@ -11,7 +11,7 @@ pub(crate) fn line(text: &str) -> Option<Line> {
     let mut argument = || size(words.next()?);
     Some(Line::Call(match call {
         "malloc" => allocated(address, argument()?, MALLOC_ALIGN),
-        "calloc" => allocated(address, argument()?.checked_mul(argument()?)?, MALLOC_ALIGN),
+        "calloc" => allocated(address, argument()?.saturating_mul(argument()?), MALLOC_ALIGN),
         "memalign" => {
             let align = argument()?.max(1).checked_next_power_of_two()?;
             allocated(address, argument()?, align)
@@ -39,6 +39,9 @@ mod tests {
             ("186: malloc 0xb6038060 20", alloc(0xb603_8060, 20, 16)),
             ("186: malloc 0xb6038060 20 1234 1250", alloc(0xb603_8060, 20, 16)),
             ("1: calloc 0x10 32 4", alloc(0x10, 128, 16)),
+            ("1: calloc 0x0 9223372036854775808 4", {
+                Line::Call(Call::Refused { block: None, size: usize::MAX, align })
+            }),
             ("1: memalign 0x10 24 104", alloc(0x10, 104, 32)),
             ("1: realloc 0x20 0x10 12", Line::Call(Call::Realloc { old: 0x10, new: 0x20, size: 12, align })),
             ("1: realloc 0x20 0x0 12", alloc(0x20, 12, 16)),

@@ -14,6 +14,8 @@ use crate::common::Outcome;
 
 /// What a line longer than this is shown as, in characters.
 const SHOWN: usize = 60;
+/// Bytes of the longest line.
+const LONGEST: u64 = 1 << 20;
 /// As many bytes tell one format from another.
 const SNIFFED: u64 = 512;
 
@@ -153,6 +155,14 @@ impl Syntax {
         }
     }
 
+    /// An error where the text cannot end.
+    fn end(&self) -> Outcome {
+        match self {
+            Self::Mtrace(reader) if reader.is_amid() => Err("it ends in the midst of a realloc".into()),
+            _ => Ok(()),
+        }
+    }
+
     fn read(&mut self, line: &str) -> Result<Line, &'static str> {
         match self {
             Self::Android => android::line(line).ok_or("not a line of memory_replay"),
@@ -168,9 +178,13 @@ impl Text {
             self.bytes.clear();
             self.line += 1;
             let number = self.line;
-            let read = self.input.read_until(b'\n', &mut self.bytes);
-            if read.map_err(|error| format!("line {number}: {error}"))? == 0 {
-                return Ok(None);
+            let read = self.input.by_ref().take(LONGEST).read_until(b'\n', &mut self.bytes);
+            let read = read.map_err(|error| format!("line {number}: {error}"))?;
+            if read == 0 {
+                return self.syntax.end().map(|()| None);
+            }
+            if read as u64 == LONGEST {
+                return Err(format!("line {number}: it has {LONGEST} bytes and more").into());
             }
             let text = String::from_utf8_lossy(&self.bytes);
             let text = text.trim();

@@ -82,17 +82,22 @@ struct Picture {
 }
 
 impl Picture {
-    fn create(option: &'static str, path: PathBuf, trace: &Path) -> Outcome<Self> {
+    /// `others` are pictures that have a file already.
+    fn create(option: &'static str, path: PathBuf, trace: &Path, others: &[Self]) -> Outcome<Self> {
         if option == "map" && path.as_os_str() == "-" {
             return Ok(Self { option, path, file: None });
         }
         let refused = |error| format!("--{option}: cannot write {}: {error}", path.display());
         let file = common::open_to_write(&path).map_err(|error| refused(error.to_string()))?;
-        let is_trace = |trace: fs::Metadata, file: fs::Metadata| {
-            (trace.dev(), trace.ino()) == (file.dev(), file.ino()) && file.is_file()
-        };
-        if trace.metadata().is_ok_and(|trace| file.metadata().is_ok_and(|file| is_trace(trace, file))) {
+        let own = file.metadata()?;
+        let is_own =
+            |other: fs::Metadata| own.is_file() && (other.dev(), other.ino()) == (own.dev(), own.ino());
+        if trace.metadata().is_ok_and(is_own) {
             return Err(refused("it is the trace".into()).into());
+        }
+        let mut files = others.iter().filter_map(|other| Some((other.option, other.file.as_ref()?)));
+        if let Some((other, _)) = files.find(|(_, file)| file.metadata().is_ok_and(is_own)) {
+            return Err(refused(format!("--{other} is drawn there")).into());
         }
         Ok(Self { option, path, file: Some(file) })
     }
@@ -137,10 +142,11 @@ fn options() -> Outcome<Options> {
         }
     }
     let trace = trace.ok_or_else(|| lexopt::Error::from("which trace is missing"))?;
-    let create =
-        |(option, path): (&'static str, std::ffi::OsString)| Picture::create(option, path.into(), &trace);
-    let pictures = pictures.into_iter().map(create).collect::<Outcome<_>>()?;
-    Ok(Options { trace, lists, region, of, pictures, at })
+    let mut created = Vec::new();
+    for (option, path) in pictures {
+        created.push(Picture::create(option, path.into(), &trace, &created)?);
+    }
+    Ok(Options { trace, lists, region, of, pictures: created, at })
 }
 
 fn parse_region(text: &str) -> Result<u16, String> {
@@ -168,10 +174,10 @@ fn main() -> ExitCode {
         let mut replay = Replay::new(Script::new(heaps, comparable), options.at);
         let unread = replay.run(&mut input)?;
         let name = options.trace.file_name().unwrap_or(options.trace.as_os_str()).to_string_lossy();
-        let name = if name == "-" { "standard input" } else { &name };
+        let name = if name == "-" { "standard input".into() } else { name.replace(char::is_control, " ") };
         // The pictures come first: whoever reads the report may leave before its end, as `head` does.
         let drawn: Vec<Outcome> =
-            options.pictures.iter().map(|picture| picture.write(&replay, name)).collect();
+            options.pictures.iter().map(|picture| picture.write(&replay, &name)).collect();
         replay.report(&input, head.as_ref(), region, unread.is_some());
         let told = options.pictures.iter().zip(drawn);
         let told = told.map(|(picture, drawn)| drawn.and_then(|()| picture.tell(replay.snapshot.as_ref())));
@@ -233,11 +239,6 @@ impl Replay {
             self.script.play(event, &mut step)?;
             step.changes.iter().for_each(|&change| self.raster.change(change));
             let call = self.script.calls;
-            if call == before {
-                continue;
-            }
-            self.raster.tick();
-            let player = &self.script.players[0];
             let reached = step.changes.iter().filter(|change| change.in_use).map(Change::end).max();
             let sizes = Sizes {
                 live: self.script.live,
@@ -245,6 +246,12 @@ impl Replay {
                 top: reached.unwrap_or(0),
                 ..Sizes::default()
             };
+            if call == before {
+                self.series.start(sizes);
+                continue;
+            }
+            self.raster.tick();
+            let player = &self.script.players[0];
             self.series.tick(call, &step.hops, sizes, || Sizes::of(&player.stats()));
             if self.at == Some(call) {
                 self.snapshot = Some(player.snapshot()?);
@@ -256,6 +263,7 @@ impl Replay {
         }
         match self.at {
             Some(at) if self.snapshot.is_none() => {
+                unread.iter().for_each(|error| common::complain(&**error));
                 return Err(format!("--at {at}: there are only {} calls", Count(self.script.calls)).into());
             }
             Some(_) => {}

@@ -11,7 +11,12 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads a line. None if it is not one of this format.
+    /// Whether a `realloc` has only its first line so far.
+    pub(crate) fn is_amid(&self) -> bool {
+        self.old.is_some()
+    }
+
+    /// Reads a line. None if it is not one of this format, or not in its place.
     pub(crate) fn line(&mut self, text: &str) -> Option<Line> {
         if text.starts_with("= Start") || text.starts_with("= End") {
             return Some(Line::Other("starts and ends of the trace"));
@@ -22,8 +27,8 @@ impl Reader {
         let before = words.next()?;
         if let ("-" | "<", block) = (before, address(last)?) {
             if before == "<" {
-                self.old = Some(block);
-                return Some(Line::Other("first lines of reallocs"));
+                let first = self.old.replace(block).is_none();
+                return first.then_some(Line::Other("first lines of reallocs"));
             }
             return Some(Line::Call(Call::Free { block }));
         }

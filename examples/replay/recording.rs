@@ -87,15 +87,22 @@ impl Reader {
         let mut bytes = [0; RECORD_BYTES];
         let number = self.read + 1;
         if self.input.fill_buf()?.is_empty() {
-            return Ok(None);
+            return self.end();
         }
         self.input.read_exact(&mut bytes).map_err(|error| match error.kind() {
             io::ErrorKind::UnexpectedEof => format!("record {number}: the file ends in the midst of it"),
             _ => format!("record {number}: {error}"),
         })?;
         let record = Record::from_bytes(&bytes).map_err(|error| format!("record {number}: {error}"))?;
-        self.read += u64::from(record.is_some());
-        Ok(record)
+        let Some(record) = record else { return self.end() };
+        self.read = number;
+        Ok(Some(record))
+    }
+
+    /// No more records: an error where the head knows of more.
+    fn end(&self) -> Outcome<Option<Record>> {
+        let (read, all) = (self.read, self.head.records);
+        if read < all { Err(format!("it ends after {read} of {all} records").into()) } else { Ok(None) }
     }
 }
 

@@ -98,17 +98,21 @@ impl Script {
     pub(crate) fn play(&mut self, event: Event, step: &mut Step) -> Outcome {
         step.clear();
         if let Call::Held { block, size } = event.call {
-            self.used += size;
-            return self.hold(block, size, step);
+            self.hold(block, size, step)?;
+            self.count(step);
+            return Ok(());
         }
         if let Call::Limit { bytes } = event.call {
             self.players.iter_mut().for_each(|player| player.set_limit(bytes));
             return Ok(());
         }
         self.calls += 1;
+        // Fillers are nobody's: they do not count as live.
+        let live = self.live;
         for filler in std::mem::take(&mut self.fillers) {
             self.free_number(filler, &mut Step::default());
         }
+        self.live = live;
         match event.call {
             Call::Alloc { block, size, align } => self.alloc(block, size, align, event.told, step)?,
             Call::Realloc { old, new, size, align } => match self.numbers.remove(&old) {
@@ -125,13 +129,17 @@ impl Script {
             Call::Refused { block, size, align } => self.refused(block, size, align, event.told, step)?,
             Call::Held { .. } | Call::Limit { .. } => {}
         }
+        self.count(step);
+        Ok(())
+    }
+
+    fn count(&mut self, step: &Step) {
         for change in &step.changes {
             self.used = if change.in_use { self.used + change.bytes } else { self.used - change.bytes };
         }
         if self.live > self.peak_live.0 {
             self.peak_live = (self.live, self.calls);
         }
-        Ok(())
     }
 
     fn skip(&mut self, why: &'static str) {
@@ -141,16 +149,20 @@ impl Script {
     /// A block is where it was when the recording began; the holes around it are filled for as long as that takes.
     fn hold(&mut self, block: u64, size: usize, step: &mut Step) -> Outcome {
         let offset = block as usize - 1;
+        let end = offset.checked_add(size).ok_or("a segment that was in use has no end")?;
         if offset > self.held_end {
             let gap = Layout::from_size_align(offset - self.held_end, MALLOC_ALIGN)?;
-            let number = self.unused_number();
-            self.place(number, gap, None, &mut Step::default())?;
-            self.fillers.push(number);
+            let (number, live) = (self.unused_number(), self.live);
+            match self.place(number, gap, None, &mut Step::default())? {
+                true => self.fillers.push(number),
+                false => self.unused.push(number),
+            }
+            self.live = live;
         }
         // What a search of the index costs depends on those before it, which nobody has recorded.
         self.comparing_hops_of.take_if(|list| list == "indexed");
         self.alloc(block, size, MALLOC_ALIGN, Some(Told { offset: Some(offset), hops: 0 }), step)?;
-        self.held_end = offset + size;
+        self.held_end = end;
         Ok(())
     }
 
@@ -231,7 +243,7 @@ impl Script {
             player.free(number, block.layout);
         }
         self.unused.push(number);
-        self.live -= block.layout.size();
+        self.live = self.live.wrapping_sub(block.layout.size());
         step.changes.push(Change { in_use: false, ..block.change() });
     }
 

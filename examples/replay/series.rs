@@ -88,6 +88,11 @@ impl Series {
         Self { bins: Vec::new(), calls_per_bin: 1, current }
     }
 
+    /// So it is before the first call.
+    pub(crate) fn start(&mut self, sizes: Sizes) {
+        self.current.sizes = self.current.sizes.join(sizes);
+    }
+
     /// Call number `call` was made; `hops` are those of its search on each heap, empty if there was none. `sizes` are what
     /// is known without asking the heap, and `ask` asks it.
     pub(crate) fn tick(&mut self, call: u64, hops: &[usize], sizes: Sizes, ask: impl FnOnce() -> Sizes) {

@@ -63,7 +63,8 @@ impl fmt::Display for Escaped<'_> {
             '<' => f.write_str("&lt;"),
             '>' => f.write_str("&gt;"),
             '&' => f.write_str("&amp;"),
-            c if c.is_control() => f.write_char(' '),
+            // What no document may hold.
+            c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => f.write_char(' '),
             c => f.write_char(c),
         })
     }

@@ -45,7 +45,9 @@ impl Layout {
             return layout;
         }
         let max_rows = options.max_rows.max(MIN_ROWS);
-        while layout.row() < to - from && layout.lines(snapshot).take(max_rows + 1).count() > max_rows {
+        while layout.row() < to - from
+            && layout.lines(snapshot).take(max_rows.saturating_add(1)).count() > max_rows
+        {
             layout.cell *= 2;
         }
         layout

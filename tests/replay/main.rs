@@ -1,14 +1,16 @@
 //! A replay of a recording comes to the same, call by call, and the example `replay` says so; what it cannot read it
 //! refuses, and says where.
 
+#[path = "../case/mod.rs"]
 mod case;
+mod example;
 
 use smalloc::recording::{Call, HEAD_BYTES, Head, Record};
 use smalloc::{FreeList, Heap, Indexed, Linked, MallocStatus, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::Barrier;
 use std::{env, fs, thread};
@@ -275,7 +277,7 @@ fn every_region_comes_to_the_same() {
     assert_refuses(&[&path, "--of", "3"], "it has 3 regions: choose one, --of 0 to 2");
 }
 
-// ---- the example -------------------------------------------------------------------------------------------------
+// ---- running the example -----------------------------------------------------------------------------------------
 
 /// What runs the example, which is built if it is not.
 fn command(arguments: &[&str]) -> Command {
@@ -310,179 +312,4 @@ fn assert_refuses(arguments: &[&str], error: &str) {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
     assert!(stderr.starts_with("replay: ") && stderr.contains(error), "{error:?} is not in\n{stderr}");
-}
-
-#[test]
-#[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
-fn the_example_replays_recordings_and_compares() {
-    let folder = Folder::new("compares");
-    let (linked, program) = (folder.path("linked"), folder.path("program"));
-    record_threads::<Linked>(&linked);
-    case::finish("busy", case::command("busy").env("SMALLOC_RECORD", &program)).assert_success();
-
-    let (_, records) = read(&linked);
-    let requests = |record: &&Record| !matches!(record.call, Call::Dealloc | Call::MovedFrom | Call::Sfree);
-    let requests = records.iter().filter(requests).count();
-    let grouped = format!("{},{:03}", requests / 1000, requests % 1000);
-    let both = format!("The same as recorded: the offsets of {grouped} requests, the hops of {grouped}.");
-    assert_prints(&[&linked], &[&both, "The recording was stopped by its program.", "linked:"]);
-    assert_prints(&[&linked, "--list", "both"], &[&both, "Both lists gave every block the same place."]);
-    let offsets = format!("The same as recorded: the offsets of {grouped} requests, the hops of 0.");
-    assert_prints(&[&linked, "--list", "indexed"], &[&offsets]);
-    assert_prints(&[&linked, "--region", "1M"], &["Not compared with the recording: its heap was of 64 KiB"]);
-    assert_prints(&[&program], &["The recording ended with its process.", "The same as recorded"]);
-
-    // One hop more in one record is seen, and named.
-    let mut bytes = fs::read(&linked).expect("the recording is there");
-    let at = records.iter().position(|record| record.call == Call::Alloc).expect("an allocation");
-    bytes[HEAD_BYTES + 32 * at + 24] += 1;
-    let damaged = folder.file("damaged", &bytes);
-    assert_refuses(&[&damaged], &format!("call {}: 0 hops here, 1 in the recording", at + 1));
-    bytes[HEAD_BYTES + 32 * at + 16] ^= 1;
-    let damaged = folder.file("damaged", &bytes);
-    assert_refuses(&[&damaged], "the recording takes offset 0x10");
-}
-
-/// A recording that begins late has what was in use in it.
-#[test]
-#[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
-fn the_example_replays_what_began_late() {
-    let folder = Folder::new("late");
-    let path = folder.path("late");
-    let heap = SmallocGlobal::<Linked>::with_region_size(1 << 20);
-    churn(&heap, 5, 5000);
-    assert!(heap.stats().holes() > 10);
-    heap.record_to(&path).expect("the file can be made");
-    churn(&heap, 6, 5000);
-    assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete));
-    assert_prints(&[&path, "--list", "both"], &["The same as recorded", "linked:", "indexed:"]);
-}
-
-#[test]
-fn the_example_reads_what_others_write() {
-    let folder = Folder::new("others");
-    let android =
-        "1: malloc 0x10 100\n\n2: calloc 0x20 3 8\n1: free 0x10\n1: free 0x99\n2: thread_done 0x0\n";
-    let heaptrack = "v 10400 3\nX ls /\nt 7f49 0\n+ 64 1 10\n+ 18 1 20\n- 10\n- 99\n";
-    let mtrace = "= Start\n@ ./a:[0x1] + 0x10 0x64\n@ ./a:(f+0x2)[0x1] + 0x20 0x18\n@ ./a:[0x1] - 0x10\n\
-                  @ ./a:[0x1] - 0x99\n= End\n";
-    for (name, text) in [("android", android), ("heaptrack", heaptrack), ("mtrace", mtrace)] {
-        let file = folder.file(name, text);
-        let parts = ["Replayed 4 calls", "1 frees of blocks that were never seen", "allocs 2, frees 1,"];
-        assert_prints(&[&file, "--list", "both"], &parts);
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        std::io::Write::write_all(&mut packed, text.as_bytes()).expect("it is packed");
-        let file = folder.file(&format!("{name}.packed"), packed.finish().expect("it is packed"));
-        assert_prints(&[&file], &parts);
-    }
-}
-
-#[test]
-fn the_example_says_what_it_cannot_read_and_where() {
-    let folder = Folder::new("bad");
-    let refuses = |name: &str, contents: &[u8], error: &str| {
-        let file = folder.file(name, contents);
-        assert_refuses(&[&file], &format!("{file}: {error}"));
-    };
-    refuses("empty", b"", "the file is empty");
-    refuses("prose", b"Once upon a time\n", "line 1: \"Once upon a time\" is of no format that can be read");
-    refuses("android", b"1: malloc 0x10 9\n1: mall", "line 2: \"1: mall\": not a line of memory_replay");
-    refuses("heaptrack", b"v 1 2\n+ 0\n", "line 2: \"+ 0\": heaptrack has taken the addresses out");
-    refuses("mtrace", b"= Start\n@ a > 0x1 0x2\n", "line 2: \"@ a > 0x1 0x2\": not a line of mtrace");
-    refuses("zstd", b"\x28\xb5\x2f\xfd.....", "the file is packed by zstd");
-    refuses("gzip", b"\x1f\x8b\x08\x00.....", "");
-    refuses("head", b"\x8fsmalloc\x01\0\0\0", "the recording ends in its head");
-    let path = folder.path("whole");
-    record_threads::<Linked>(&path);
-    let mut whole = fs::read(&path).expect("the recording is there");
-    refuses("cut", &whole[..64 + 32 * 3 + 5], "record 4: the file ends in the midst of it");
-    whole[64 + 32] = 77;
-    refuses("call", &whole, "record 2: damaged: no call has number 77");
-    whole[8] = 2;
-    refuses("version", &whole, "a recording of format version 2, this is for version 1");
-    // What could be read is replayed before it is said what could not, and nothing that was there is lost.
-    let file = folder.file("packed-cut", b"1: malloc 0x10 9\n1: mall");
-    let picture = folder.file("picture", "a picture");
-    let output = replay(&[&file, "--holes", &picture]);
-    assert_eq!(output.status.code(), Some(2));
-    assert!(
-        String::from_utf8_lossy(&output.stdout)
-            .contains("Replayed 1 calls of a trace for memory_replay.\nThe rest")
-    );
-    assert!(fs::read_to_string(&picture).is_ok_and(|picture| picture.starts_with("<svg")));
-    let picture = folder.file("picture", "a picture");
-    assert_refuses(&["/no/such/file", "--holes", &picture], "cannot read /no/such/file");
-    assert_eq!(fs::read_to_string(&picture).expect("it is there"), "a picture");
-    assert_refuses(&[&file, "--holes", &file], "it is the trace");
-    assert_refuses(&[], "which trace is missing");
-    assert_refuses(&["/no/such/file"], "cannot read /no/such/file: No such file or directory");
-    assert_refuses(&[&path, "--map", "/no/such/file"], "--map: cannot write /no/such/file");
-    assert_refuses(&[&path, "--at", "99999999"], "--at 99999999: there are only");
-}
-
-/// What cannot be drawn keeps nothing else from being drawn, or from being told.
-#[test]
-fn the_example_tells_all_that_is_wrong() {
-    let folder = Folder::new("wrong");
-    let file = folder.file("trace", "1: malloc 0x1 100\n1: free 0x2\nnonsense\n");
-    let path = folder.path("memory");
-    let output = replay(&[&file, "--map", "/dev/full", "--memory", &path]);
-    let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert_eq!(output.status.code(), Some(2), "{stderr}");
-    let errors: Vec<&str> = stderr.lines().collect();
-    assert!(errors.len() == 2 && errors[0].contains("line 3") && errors[1].contains("/dev/full"), "{stderr}");
-    assert!(stdout.contains("The picture for --memory is in") && !stdout.contains("for --map"), "{stdout}");
-    assert!(fs::read_to_string(&path).expect("the picture is there").starts_with("<svg"));
-}
-
-/// Whoever reads the report may leave before its end.
-#[test]
-fn the_example_draws_for_who_does_not_read() {
-    let folder = Folder::new("unread");
-    let file = folder.file("trace", "1: malloc 0x1 100\n1: free 0x1\n");
-    let path = folder.path("memory");
-    let mut child = command(&[&file, "--memory", &path])
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("cargo runs");
-    drop(child.stdout.take());
-    let output = child.wait_with_output().expect("the example ends");
-    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
-    assert!(fs::read_to_string(&path).expect("the picture is there").starts_with("<svg"));
-}
-
-#[test]
-fn the_example_draws() {
-    let folder = Folder::new("draws");
-    let lines = (0..5000).map(|n| match n % 3 {
-        2 => format!("1: free {:#x}\n", n - 1),
-        _ => format!("1: malloc {:#x} {}\n", n + 1, 16 + n % 1000),
-    });
-    let file = folder.file("trace", lines.collect::<String>());
-    let options = ["--raster", "--hops", "--memory", "--map", "--holes"];
-    let paths: Vec<String> = options.iter().map(|option| folder.path(&option[2..])).collect();
-    let again = folder.path("again");
-    let mut arguments = vec![&*file, "--list", "both", "--at", "4000"];
-    arguments.extend(options.iter().zip(&paths).flat_map(|(option, path)| [*option, path]));
-    arguments.extend(["--raster", &again, "--map", "-"]);
-    assert_prints(
-        &arguments,
-        &["The picture for --raster is in", "The picture for --holes is in", "largest hole"],
-    );
-    assert!(
-        fs::read(&again).expect("it is drawn twice") == fs::read(&paths[0]).expect("the picture is there")
-    );
-    let raster = fs::File::open(&paths[0]).expect("the picture is there");
-    let mut raster = png::Decoder::new(std::io::BufReader::new(raster)).read_info().expect("it is a PNG");
-    let mut pixels = vec![0; raster.output_buffer_size().expect("it is small")];
-    let info = raster.next_frame(&mut pixels).expect("it is whole");
-    assert!((600..1400).contains(&info.width) && (300..700).contains(&info.height), "{info:?}");
-    let colours: std::collections::HashSet<&[u8]> = pixels.chunks(3).collect();
-    assert!(colours.len() > 8, "{} colours", colours.len());
-    for (path, part) in paths[1..].iter().zip(["Holes over time", "Memory over time", "heap map", "Holes:"]) {
-        let picture = fs::read_to_string(path).expect("the picture is there");
-        assert!(picture.starts_with("<svg") && picture.trim_end().ends_with("</svg>"), "{path}");
-        assert!(picture.contains(part), "{part:?} is not in {path}");
-    }
 }
