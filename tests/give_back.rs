@@ -375,6 +375,29 @@ fn huge_pages_are_a_switch() {
     }
 }
 
+/// Of a huge page all is in memory where a byte was written, and all goes back.
+#[test]
+fn huge_pages_go_back_whole() {
+    let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
+    let wall = fill(&mut heap, 16);
+    if !heap.huge_pages(true) {
+        return;
+    }
+    let small = all_resident(&heap);
+    for size in (1..16).rev().map(|huge| 2 * MIB * huge + 16) {
+        let block = heap.alloc(layout(size));
+        // SAFETY: the block has the byte, is live, and has this layout.
+        unsafe {
+            block.add(size - 1).write(1);
+            heap.dealloc(block, layout(size));
+        }
+        heap.trim();
+    }
+    let left = resident(heap.base(), 36 * MIB);
+    assert!(left <= small, "{left} bytes are resident, {small} before");
+    give(&mut heap, wall);
+}
+
 // ---- threads -----------------------------------------------------------------------------------------------------
 
 static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 << 20);

@@ -52,6 +52,9 @@ const WORTH_A_HOLE: u64 = 256;
 const MOST_REFUSALS: usize = 8;
 /// After so many passes that gave up, the pause does not double again.
 const MOST_DOUBLINGS: u32 = 16;
+/// Granules of a huge page. The system may bring one in whole where a byte of it is written, so that around what is dirty there
+/// may be memory that nobody was given: it goes along, where it is free.
+const HUGE_PAGE: usize = (2 << 20) / GRANULE;
 /// Granules that are given back in one go, about: a request that is placed there has to wait.
 const MOST_AT_ONCE: usize = (16 << 20) / GRANULE;
 
@@ -143,8 +146,9 @@ impl Thrift {
 }
 
 /// Told where pages begin and end of which the first and the last are dirty, and how many granules of dirty pages they
-/// hold. What lies in between is free too, and costs the system little. At most [`MOST_AT_ONCE`] granules.
-type Visitor<'a> = dyn FnMut(Granule, Granule, usize) -> bool + 'a;
+/// hold. What lies in between is free too, and costs the system little. At most [`MOST_AT_ONCE`] granules. Last, between which
+/// bounds nothing else is dirty, and all is free.
+type Visitor<'a> = dyn FnMut(Granule, Granule, usize, (Granule, Granule)) -> bool + 'a;
 
 /// A pass over the free memory, upward from `from`, that gives back what is dirty.
 pub(crate) struct Purge {
@@ -247,7 +251,7 @@ impl<L: FreeList> Heap<L> {
         }
         let least = SMALLEST_HOLE.max(self.ground.top.0 / MOST_HOLES);
         let mut dirty = 0_u64;
-        let (_, holes) = self.visit_dirty((Granule(0), Granule(0)), least, &mut |_, _, n| {
+        let (_, holes) = self.visit_dirty((Granule(0), Granule(0)), least, &mut |_, _, n, _| {
             dirty = dirty.saturating_add(n as u64);
             true
         });
@@ -257,7 +261,7 @@ impl<L: FreeList> Heap<L> {
             return None;
         }
         let (mut left, mut start) = (keep as usize, Granule(0));
-        self.visit_dirty((Granule(0), Granule(0)), least, &mut |from, to, n| {
+        self.visit_dirty((Granule(0), Granule(0)), least, &mut |from, to, n, _| {
             start = from.max(to.down(n.saturating_sub(left)));
             left = left.saturating_sub(n);
             left > 0
@@ -281,13 +285,16 @@ impl<L: FreeList> Heap<L> {
         // segment it is not kept.
         let cursor = if self.ground.map.is_head(purge.cursor) { purge.cursor } else { Granule(0) };
         let mut next = purge.from;
-        let (cursor, holes) = self.visit_dirty((cursor, purge.from), purge.least, &mut |from, to, n| {
-            let pushed = pieces.granules() < MOST_AT_ONCE && pieces.push(from, to, n);
-            if pushed {
-                next = to;
-            }
-            pushed
-        });
+        let (cursor, holes) =
+            self.visit_dirty((cursor, purge.from), purge.least, &mut |from, to, n, free| {
+                let from = Granule(from.0 / HUGE_PAGE * HUGE_PAGE).max(free.0);
+                let to = Granule(to.0.next_multiple_of(HUGE_PAGE)).min(free.1);
+                let pushed = pieces.granules() < MOST_AT_ONCE && pieces.push(from, to, n);
+                if pushed {
+                    next = to;
+                }
+                pushed
+            });
         purge.cursor = cursor;
         purge.from = next;
         purge.holes = purge.holes.saturating_add(holes);
@@ -369,7 +376,7 @@ impl<L: FreeList> Heap<L> {
             }
             cursor = end;
         }
-        let end = self.pages.end();
+        let end = self.pages.end().max(self.ready);
         self.visit_free(self.ground.top.max(floor), end, visit);
         (cursor, holes)
     }
@@ -385,7 +392,8 @@ impl<L: FreeList> Heap<L> {
                 end = last;
                 run = self.pages.dirty_run(last, limit);
             }
-            if !visit(start, end, dirty) {
+            let clear = self.pages.dirty_run(end, to).map_or(to, |(next, _)| next);
+            if !visit(start, end, dirty, (from, clear)) {
                 return false;
             }
             from = end;
