@@ -18,8 +18,8 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Records every call from now on in a file: where it was placed, at what cost, by which thread, and in which order.
     ///
-    /// A recording that is there is replaced, anything else stays. The file grows by 32 bytes a call, which are written with the lock held; all
-    /// threads then take turns at that too. What is in it outlives the process, also one that is killed. If it cannot
+    /// A recording that is there is replaced, anything else stays. The file grows by 32 bytes a call, which are written
+    /// with the lock held; all threads then take turns at that too. What is in it outlives the process, also one that is killed. If it cannot
     /// grow, because the disk is full, the recording ends with a line on standard error, and the program goes on.
     ///
     /// The segments in use and the limit come first, so that a recording that begins late can be replayed too. For its first

@@ -14,9 +14,8 @@
 //! What is spare is given back but for a rest, `keep`: 256 KiB or a sixteenth of what is in use, and a reserve. Of
 //! several heaps side by side, each keeps its part of the 256 KiB. The reserve is what turned out to be given back too
 //! early, because it was in use again soon after; what of it has not been needed for a while, by the work done, halves. So
-//! memory that comes and goes stays, after a round or two of it. A look that goes through many holes for little puts off the
-//! next.
-//! Nothing here asks a clock: when memory is given back is a function of the calls alone.
+//! memory that comes and goes stays, after a round or two of it. A look that goes through many holes for little puts off
+//! the next. Nothing here asks a clock: when memory is given back is a function of the calls alone.
 //!
 //! What is kept is at the lowest addresses, where requests are placed first.
 
@@ -352,8 +351,7 @@ impl<L: FreeList> Heap<L> {
 
     /// Calls `visit` with what is dirty in holes of at least `least` granules and in the wilderness, in ascending order, until
     /// it says false. `after.0` is 0, or the end of a hole, where a segment in use begins; holes below are left out, as is what
-    /// lies below `after.1`.
-    /// Returns the end of the last hole that was gone through, and how many there were.
+    /// lies below `after.1`. Returns the end of the last hole that was gone through, and how many there were.
     fn visit_dirty(
         &mut self,
         after: (Granule, Granule),
