@@ -25,7 +25,7 @@ MAGIC = b"smalloc's heaps\0"
 BUCKETS = 128
 # The counters in memory's order, before the histogram of the hops.
 COUNTERS = (
-    "allocated headroom requested peak_used peak_top freed cuts apart splits extensions growths paddings "
+    "allocated headroom peak_used peak_top requested freed cuts apart splits extensions growths paddings "
     "reallocs reallocs_in_place reallocs_moved failures last_failed_size"
 ).split()
 
@@ -74,8 +74,8 @@ def heaps():
         except gdb.MemoryError:
             raise gdb.GdbError("the program does not run, and there is no core file")
         version, capacity = struct.unpack("<2Q", head[16:])
-        if head[:16] != MAGIC or version != 2:
-            raise gdb.GdbError("this smalloc has another layout (version %d, known is 2)" % version)
+        if head[:16] != MAGIC or version != 3:
+            raise gdb.GdbError("this smalloc has another layout (version %d, known is 3)" % version)
         for index in range(capacity):
             entry = words(place + 32 + 64 * index, 8)
             # The counters come last: without them the entry is not complete.

@@ -3,12 +3,12 @@
 //! There are two of this name: that of the crate `allocator-api2`, for which there is the feature `allocator-api2`, and
 //! the standard library's own, for which there is `nightly`. Both do the same here.
 
-use crate::errno;
-use crate::fatal::fatal;
 use crate::free_list::{FreeList, Indexed};
 use crate::global::SmallocGlobal;
 use crate::heap::{Heap, is_aligned};
 use crate::region::InitError;
+use crate::system::errno;
+use crate::system::fatal::fatal;
 use core::alloc::{GlobalAlloc, Layout};
 use core::cell::{RefCell, RefMut};
 use core::ptr::NonNull;

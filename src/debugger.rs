@@ -39,7 +39,7 @@ pub(crate) struct Parts {
 #[used]
 static HEAPS: Heaps = Heaps {
     magic: *b"smalloc's heaps\0",
-    version: 2,
+    version: 3,
     capacity: CAPACITY,
     entries: [const { Entry([const { AtomicUsize::new(0) }; 8]) }; CAPACITY],
 };

@@ -19,11 +19,11 @@
 //! All of this happens under the lock: a block that was neither in use nor in the queue for a moment could be freed
 //! twice in that moment. Everything else is as in [`Heap`], whose placement only sees that blocks come back later.
 
-use crate::fatal::fatal;
+use crate::checkers::{self, unwatched};
 use crate::free_list::{Fit, FreeList};
 use crate::heap::{Heap, Missed, Owed, Peaks, Purge, Short, granules};
 use crate::region::{GRANULE, Granule, Pieces, Transfer};
-use crate::shadow::{self, unwatched};
+use crate::system::fatal::fatal;
 use core::alloc::Layout;
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -187,7 +187,7 @@ impl<L: FreeList> Hardened<L> {
 
     pub(crate) fn free(&mut self, payload: *mut u8, layout: Layout) {
         let (at, n) = self.segment_of(payload, layout);
-        shadow::back(payload, layout.size());
+        checkers::back(payload, layout.size());
         self.give_back(at, n);
     }
 

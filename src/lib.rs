@@ -82,37 +82,35 @@ extern crate std;
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 mod allocator;
 mod debugger;
-mod errno;
-mod fatal;
-mod fork;
+
 mod free_list;
 mod global;
-mod handover;
+
 #[cfg(feature = "hardened")]
 mod hardened;
 mod heap;
-mod home;
+
 mod inspect;
-mod lock;
+
 mod pages;
-mod path;
+
 pub mod recording;
 mod region;
-mod regions;
-mod relief;
+
+mod checkers;
 mod segment_map;
-mod shadow;
-mod shared;
+mod system;
+mod threads;
 mod unlocked;
 
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 pub use allocator::HeapCell;
 pub use free_list::{FreeList, Indexed, Linked};
+pub use global::LowMemory;
 pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};
 pub use inspect::*;
 pub use region::InitError;
-pub use relief::LowMemory;
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -7,12 +7,12 @@
 //! The links of [`Linked`](crate::Linked) lie in free memory and may be written at any time, so that list's memory is
 //! given back with the lock held.
 
+use crate::checkers;
 use crate::free_list::FreeList;
 use crate::heap::{Purge, granules};
-use crate::lock::{self, Guard, Lock, Watcher};
 use crate::region::Granule;
-use crate::shadow;
-use crate::shared::Heap;
+use crate::threads::lock::{self, Guard, Lock, SlowReason};
+use crate::threads::shared::Heap;
 use core::alloc::Layout;
 
 /// Gives back what is due after a free, if anything is.
@@ -32,10 +32,10 @@ pub(crate) fn purge<L: FreeList>(mut heap: Guard<'_, Heap<L>>, mut pass: Purge) 
             // SAFETY: the pieces are free, and the lock is held.
             unsafe { pieces.discard() };
         } else {
-            heap.watch(Watcher::Purge, true);
+            heap.set_slow(SlowReason::Purge, true);
             // SAFETY: the pieces are free. Who is given a part of them waits.
             (heap, ()) = heap.unlocked(|| unsafe { pieces.discard() });
-            heap.watch(Watcher::Purge, false);
+            heap.set_slow(SlowReason::Purge, false);
         }
         heap.end_purge(&mut pass, &pieces);
         // Between two pieces others may come: who forks, or who waits for a piece.
@@ -69,7 +69,7 @@ pub(crate) fn idle<L: FreeList>(heap: Guard<'_, Heap<L>>) -> Guard<'_, Heap<L>> 
 pub(crate) fn zeroed<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -> *mut u8 {
     let heap = settled(heap, at, layout.size());
     let payload = heap.region().pointer(at);
-    shadow::given_zeroed(payload, layout.size());
+    checkers::given_zeroed(payload, layout.size());
     drop(cleared(heap, at, layout.size()));
     payload.as_ptr()
 }
@@ -98,7 +98,7 @@ pub(crate) fn grown_zeroed<L: FreeList>(
     }
     let rest = heap.soil_grown(before, (at, n), old_size, new_size);
     let heap = settled(heap, at, new_size);
-    shadow::resized(heap.region().pointer(at).as_ptr(), old_size, new_size);
+    checkers::resized(heap.region().pointer(at).as_ptr(), old_size, new_size);
     // SAFETY: these bytes belong to the payload and were not part of it before.
     unsafe { rest.cast::<u8>().write_bytes(0, rest.len()) };
     let grown = new_size.saturating_sub(Granule(n).bytes());
@@ -106,7 +106,7 @@ pub(crate) fn grown_zeroed<L: FreeList>(
         purge_if_due(heap);
         return Ok(());
     }
-    shadow::zeroed(heap.region().bytes(at.up(n).bytes(), grown));
+    checkers::zeroed(heap.region().bytes(at.up(n).bytes(), grown));
     drop(cleared(heap, at.up(n), grown));
     Ok(())
 }

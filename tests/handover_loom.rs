@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The model is the ring with loom's atomics, which cannot be made from zeroed memory, and with four slots in two lines. Without
-//! `--cfg loom` this file only checks that the model does, word for word, what `src/handover.rs` does.
+//! `--cfg loom` this file only checks that the model does, word for word, what `src/threads/free_ring.rs` does.
 
 #[cfg(loom)]
 mod model {
@@ -191,7 +191,7 @@ fn function<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 #[cfg(not(loom))]
 #[test]
 fn the_model_is_the_ring() {
-    let texts = [include_str!("../src/handover.rs"), include_str!("handover_loom.rs")];
+    let texts = [include_str!("../src/threads/free_ring.rs"), include_str!("handover_loom.rs")];
     for (name, least) in [("fn put(", 10), ("fn take(&self", 12)] {
         let [ring, model] = texts.map(|text| function(text, name));
         assert!(ring.len() > least, "{ring:#?}");

@@ -5,21 +5,23 @@
 
 mod case;
 #[allow(dead_code, reason = "the lock needs less of it than the heap")]
-#[path = "../src/errno.rs"]
-mod errno;
-#[allow(dead_code, reason = "the lock needs less of it than the heap")]
-#[path = "../src/fatal.rs"]
-mod fatal;
-#[allow(dead_code, reason = "not all that watch and wait do so here")]
-#[path = "../src/lock.rs"]
+#[path = "../src/system"]
+mod system {
+    pub(crate) mod clock;
+    pub(crate) mod errno;
+    pub(crate) mod fatal;
+}
+#[allow(dead_code, reason = "not all that make a lock slow or wait for it do so here")]
+#[path = "../src/threads/lock.rs"]
 mod lock;
 
 use case::{Outcome, RECURSION, on_signal};
-use lock::{Lock, Watcher};
+use lock::{Lock, SlowReason};
 use std::os::unix::thread::JoinHandleExt;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
+use system::{errno, fatal};
 
 static COUNT: Lock<u64> = Lock::new(0);
 
@@ -162,12 +164,12 @@ fn try_lock_never_waits() {
 #[test]
 fn a_watched_lock_is_taken_by_the_long_way_only() {
     let lock = Lock::new(0);
-    assert!(lock.try_lock_unwatched().is_some());
-    assert!(!lock.lock().is_watched());
-    lock.lock().watch(Watcher::LivePage, true);
-    assert!(lock.lock().is_watched());
+    assert!(lock.try_lock_fast().is_some());
+    assert!(!lock.lock().is_slow());
+    lock.lock().set_slow(SlowReason::LivePage, true);
+    assert!(lock.lock().is_slow());
     for _ in 0..2 {
-        assert!(lock.try_lock_unwatched().is_none());
+        assert!(lock.try_lock_fast().is_none());
         assert!(lock.try_lock().is_some());
         *lock.lock() += 1;
     }
@@ -175,22 +177,22 @@ fn a_watched_lock_is_taken_by_the_long_way_only() {
     unsafe { lock.lock_for_fork() };
     // SAFETY: locked in the line before, and no guard is held.
     unsafe { lock.unlock_after_fork() };
-    assert!(lock.try_lock_unwatched().is_none(), "a fork has ended the watch");
-    lock.lock().watch(Watcher::LivePage, false);
-    assert!(lock.try_lock_unwatched().is_some());
+    assert!(lock.try_lock_fast().is_none(), "a fork has ended the watch");
+    lock.lock().set_slow(SlowReason::LivePage, false);
+    assert!(lock.try_lock_fast().is_some());
     assert_eq!(lock.contended(), 0, "nobody waited");
 }
 
 #[test]
-fn a_lock_is_watched_as_long_as_anybody_wants() {
+fn a_lock_is_slow_as_long_as_anybody_wants() {
     let lock = Lock::new(0);
-    lock.lock().watch(Watcher::LivePage, true);
-    lock.lock().watch(Watcher::Recorder, true);
-    lock.lock().watch(Watcher::Recorder, true);
-    lock.lock().watch(Watcher::LivePage, false);
-    assert!(lock.try_lock_unwatched().is_none());
-    lock.lock().watch(Watcher::Recorder, false);
-    assert!(lock.try_lock_unwatched().is_some());
+    lock.lock().set_slow(SlowReason::LivePage, true);
+    lock.lock().set_slow(SlowReason::Recorder, true);
+    lock.lock().set_slow(SlowReason::Recorder, true);
+    lock.lock().set_slow(SlowReason::LivePage, false);
+    assert!(lock.try_lock_fast().is_none());
+    lock.lock().set_slow(SlowReason::Recorder, false);
+    assert!(lock.try_lock_fast().is_some());
 }
 
 #[test]

@@ -7,7 +7,7 @@
 //! The model is the lock with loom's atomics, which cannot be made in a constant, and with a token that is a variable of
 //! loom's threads, which all run on one thread of the system. There are two threads at a time: of three, two would
 //! wait and let each other go first without end. Without `--cfg loom` this file only checks that the model does what
-//! `src/lock.rs` does: the same operations in the same order.
+//! `src/threads/lock.rs` does: the same operations in the same order.
 
 #[cfg(loom)]
 mod model {
@@ -19,7 +19,7 @@ mod model {
 
     const FREE: usize = 0;
     const FORKING: usize = 1;
-    const WATCHED: usize = 2;
+    const SLOW: usize = 2;
     /// How often a thread may be interrupted where it need not wait. Known faults of locks need two.
     const PREEMPTIONS: usize = 2;
 
@@ -70,7 +70,7 @@ mod model {
         fn lock_for_fork(&self) {
             let me = thread_token();
             let word = self.word.load(Ordering::Relaxed);
-            if !(word & !WATCHED == FREE && self.take(word, me)) {
+            if !(word & !SLOW == FREE && self.take(word, me)) {
                 self.wait_to_hold(me);
             }
             let rest = me | FORKING | self.rest.load(Ordering::Relaxed);
@@ -84,13 +84,13 @@ mod model {
             (at_rest(word, me) && self.take(word, me)).then(|| Guard { lock: self })
         }
 
-        fn try_lock_unwatched(&self) -> Option<Guard<'_>> {
+        fn try_lock_fast(&self) -> Option<Guard<'_>> {
             self.take(FREE, thread_token()).then(|| Guard { lock: self })
         }
 
         fn unlock_after_fork(&self) {
             self.word.store(thread_token(), Ordering::Relaxed);
-            let rest = self.rest.load(Ordering::Relaxed) & WATCHED;
+            let rest = self.rest.load(Ordering::Relaxed) & SLOW;
             self.rest.store(rest, Ordering::Relaxed);
             self.word.store(rest, Ordering::Release);
         }
@@ -111,12 +111,12 @@ mod model {
         }
 
         fn wait_to_hold(&self, me: usize) {
-            if self.word.load(Ordering::Relaxed) & !(FORKING | WATCHED) == me {
+            if self.word.load(Ordering::Relaxed) & !(FORKING | SLOW) == me {
                 panic!("recursive call");
             }
             loop {
                 let word = self.word.load(Ordering::Relaxed);
-                if word & !WATCHED == FREE && self.take(word, me) {
+                if word & !SLOW == FREE && self.take(word, me) {
                     return;
                 }
                 thread::yield_now();
@@ -125,18 +125,18 @@ mod model {
     }
 
     fn at_rest(word: usize, me: usize) -> bool {
-        let holder = word & !WATCHED;
+        let holder = word & !SLOW;
         holder == FREE || holder == me | FORKING
     }
 
     impl Guard<'_> {
-        fn is_watched(&self) -> bool {
-            self.lock.rest.load(Ordering::Relaxed) & WATCHED != 0
+        fn is_slow(&self) -> bool {
+            self.lock.rest.load(Ordering::Relaxed) & SLOW != 0
         }
 
-        fn watch(&mut self, watched: bool) {
-            let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;
-            self.lock.rest.store(if watched { rest | WATCHED } else { rest }, Ordering::Relaxed);
+        fn set_slow(&mut self, watched: bool) {
+            let rest = self.lock.rest.load(Ordering::Relaxed) & !SLOW;
+            self.lock.rest.store(if watched { rest | SLOW } else { rest }, Ordering::Relaxed);
         }
 
         /// Loom reports two threads that are in here at the same time, and a read that need not see the last write.
@@ -203,11 +203,11 @@ mod model {
     }
 
     /// Watches for the time of two operations. Nobody comes in by the short way in between.
-    fn watch(lock: &Lock) {
+    fn set_slow(lock: &Lock) {
         lock.lock().watch(true);
-        assert!(lock.try_lock_unwatched().is_none());
+        assert!(lock.try_lock_fast().is_none());
         let mut guard = lock.lock();
-        assert!(guard.is_watched());
+        assert!(guard.is_slow());
         guard.add_one();
         guard.watch(false);
     }
@@ -215,7 +215,7 @@ mod model {
     /// Two operations, the short way if there is one.
     fn short(lock: &Lock) {
         for _ in 0..2 {
-            lock.try_lock_unwatched().unwrap_or_else(|| lock.lock()).add_one();
+            lock.try_lock_fast().unwrap_or_else(|| lock.lock()).add_one();
         }
     }
 
@@ -227,12 +227,12 @@ mod model {
     }
 
     #[test]
-    fn watcher_beside_the_short_way() {
+    fn reason_beside_the_short_way() {
         check(&[watch, short], 3);
     }
 
     #[test]
-    fn watcher_beside_a_fork() {
+    fn reason_beside_a_fork() {
         check(&[watch, fork], 4);
     }
 
@@ -269,7 +269,7 @@ fn operations(text: &str) -> Vec<(String, String)> {
 #[cfg(not(loom))]
 #[test]
 fn the_model_is_the_lock() {
-    let lock = operations(include_str!("../src/lock.rs"));
+    let lock = operations(include_str!("../src/threads/lock.rs"));
     assert_eq!(lock, operations(include_str!("lock_loom.rs").split("/// The operations").next().unwrap()));
     assert_eq!(lock.len(), 20, "{lock:#?}");
 }

@@ -3,9 +3,9 @@
 
 use super::{Found, Heap, SmallocGlobal};
 use crate::free_list::{Fit, FreeList};
-use crate::lock::Guard;
 use crate::recording::Call;
-use crate::{shadow, unlocked};
+use crate::threads::lock::Guard;
+use crate::{checkers, unlocked};
 use core::alloc::Layout;
 use core::ptr;
 
@@ -31,7 +31,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     pub(super) fn alloc_searching(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
         match heap.place_after_look(layout.size()).start() {
-            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
+            Some(at) => checkers::given(heap.region().pointer(at), layout.size()),
             None => self.alloc_elsewhere(heap, layout),
         }
     }
@@ -40,7 +40,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     pub(super) fn alloc_any(&self, mut heap: Guard<'_, Heap<L>>, layout: Layout) -> *mut u8 {
         match heap.place_any(layout.size(), layout.align()).start() {
-            Some(at) => shadow::given(heap.region().pointer(at), layout.size()),
+            Some(at) => checkers::given(heap.region().pointer(at), layout.size()),
             None => self.alloc_elsewhere(heap, layout),
         }
     }
@@ -68,7 +68,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The payload that was placed; null if none was.
     pub(super) fn give(&self, found: &Found<'_, L>, layout: Layout) -> *mut u8 {
         match found.placement.start() {
-            Some(at) => shadow::given(found.heap.region().pointer(at), layout.size()),
+            Some(at) => checkers::given(found.heap.region().pointer(at), layout.size()),
             None => ptr::null_mut(),
         }
     }

@@ -1,12 +1,12 @@
 //! `realloc`: in place, else to another place in the same region, else to another region.
 
 use super::{Heap, SmallocGlobal};
+use crate::checkers;
 use crate::free_list::{Fit, FreeList};
 use crate::heap::LEAST_TRANSFER;
-use crate::lock::Guard;
 use crate::recording::{Call, Record};
 use crate::region::Granule;
-use crate::shadow;
+use crate::threads::lock::Guard;
 use crate::unlocked::{purge_if_due, settled};
 use core::alloc::Layout;
 use core::ptr;
@@ -26,9 +26,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.realloc_in::<true>(region, self.lock(region), payload, layout, new_size)
     }
 
-    /// Reallocates in a region whose lock is held. Whether somebody watches is asked only if it is `MAYBE_WATCHED`.
+    /// Reallocates in a region whose lock is held. Whether somebody watches is asked only if it is `MAYBE_SLOW`.
     #[inline(always)]
-    pub(super) fn realloc_in<const MAYBE_WATCHED: bool>(
+    pub(super) fn realloc_in<const MAYBE_SLOW: bool>(
         &self,
         region: usize,
         mut heap: Guard<'_, Heap<L>>,
@@ -38,20 +38,20 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ) -> *mut u8 {
         let (at, n) = heap.segment_of(payload, layout);
         if heap.resize(at, n, new_size) {
-            if MAYBE_WATCHED {
+            if MAYBE_SLOW {
                 self.note(region, &mut heap, || Record::resize(layout, new_size, at, Fit::NONE.at(at)));
                 self.show(region, &heap);
             }
-            if MAYBE_WATCHED {
+            if MAYBE_SLOW {
                 heap = settled(heap, at, new_size);
             }
-            shadow::resized(payload, layout.size(), new_size);
+            checkers::resized(payload, layout.size(), new_size);
             purge_if_due(heap);
             return payload;
         }
         let at_home = REGIONS == 1 || region == self.regions.home_number();
         let placement = if at_home { heap.place(new_size, layout.align()) } else { Fit::NONE };
-        if MAYBE_WATCHED && at_home {
+        if MAYBE_SLOW && at_home {
             self.note(region, &mut heap, || Record::resize(layout, new_size, at, placement));
         }
         let Some(to) = placement.start() else {
@@ -63,18 +63,18 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 unsafe { self.realloc_across(payload, layout, new_size) }
             };
         };
-        if MAYBE_WATCHED {
+        if MAYBE_SLOW {
             heap = settled(heap, to, new_size);
         }
         if layout.size() >= LEAST_TRANSFER {
             return self.realloc_transferring(region, heap, (payload, layout), (at, n), (to, new_size));
         }
-        let moved = shadow::given(heap.region().pointer(to), new_size);
+        let moved = checkers::given(heap.region().pointer(to), new_size);
         drop(heap);
         // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-        if let Some(mut heap) = self.regions.get(region).heap.try_lock_unwatched() {
-            shadow::back(payload, layout.size());
+        if let Some(mut heap) = self.regions.get(region).heap.try_lock_fast() {
+            checkers::back(payload, layout.size());
             heap.give_back_moved(at, n);
             purge_if_due(heap);
         } else {
@@ -101,7 +101,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ) {
         let mut heap = self.lock(region);
         self.note(region, &mut heap, || Record::free(Call::MovedFrom, layout, at));
-        shadow::back(payload, layout.size());
+        checkers::back(payload, layout.size());
         heap.give_back_moved(at, n);
         finish(&mut heap);
         self.show(region, &heap);
@@ -119,7 +119,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         segment: (Granule, usize),
         (to, new_size): (Granule, usize),
     ) -> *mut u8 {
-        let moved = shadow::given(heap.region().pointer(to), new_size);
+        let moved = checkers::given(heap.region().pointer(to), new_size);
         let transfer = heap.begin_transfer(segment.0, to, layout.size());
         drop(heap);
         // SAFETY: both segments are in use and this thread's, and nothing of them is on its way to the system (X1).

@@ -82,7 +82,7 @@ impl<L: FreeList> Heap<L> {
     fn check_counters(&self, used: u64, live: u64, holes: usize) -> Result<(), Corruption> {
         let broken = |what| Err(Corruption::from(Broken { invariant: "H1", at: self.ground.top, what }));
         let counters = &self.counters;
-        if used != counters.used() {
+        if used != counters.usage.used() {
             return broken("the bytes in use are not what was counted");
         }
         if live != counters.placed_total().wrapping_sub(counters.freed) {

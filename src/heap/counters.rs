@@ -1,8 +1,8 @@
 //! What the heap counts: plain additions under the lock, none of them in doubt.
 
-use super::peaks::OlderPeaks;
+use super::usage::Usage;
 use crate::inspect::HopHistogram;
-use crate::region::{Granule, Span, Table};
+use crate::region::{Span, Table};
 
 /// The raw counts, in the order in which `docs/smalloc_gdb.py` reads them. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
 #[derive(Debug)]
@@ -10,15 +10,10 @@ use crate::region::{Granule, Span, Table};
 pub(super) struct Counters {
     /// Granules given to all requests so far.
     pub(super) allocated: u64,
-    /// How many more granules may come into use before there are more than ever since the last fold of the
-    /// [peaks](super::peaks).
-    headroom: u64,
+    /// Granules in use, and their peak.
+    pub(super) usage: Usage,
     /// Bytes asked for by all requests so far.
     pub(super) requested: u64,
-    /// The most granules in use at once since the last fold.
-    pub(super) peak_used: u64,
-    /// The highest top before it last came down, since then.
-    pub(super) peak_top: usize,
     /// Segments freed, moved ones included.
     pub(super) freed: u64,
     /// Segments cut short in place.
@@ -42,16 +37,13 @@ pub(super) struct Counters {
     pub(super) hops: HopHistogram,
     /// The hops of the requests that found no place: one histogram, once there is a region.
     failed: Table<HopHistogram>,
-    pub(super) older_peaks: OlderPeaks,
 }
 
 impl Counters {
     pub(super) const ZERO: Self = Self {
         allocated: 0,
-        headroom: 0,
+        usage: Usage::ZERO,
         requested: 0,
-        peak_used: 0,
-        peak_top: 0,
         freed: 0,
         cuts: 0,
         apart: 0,
@@ -66,7 +58,6 @@ impl Counters {
         last_failed_size: 0,
         hops: HopHistogram::new(),
         failed: Table::NONE,
-        older_peaks: OlderPeaks::NONE,
     };
 
     /// Bytes of what is seldom written.
@@ -91,37 +82,13 @@ impl Counters {
     pub(super) fn grew(&mut self, size: usize, n: usize) {
         self.requested = self.requested.wrapping_add(size as u64);
         self.allocated = self.allocated.wrapping_add(n as u64);
-        let (headroom, more_than_ever) = self.headroom.overflowing_sub(n as u64);
-        self.headroom = headroom;
-        if more_than_ever {
-            self.peak_used = self.peak_used.wrapping_sub(headroom);
-            self.headroom = 0;
-        }
-    }
-
-    /// Granules in use.
-    #[inline(always)]
-    pub(super) fn used(&self) -> u64 {
-        self.peak_used.wrapping_sub(self.headroom)
+        self.usage.grew(n);
     }
 
     /// Granules that were given out and that came back, so far.
     #[inline(always)]
     pub(super) fn turnover(&self) -> u64 {
-        self.allocated.wrapping_mul(2).wrapping_sub(self.used())
-    }
-
-    /// `n` granules fewer are in use.
-    #[inline(always)]
-    pub(super) fn shrank(&mut self, n: usize) {
-        self.headroom = self.headroom.wrapping_add(n as u64);
-    }
-
-    /// Lets the peaks be those of now, when top is at `top`.
-    pub(super) fn begin_peaks(&mut self, top: Granule) {
-        self.peak_used = self.used();
-        self.headroom = 0;
-        self.peak_top = top.0;
+        self.allocated.wrapping_mul(2).wrapping_sub(self.usage.used())
     }
 
     /// A `realloc` kept its place.
@@ -170,7 +137,7 @@ impl Counters {
     #[inline(always)]
     pub(super) fn freed(&mut self, n: usize) {
         self.freed = self.freed.wrapping_add(1);
-        self.shrank(n);
+        self.usage.shrank(n);
     }
 
     /// What was freed was joined with what lies below, what lies behind, both or none.
@@ -202,11 +169,5 @@ impl Counters {
         let taken = self.placed_total().wrapping_sub(self.extensions).wrapping_add(self.growths);
         let used_up = taken.wrapping_sub(self.splits);
         appeared.wrapping_sub(self.coalesces()).wrapping_sub(used_up) as usize
-    }
-
-    /// Top is about to come down from `top`.
-    #[inline(always)]
-    pub(super) fn top_fell(&mut self, top: Granule) {
-        self.peak_top = self.peak_top.max(top.0);
     }
 }

@@ -2,15 +2,16 @@
 
 use super::Heap;
 use super::counters::Counters;
-use crate::errno;
-use crate::fatal::refuse;
+use crate::checkers;
 use crate::free_list::FreeList;
 use crate::pages::{Moved, Pages};
 use crate::region::{
-    BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation, whole_pages,
+    BASE_ALIGN, CHUNK, GRANULE, Granule, InitError, MAX_REGION, MIN_REGION, Region, Reservation,
 };
 use crate::segment_map::SegmentMap;
-use crate::shadow;
+use crate::system::errno;
+use crate::system::fatal::refuse;
+use crate::system::mapping::whole_pages;
 use core::ptr::NonNull;
 
 /// The region of a heap that was not told a size.
@@ -135,7 +136,7 @@ impl<L: FreeList> Heap<L> {
         let done = tables && self.ground.region.commit(end);
         if done {
             let opened = self.ground.region.committed().saturating_sub(before);
-            shadow::opened(self.ground.region.pointer(Granule(before / GRANULE)), opened);
+            checkers::opened(self.ground.region.pointer(Granule(before / GRANULE)), opened);
             let open = self.ground.region.committed() / GRANULE;
             self.ready = Granule(open.min(chunks.wrapping_mul(CHUNK)).max(self.ready.0)).min(self.limit);
         }

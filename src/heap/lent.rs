@@ -1,11 +1,11 @@
 //! A heap in memory that belongs to somebody else.
 
 use super::Heap;
+use crate::checkers;
 use crate::free_list::FreeList;
 use crate::pages::Pages;
 use crate::region::{CHUNK, GRANULE, Granule, InitError, MAX_REGION, Reservation};
 use crate::segment_map::SegmentMap;
-use crate::shadow;
 use core::ptr::NonNull;
 
 /// Regions in lent memory are a multiple of this, in bytes.
@@ -53,7 +53,7 @@ impl<L: FreeList> Heap<L> {
             return Err(refused);
         }
         heap.never_purge();
-        shadow::opened(heap.ground.region.pointer(Granule(0)), size);
+        checkers::opened(heap.ground.region.pointer(Granule(0)), size);
         heap.reservation = reservation;
         Ok(heap)
     }

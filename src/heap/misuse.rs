@@ -1,10 +1,10 @@
 //! What a program did wrong, found out once it is certain that it did: writes one line and aborts.
 
 use super::{Heap, broken, granules, is_aligned};
-use crate::fatal::fatal;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule};
 use crate::segment_map::HUGE;
+use crate::system::fatal::fatal;
 use core::alloc::Layout;
 use core::fmt;
 

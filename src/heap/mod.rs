@@ -20,33 +20,35 @@ mod counters;
 mod grow;
 mod lent;
 mod misuse;
-mod peaks;
 mod public;
 mod purge;
 mod resize;
+mod statistics;
 mod transfer;
+mod usage;
 mod walk;
 mod zeroed;
 
 pub(crate) use crate::segment_map::Short;
 pub use check::Corruption;
 pub(crate) use grow::map_side_by_side;
-#[cfg(feature = "hardened")]
-pub(crate) use peaks::Peaks;
 pub use public::MallocStatus;
 pub(crate) use purge::Purge;
 pub(crate) use transfer::LEAST_TRANSFER;
+#[cfg(feature = "hardened")]
+pub(crate) use usage::Peaks;
 
-use crate::fatal::fatal;
+use crate::checkers::{self, ACTIVE};
 pub(crate) use crate::free_list::Owed;
 use crate::free_list::{Fit, FreeList, Ground, Indexed, LARGEST_LOOK, Look, Rest};
 use crate::pages::Pages;
 use crate::region::{GRANULE, Granule, Region, Reservation};
 use crate::segment_map::{HUGE, MORE, SHORT, SegmentMap};
-use crate::shadow::{self, WATCHED};
+use crate::system::fatal::fatal;
 use core::alloc::Layout;
 use counters::Counters;
 use purge::Thrift;
+use usage::OlderPeaks;
 
 /// A first-fit heap of its own: one region, one thread at a time.
 ///
@@ -82,6 +84,7 @@ pub struct Heap<L: FreeList = Indexed> {
     /// Top does not rise above this.
     limit: Granule,
     reservation: Reservation,
+    older_peaks: OlderPeaks,
 }
 
 /// Why a request was not placed at once.
@@ -130,6 +133,7 @@ impl<L: FreeList> Heap<L> {
         thrift: Thrift::NEW,
         limit: Granule(usize::MAX),
         reservation: Reservation::NONE,
+        older_peaks: OlderPeaks::NONE,
     };
 
     /// The heap without what the feature `hardened` adds.
@@ -433,7 +437,7 @@ impl<L: FreeList> Heap<L> {
     /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.
     #[inline(always)]
     fn lower_top(&mut self, at: Granule, start: Granule) -> Owed {
-        self.counters.top_fell(self.ground.top);
+        self.counters.usage.top_fell(self.ground.top);
         self.touched = self.touched.max(self.ground.top);
         let from = core::mem::replace(&mut self.ground.top, start);
         self.list.top_fell(&self.ground, from, start, start < at)
@@ -445,14 +449,14 @@ impl<L: FreeList> Heap<L> {
     fn take_back_all(&self) {
         for run in self.runs().flatten().filter(|run| run.in_use) {
             let bytes = Granule(run.end.above(run.start)).bytes();
-            shadow::back(self.ground.region.pointer(run.start).as_ptr(), bytes);
+            checkers::back(self.ground.region.pointer(run.start).as_ptr(), bytes);
         }
     }
 }
 
 impl<L: FreeList> Drop for Heap<L> {
     fn drop(&mut self) {
-        if WATCHED {
+        if ACTIVE {
             self.take_back_all();
         }
         // SAFETY: the heap is the only one that refers to its reservation, and it is going.

@@ -2,12 +2,12 @@
 
 use super::Heap;
 use super::transfer::LEAST_TRANSFER;
+use crate::checkers;
 use crate::debugger::Parts;
-use crate::errno;
 use crate::free_list::{Fit, FreeList};
-use crate::inspect::{Failure, Segment, SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::inspect::{Failure, Segment, SegmentBuffer, Snapshot, SnapshotError};
 use crate::region::{GRANULE, Granule, InitError};
-use crate::shadow;
+use crate::system::errno;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
 
@@ -76,7 +76,7 @@ impl<L: FreeList> Heap<L> {
         let placement = self.place(layout.size(), layout.align());
         let payload = placement.start().map(|at| self.region().pointer(at));
         if let Some(payload) = payload {
-            shadow::given(payload, layout.size());
+            checkers::given(payload, layout.size());
         }
         (payload, placement.into())
     }
@@ -89,7 +89,7 @@ impl<L: FreeList> Heap<L> {
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&mut self, payload: NonNull<u8>) {
         let (at, n) = self.segment_at(payload.as_ptr(), None);
-        shadow::back(payload.as_ptr(), Granule(n).bytes());
+        checkers::back(payload.as_ptr(), Granule(n).bytes());
         self.give_back(at, n);
         self.purge_if_due();
     }
@@ -98,7 +98,7 @@ impl<L: FreeList> Heap<L> {
     #[inline]
     pub fn alloc(&mut self, layout: Layout) -> *mut u8 {
         match self.place(layout.size(), layout.align()).start() {
-            Some(at) => shadow::given(self.region().pointer(at), layout.size()),
+            Some(at) => checkers::given(self.region().pointer(at), layout.size()),
             None => ptr::null_mut(),
         }
     }
@@ -110,7 +110,7 @@ impl<L: FreeList> Heap<L> {
             return ptr::null_mut();
         };
         let payload = self.region().pointer(at);
-        shadow::given_zeroed(payload, layout.size());
+        checkers::given_zeroed(payload, layout.size());
         self.clear(at, layout.size());
         payload.as_ptr()
     }
@@ -135,13 +135,13 @@ impl<L: FreeList> Heap<L> {
         let (at, n) = self.segment_of(payload, layout);
         let before = self.wilderness();
         if self.resize(at, n, new_size) {
-            shadow::resized(payload, old_size, new_size);
+            checkers::resized(payload, old_size, new_size);
             let rest = self.soil_grown(before, (at, n), old_size, new_size);
             // SAFETY: these bytes belong to the payload and were not part of it before.
             unsafe { rest.cast::<u8>().write_bytes(0, rest.len()) };
             let grown = new_size.saturating_sub(Granule(n).bytes());
             if grown > 0 {
-                shadow::zeroed(self.ground.region.bytes(at.up(n).bytes(), grown));
+                checkers::zeroed(self.ground.region.bytes(at.up(n).bytes(), grown));
                 self.clear(at.up(n), grown);
             }
             self.purge_if_due();
@@ -205,23 +205,23 @@ impl<L: FreeList> Heap<L> {
     unsafe fn resize_or_move(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> Fit {
         let (at, n) = self.segment_of(payload, layout);
         if self.resize(at, n, new_size) {
-            shadow::resized(payload, layout.size(), new_size);
+            checkers::resized(payload, layout.size(), new_size);
             self.purge_if_due();
             return Fit::NONE.at(at);
         }
         let fit = self.place(new_size, layout.align());
         let Some(to) = fit.start() else { return fit };
-        let moved = shadow::given(self.region().pointer(to), new_size);
+        let moved = checkers::given(self.region().pointer(to), new_size);
         if layout.size() < LEAST_TRANSFER {
             // SAFETY: both segments are in use, so they do not overlap; the new one is the larger.
             unsafe { moved.copy_from_nonoverlapping(payload, layout.size()) };
-            shadow::back(payload, layout.size());
+            checkers::back(payload, layout.size());
             self.give_back_moved(at, n);
         } else {
             let transfer = self.begin_transfer(at, to, layout.size());
             // SAFETY: both segments are in use, and the heap is borrowed (X1).
             let done = unsafe { transfer.carry_out() };
-            shadow::back(payload, layout.size());
+            checkers::back(payload, layout.size());
             self.give_back_moved(at, n);
             self.end_transfer(&transfer, done);
         }
@@ -229,7 +229,7 @@ impl<L: FreeList> Heap<L> {
         fit
     }
 
-    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region: [`top`](Stats::top) does
+    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region: [`top`](crate::Stats::top) does
     /// not rise above them. More than the region has lifts the limit.
     ///
     /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16.
@@ -296,68 +296,6 @@ impl<L: FreeList> Heap<L> {
         self.region().base()
     }
 
-    /// All numbers of this instant.
-    #[must_use]
-    pub fn stats(&self) -> Stats {
-        Stats { largest_hole: Granule(self.list.largest(&self.ground)).bytes(), ..self.counts() }
-    }
-
-    /// All numbers but the size of the largest hole, for which [`Linked`](crate::Linked) has to walk its list.
-    pub(crate) fn counts(&self) -> Stats {
-        let counters = &self.counters;
-        let placed = counters.placed_total();
-        let peak = self.peak();
-        let used = Granule(counters.used() as usize).bytes();
-        let region_size = self.ground.region.size();
-        Stats {
-            region_size,
-            used_bytes: used,
-            free_bytes: region_size.saturating_sub(used),
-            top: self.ground.top.bytes(),
-            peak_used_bytes: peak.used_bytes(),
-            peak_top: peak.top_bytes(),
-            live_segments: placed.wrapping_sub(counters.freed) as usize,
-            free_segments: counters.holes().wrapping_add(usize::from(self.ground.top.bytes() < region_size)),
-            hole_bytes: self.ground.top.bytes().saturating_sub(used),
-            largest_hole: 0,
-            allocs: placed.wrapping_sub(counters.reallocs_moved),
-            frees: counters.freed.wrapping_sub(counters.reallocs_moved),
-            reallocs: counters.reallocs,
-            reallocs_in_place: counters.reallocs_in_place,
-            reallocs_moved: counters.reallocs_moved,
-            failures: counters.failures,
-            last_failed_size: counters.last_failed_size,
-            requested_total: counters.requested,
-            allocated_total: counters.allocated.wrapping_mul(GRANULE as u64),
-            splits: counters.splits,
-            coalesces: counters.coalesces(),
-            contended: 0,
-            handed_over: 0,
-            committed_bytes: self.ground.region.committed(),
-            metadata_bytes: self.tables_committed(),
-            purged_total: self.purged_bytes(),
-            hops: counters.hops,
-            failed_hops: counters.failed_hops(),
-        }
-    }
-
-    /// Lets [`Stats::peak_used_bytes`] and [`Stats::peak_top`] begin anew, from what they are now.
-    ///
-    /// ```
-    /// use core::alloc::Layout;
-    ///
-    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
-    /// let block = heap.smalloc(Layout::new::<[u8; 4096]>()).0;
-    /// unsafe { heap.sfree(block.unwrap()) };
-    /// assert_eq!(heap.stats().peak_used_bytes, 4096);
-    /// heap.reset_peaks();
-    /// assert_eq!(heap.stats().peak_used_bytes, 0);
-    /// # Ok::<(), smalloc::InitError>(())
-    /// ```
-    pub fn reset_peaks(&mut self) {
-        self.peaks().reset();
-    }
-
     /// All segments of this instant, in memory that is not the heap's.
     ///
     /// # Errors
@@ -396,23 +334,6 @@ impl<L: FreeList> Heap<L> {
             top_at: ptr::from_ref(&self.ground.top).addr(),
             counters_at: ptr::from_ref(&self.counters).addr(),
         }
-    }
-
-    /// The bytes in use, and top.
-    pub(crate) fn used_and_top(&self) -> (usize, usize) {
-        (Granule(self.counters.used() as usize).bytes(), self.ground.top.bytes())
-    }
-
-    /// Bytes of the tables that are open. Of lent memory, all that is not the region.
-    fn tables_committed(&self) -> usize {
-        if self.reservation.is_lent() {
-            return self.reservation.bytes().saturating_sub(self.region_size());
-        }
-        self.ground
-            .map
-            .committed()
-            .saturating_add(self.list.committed())
-            .saturating_add(self.pages.committed())
     }
 
     /// How many segments there are, the wilderness included.
@@ -458,11 +379,11 @@ impl<L: FreeList> Heap<L> {
     #[inline]
     pub(crate) fn free(&mut self, payload: *mut u8, layout: Layout) {
         if let Some(short) = self.segment_at_once(payload, layout) {
-            shadow::back(payload, layout.size());
+            checkers::back(payload, layout.size());
             self.give_back_short(short);
         } else {
             let (at, n) = self.segment_of_long(payload, layout);
-            shadow::back(payload, layout.size());
+            checkers::back(payload, layout.size());
             self.give_back(at, n);
         }
     }

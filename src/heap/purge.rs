@@ -240,7 +240,7 @@ impl<L: FreeList> Heap<L> {
             self.thrift.looked = turnover;
             return None;
         }
-        let (peak, used) = (self.peaks().take_look(), self.counters.used());
+        let (peak, used) = (self.peaks().take_look(), self.counters.usage.used());
         let swing = peak.saturating_sub(used);
         // Not more than this is free and dirty.
         let most = (self.pages.end().max(self.touched).max(self.ground.top).0 as u64).saturating_sub(used);

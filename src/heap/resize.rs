@@ -14,7 +14,7 @@ impl<L: FreeList> Heap<L> {
         let (end, to) = (at.up(old), at.up(new));
         if new < old {
             self.shrink(at, end, to);
-            self.counters.shrank(old.wrapping_sub(new));
+            self.counters.usage.shrank(old.wrapping_sub(new));
         } else if new > old {
             let grown = if end == self.ground.top {
                 self.grow_into_wilderness(at, end, to)

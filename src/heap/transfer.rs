@@ -2,9 +2,9 @@
 //! else. Where they are there already, it is copied.
 
 use super::Heap;
+use crate::checkers::ACTIVE;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule, Transfer};
-use crate::shadow::WATCHED;
 
 /// Smaller payloads, in bytes, are copied. Moving pays from far less on, but what it saves of them is less than a
 /// millisecond, and there is room for so many [ranges](crate::pages) only.
@@ -16,7 +16,7 @@ impl<L: FreeList> Heap<L> {
     #[cold]
     pub(crate) fn begin_transfer(&mut self, at: Granule, to: Granule, size: usize) -> Transfer {
         let mut transfer = Transfer::of(&self.ground.region, at, to, size);
-        if WATCHED || self.reservation.is_lent() || !self.is_fresh(to, size) {
+        if ACTIVE || self.reservation.is_lent() || !self.is_fresh(to, size) {
             return transfer;
         }
         let (first, end) = self.pages.whole(at, at.up(size / GRANULE));

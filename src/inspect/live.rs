@@ -8,9 +8,10 @@ use core::time::Duration;
 use super::histogram::HopHistogram;
 use super::number::{narrow, wide};
 use super::stats::Stats;
-use crate::errno::Reason;
-use crate::path::Path;
-use crate::region::{SharedPage, Words, remove, sleep_ms};
+use crate::system::clock::sleep_ns;
+use crate::system::errno::Reason;
+use crate::system::path::Path;
+use crate::system::shared_page::{SharedPage, Words, remove};
 
 /// `smalloc` and a zero, in memory's order.
 const MAGIC: u64 = u64::from_le_bytes(*b"smalloc\0");
@@ -24,7 +25,7 @@ const NUMBERS: usize = 20;
 const HOPS: usize = NUMBERS + 26;
 const FAILED_HOPS: usize = HOPS + HopHistogram::WORDS;
 const END: usize = FAILED_HOPS + HopHistogram::WORDS;
-static_assertions::const_assert!(END <= crate::region::PAGE_WORDS);
+static_assertions::const_assert!(END <= crate::system::shared_page::PAGE_WORDS);
 
 /// How often a reader looks at a page that is being written before it sleeps, and how many milliseconds it then waits
 /// before it takes what there is.
@@ -170,7 +171,7 @@ fn read_sequence<R>(words: &Words, sequence: usize, read: impl Fn() -> R) -> (R,
         if before.is_multiple_of(2) && get(words, sequence) == before {
             return (result, true);
         }
-        if attempt < SPINS { core::hint::spin_loop() } else { sleep_ms() }
+        if attempt < SPINS { core::hint::spin_loop() } else { sleep_ns(1_000_000) }
     }
     (read(), false)
 }
@@ -256,7 +257,7 @@ impl LivePage {
 fn runs(process: u32) -> bool {
     // SAFETY: the signal 0 is none; the call only looks.
     let found = unsafe { libc::kill(process as libc::pid_t, 0) } == 0;
-    found || crate::errno::get() == libc::EPERM
+    found || crate::system::errno::get() == libc::EPERM
 }
 
 /// The numbers in the order of the page, from and to [`Stats`].
@@ -288,7 +289,9 @@ impl Live {
     /// # Errors
     /// There is no such file, it cannot be read, or it is not one of these.
     pub fn open(path: impl AsRef<[u8]>) -> Result<Self, LiveError> {
-        crate::errno::unchanged(|| Self::open_at(Path::new(path.as_ref()).as_c().ok_or(LiveError::BadPath)?))
+        crate::system::errno::unchanged(|| {
+            Self::open_at(Path::new(path.as_ref()).as_c().ok_or(LiveError::BadPath)?)
+        })
     }
 
     fn open_at(path: &CStr) -> Result<Self, LiveError> {

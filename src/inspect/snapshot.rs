@@ -10,7 +10,7 @@ use core::time::Duration;
 
 use super::number::{narrow, share, wide};
 use super::stats::Stats;
-use crate::region::Buffer;
+use crate::system::Buffer;
 
 /// A run of granules of a heap, in use or free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

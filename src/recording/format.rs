@@ -1,6 +1,7 @@
 //! Head and records, to bytes and back.
 
-use crate::region::{Entry, GRANULE};
+use crate::region::GRANULE;
+use crate::system::append_file::Entry;
 use core::fmt;
 
 /// The first bytes of a recording. No text begins so.

@@ -1,10 +1,11 @@
 //! Writing a recording. Nothing here allocates, and `errno` is the caller's to keep.
 
 use super::format::{End, Head, MAGIC, Record};
-use crate::errno::Reason;
-use crate::fatal::{refuse, say};
-use crate::path::Path;
-use crate::region::{InitError, Log};
+use crate::region::InitError;
+use crate::system::append_file::AppendFile;
+use crate::system::errno::Reason;
+use crate::system::fatal::{refuse, say};
+use crate::system::path::Path;
 use core::ffi::CStr;
 use core::fmt;
 
@@ -57,7 +58,7 @@ impl core::error::Error for RecordError {}
 
 /// What a heap is recorded by, if it is.
 pub(crate) struct Recorder {
-    log: Option<Log>,
+    log: Option<AppendFile>,
     head: Head,
     /// Records written; how many there were once the log has been closed.
     records: u64,
@@ -74,7 +75,7 @@ impl Recorder {
     }
 
     /// Begins a recording in an empty log, unless there is one.
-    pub(crate) fn begin(&mut self, mut log: Log, head: Head) -> Result<(), RecordError> {
+    pub(crate) fn begin(&mut self, mut log: AppendFile, head: Head) -> Result<(), RecordError> {
         if self.is_on() {
             return Err(RecordError::AlreadyRecording);
         }
@@ -117,7 +118,7 @@ impl Recorder {
 
     /// Ends the recording. None if there is none, or if the one that ended by itself has been told of before.
     pub(crate) fn stop(&mut self) -> Option<Recorded> {
-        if self.log.as_ref().is_some_and(Log::is_copy) {
+        if self.log.as_ref().is_some_and(AppendFile::is_copy) {
             self.log = None;
         }
         let complete = self.is_on();
@@ -146,13 +147,13 @@ fn thread() -> u32 {
 }
 
 /// Makes the file of a recording, or replaces an older recording.
-pub(crate) fn create(path: &[u8]) -> Result<Log, RecordError> {
+pub(crate) fn create(path: &[u8]) -> Result<AppendFile, RecordError> {
     create_at(&Path::new(path))
 }
 
-fn create_at(path: &Path) -> Result<Log, RecordError> {
+fn create_at(path: &Path) -> Result<AppendFile, RecordError> {
     let path = path.as_c().ok_or(RecordError::BadPath)?;
-    Log::create(path, u64::from_le_bytes(MAGIC)).map_err(|errno| match errno {
+    AppendFile::create(path, u64::from_le_bytes(MAGIC)).map_err(|errno| match errno {
         libc::EWOULDBLOCK => RecordError::InUse,
         libc::EEXIST => RecordError::OtherFile,
         errno => RecordError::System { errno },
@@ -164,7 +165,7 @@ fn create_at(path: &Path) -> Result<Log, RecordError> {
 ///
 /// A file that cannot be made ends the process: whoever wants a recording wants to know. One that another process, such
 /// as the parent, is being recorded to is left to it.
-pub(crate) fn from_environment() -> Option<Log> {
+pub(crate) fn from_environment() -> Option<AppendFile> {
     // SAFETY: the call has no conditions.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
         return None;
@@ -180,7 +181,7 @@ pub(crate) fn from_environment() -> Option<Log> {
 /// that records nothing should not touch.
 #[cold]
 #[inline(never)]
-fn create_where_told(value: &[u8]) -> Option<Log> {
+fn create_where_told(value: &[u8]) -> Option<AppendFile> {
     match create_at(&Path::with_process(value)) {
         Ok(log) => Some(log),
         Err(RecordError::InUse) => {

@@ -18,23 +18,18 @@
 //! - **R2** every table with entries for chunks is committed for every chunk that begins below the committed end of the
 //!   region, and for [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
-mod buffer;
-mod log;
-mod page;
 mod pieces;
 mod table;
 mod transfer;
 
-pub(crate) use buffer::Buffer;
-pub(crate) use log::{Entry, Log};
-pub(crate) use page::{PAGE_WORDS, SharedPage, Words, remove, sleep_ms};
 pub(crate) use pieces::Pieces;
 pub(crate) use table::{LINE, Node, Table, WINDOW};
 pub(crate) use transfer::Transfer;
 
-use crate::errno::{self, Reason};
-use crate::fatal::fatal;
-use crate::shadow::{opened_for_owner, unwatched};
+use crate::checkers::{opened_for_owner, unwatched};
+use crate::system::errno::{self, Reason};
+use crate::system::fatal::fatal;
+use crate::system::mapping::{map, unmap, whole_pages};
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -123,61 +118,6 @@ impl fmt::Display for InitError {
 }
 
 impl core::error::Error for InitError {}
-
-/// The system's page size in bytes: 4 KiB on x86-64, up to 64 KiB on aarch64.
-pub(crate) fn page_size() -> usize {
-    // SAFETY: the call has no preconditions.
-    let answer = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    usize::try_from(answer).unwrap_or(4096)
-}
-
-/// `bytes` rounded up to whole pages. Page sizes are powers of two.
-pub(crate) fn whole_pages(bytes: usize) -> usize {
-    let mask = page_size().wrapping_sub(1);
-    bytes.saturating_add(mask) & !mask
-}
-
-/// Nanoseconds on a clock that only goes forward.
-pub(crate) fn now_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC)
-}
-
-/// Nanoseconds on that clock in steps of some milliseconds, which takes less time to ask for.
-pub(crate) fn coarse_ns() -> u64 {
-    clock_ns(libc::CLOCK_MONOTONIC_COARSE)
-}
-
-/// Nanoseconds since the system started, the same for all processes.
-pub(crate) fn boot_ns() -> u64 {
-    clock_ns(libc::CLOCK_BOOTTIME)
-}
-
-fn clock_ns(clock: libc::clockid_t) -> u64 {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the time is valid for writes.
-    unsafe { libc::clock_gettime(clock, &mut time) };
-    (time.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(time.tv_nsec as u64)
-}
-
-/// Anonymous memory of `bytes` bytes with the given protection, at `wish` if that is free; its start, or the system's
-/// reason.
-fn map(wish: *mut u8, bytes: usize, protection: i32, flags: i32) -> Result<*mut u8, i32> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
-    // SAFETY: a new anonymous mapping that replaces none touches nothing that exists.
-    let start = unsafe { libc::mmap(wish.cast(), bytes, protection, flags, -1, 0) };
-    if start == libc::MAP_FAILED { Err(errno::get()) } else { Ok(start.cast()) }
-}
-
-/// Gives `bytes` bytes of mapping back, if there are any.
-///
-/// # Safety
-/// Nothing refers to that memory any more.
-unsafe fn unmap(start: *mut u8, bytes: usize) {
-    if bytes > 0 {
-        // SAFETY: the caller owns the range and nothing refers to it.
-        unsafe { libc::munmap(start.cast(), bytes) };
-    }
-}
 
 /// A reserved range of addresses, aligned to [`BASE_ALIGN`], whose pages are opened as they are needed.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use super::transfer::map_anew;
 use super::{Granule, Region};
-use crate::errno;
+use crate::system::errno;
 
 /// Pieces that are given back in one go: what lists them is on the stack, and takes less than a page of it.
 const MOST_PIECES: usize = 128;

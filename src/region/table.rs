@@ -2,7 +2,7 @@
 
 use super::{Granule, Reservation, Span};
 #[cfg(debug_assertions)]
-use crate::fatal::fatal;
+use crate::system::fatal::fatal;
 use core::marker::PhantomData;
 use core::ptr;
 

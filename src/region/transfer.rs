@@ -20,8 +20,8 @@
 //!   is in its place by then. That place ends below where the part's pages go: they are less than a page above their own.
 
 use super::{Granule, Region};
-use crate::errno;
-use crate::fatal::fatal;
+use crate::system::errno;
+use crate::system::fatal::fatal;
 use core::ptr;
 
 /// Parts of a payload at most.
@@ -257,7 +257,7 @@ unsafe fn open_at(start: *mut u8, bytes: usize, flag: libc::c_int) -> bool {
 #[cfg(test)]
 mod tests {
     use super::{Granule, Region, Transfer, copy_from_way, put_back};
-    use crate::region::{map, page_size};
+    use crate::system::mapping::{map, page_size};
     use core::ptr;
 
     /// Four open pages that hold their number.

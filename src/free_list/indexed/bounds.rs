@@ -10,9 +10,9 @@
 //! Bounds are lazy: taking memory leaves them as they are, since too high is safe and too low never is. A search that
 //! finds less than a bound promises puts it right, and is paid by the call that made the bound wrong.
 
-use super::NONE;
+use super::group::{at_least, highest};
+use super::hints::NONE;
 use crate::free_list::Fit;
-use crate::free_list::group::{at_least, highest};
 use crate::region::{CHUNK, GRANULE, NEAR, Reservation, SPARE_CHUNKS, Span, Table};
 use core::ops::Range;
 use static_assertions::const_assert;
@@ -21,24 +21,7 @@ use static_assertions::const_assert;
 pub(super) const FAN_OUT: usize = 64;
 /// Levels of bounds. The top level of the largest region has a few entries.
 pub(super) const LEVELS: usize = 5;
-/// Codes up to this one are numbers of granules.
-pub(super) const EXACT: usize = 64;
-
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / CHUNK <= FAN_OUT.pow(LEVELS as u32));
-
-/// The size class of a segment of `n` granules: `n` itself up to 64, then sixteen classes to a doubling, rounded down. The
-/// last has all from 3.875 MiB on: larger requests look at each of these.
-/// What needs `n` granules fits only in segments whose code is `code(n)` or above.
-#[inline(always)]
-pub(in crate::free_list) fn code(n: usize) -> u8 {
-    if n <= EXACT {
-        return n as u8;
-    }
-    // The five highest bits of n are 16 to 31, and there are sixteen codes to a doubling.
-    let doubling = (usize::BITS - 1 - n.leading_zeros()) as usize;
-    let code = (n >> (doubling - 4)) + 16 * (doubling - 3);
-    if code > u8::MAX as usize { u8::MAX } else { code as u8 }
-}
 
 /// A bound per chunk, and the tree over them.
 #[derive(Debug)]

@@ -1,8 +1,8 @@
 //! The invariants of the index.
 
+use super::Indexed;
 use super::bounds::{FAN_OUT, LEVELS};
-use super::{Indexed, code};
-use crate::free_list::hints::class;
+use super::size_code::{class, code};
 use crate::free_list::{Broken, Ground};
 use crate::region::Granule;
 use crate::segment_map::chunk_start;

@@ -1,9 +1,10 @@
 //! Looking through the index without learning from it: whoever only looks leaves every later search what it costs.
 
-use super::bounds::{EXACT, FAN_OUT};
-use super::{Indexed, Request, code};
+use super::bounds::FAN_OUT;
+use super::group::at_least;
+use super::size_code::{EXACT, code};
+use super::{Indexed, Request};
 use crate::free_list::Ground;
-use crate::free_list::group::at_least;
 use crate::region::Granule;
 use static_assertions::const_assert;
 

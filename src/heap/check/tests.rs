@@ -89,7 +89,7 @@ fn a_hole_at_top() {
 fn counters() {
     let top = 16 * N * BLOCKS;
     let mut broken = heap::<Indexed>();
-    broken.counters.shrank(1);
+    broken.counters.usage.shrank(1);
     expect(&broken, "H1", top, "bytes in use");
 
     let mut broken = heap::<Indexed>();
@@ -172,7 +172,7 @@ fn links() {
 #[test]
 fn a_corruption_says_where() {
     let mut broken = heap::<Indexed>();
-    broken.counters.shrank(1);
+    broken.counters.usage.shrank(1);
     let text = std::format!("{}", broken.check().unwrap_err());
     assert_eq!(text, "H1: the bytes in use are not what was counted at offset 0x800");
     assert_eq!(Heap::<Indexed>::UNMAPPED.check(), Ok(()));

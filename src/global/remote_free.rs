@@ -2,11 +2,11 @@
 
 use super::SmallocGlobal;
 use crate::free_list::FreeList;
-use crate::handover::{FIRST, SLOTS};
 use crate::heap::is_aligned;
-use crate::lock::Guard;
 use crate::region::{GRANULE, Granule};
-use crate::shared::Heap;
+use crate::threads::free_ring::{FIRST, SLOTS};
+use crate::threads::lock::Guard;
+use crate::threads::shared::Heap;
 use crate::unlocked::purge_if_due;
 use core::alloc::Layout;
 
@@ -63,7 +63,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let block = Block::unpack(packed);
             let payload = heap.region().pointer(block.at).as_ptr();
             match block.size.and_then(|size| Layout::from_size_align(size, 1).ok()) {
-                Some(layout) if !heap.is_watched() => heap.free(payload, layout),
+                Some(layout) if !heap.is_slow() => heap.free(payload, layout),
                 layout => self.free_in(region, heap, payload, layout),
             }
         });

@@ -9,10 +9,9 @@
 //! The file's blocks are taken window by window, before the window is mapped: where the disk is full, taking them is
 //! an error, while writing to a mapping without blocks would end the process by `SIGBUS`.
 
-use super::{map, page_size, unmap};
-use crate::errno;
+use super::errno;
+use super::mapping::Mapping;
 use core::ffi::CStr;
-use core::ptr::{self, NonNull};
 use core::sync::atomic::{Ordering, compiler_fence};
 
 /// Words of 64 bits in an entry.
@@ -27,21 +26,21 @@ const WINDOW: usize = 1 << 20;
 const ENTRIES: usize = WINDOW / size_of::<Entry>();
 
 /// A file that is being written.
-pub(crate) struct Log {
+pub(crate) struct AppendFile {
     window: Window,
     /// Entries in the window so far.
     filled: usize,
     /// Where in the file the window begins.
     at: u64,
-    mark: Mark,
+    mark: ForkMark,
     file: File,
 }
 
-impl Log {
+impl AppendFile {
     /// Makes the file, or empties it if it is there and begins with `magic`. The error is the system's `errno`:
-    /// `EWOULDBLOCK` if another log is being written to that file, `EEXIST` if it is something else.
+    /// `EWOULDBLOCK` if another recording is being written to that file, `EEXIST` if it is something else.
     pub(crate) fn create(path: &CStr, magic: u64) -> Result<Self, i32> {
-        let mark = Mark::new()?;
+        let mark = ForkMark::new()?;
         let file = File::create(path, magic)?;
         let window = file.window(0)?;
         Ok(Self { window, filled: 0, at: 0, mark, file })
@@ -74,12 +73,7 @@ impl Log {
 }
 
 /// A part of the file in memory.
-struct Window {
-    start: NonNull<Entry>,
-}
-
-// SAFETY: a window owns its mapping, on whichever thread.
-unsafe impl Send for Window {}
+struct Window(Mapping);
 
 impl Window {
     /// Writes entry number `index`, which is below [`ENTRIES`].
@@ -87,11 +81,11 @@ impl Window {
     fn write(&self, index: usize, entry: Entry) {
         let [first, rest @ ..] = entry;
         // SAFETY: the caller's index lies in the window.
-        let place = unsafe { self.start.add(index) }.cast::<u64>();
+        let place = unsafe { self.0.entry::<u64>(index.wrapping_mul(WORDS)) };
         // SAFETY: an entry has words behind the first.
-        let behind = unsafe { place.add(1) }.cast::<[u64; WORDS - 1]>();
+        let behind = unsafe { self.0.entry::<u64>(index.wrapping_mul(WORDS).wrapping_add(1)) };
         // SAFETY: the mapping is writable and aligned to pages, and the file has blocks for all of it.
-        unsafe { behind.write(rest) };
+        unsafe { behind.cast::<[u64; WORDS - 1]>().write(rest) };
         // A process that is killed in between leaves an entry that begins with 0, which is none.
         compiler_fence(Ordering::SeqCst);
         // SAFETY: as above.
@@ -99,54 +93,38 @@ impl Window {
     }
 }
 
-impl Drop for Window {
-    fn drop(&mut self) {
-        // SAFETY: the window owns the mapping.
-        unsafe { unmap(self.start.as_ptr().cast(), WINDOW) };
-    }
-}
-
 /// A page that reads as zero in a process that was forked from the one that made it.
 ///
 /// The handlers of `pthread_atfork` would not do: they do not run for every kind of fork, nor for a heap that is no
 /// static.
-struct Mark {
-    page: NonNull<u64>,
-}
+struct ForkMark(Mapping);
 
-// SAFETY: a mark owns its page, on whichever thread.
-unsafe impl Send for Mark {}
-
-impl Mark {
+impl ForkMark {
     fn new() -> Result<Self, i32> {
-        let bytes = page_size();
-        let page = map(ptr::null_mut(), bytes, libc::PROT_READ | libc::PROT_WRITE, 0)?;
-        // SAFETY: a mapping is not null.
-        let mark = Self { page: unsafe { NonNull::new_unchecked(page) }.cast() };
+        let mark = Self(Mapping::anonymous(1, 0)?);
         // SAFETY: the page is the mark's own.
-        if unsafe { libc::madvise(page.cast(), bytes, libc::MADV_WIPEONFORK) } != 0 {
+        if unsafe { libc::madvise(mark.word().cast(), mark.0.bytes(), libc::MADV_WIPEONFORK) } != 0 {
             return Err(errno::get());
         }
         // SAFETY: the page is writable, and the mark's own.
-        unsafe { mark.page.write_volatile(1) };
+        unsafe { mark.word().write_volatile(1) };
         Ok(mark)
     }
 
     #[inline]
     fn is_gone(&self) -> bool {
         // SAFETY: the page is readable as long as the mark lives. The system may change it, at a fork.
-        unsafe { self.page.read_volatile() == 0 }
+        unsafe { self.word().read_volatile() == 0 }
+    }
+
+    #[inline]
+    fn word(&self) -> *mut u64 {
+        // SAFETY: a page has a first word.
+        unsafe { self.0.entry(0) }.as_ptr()
     }
 }
 
-impl Drop for Mark {
-    fn drop(&mut self) {
-        // SAFETY: the mark owns the page.
-        unsafe { unmap(self.page.as_ptr().cast(), page_size()) };
-    }
-}
-
-/// An open file, which no other log is written to.
+/// An open file, which no other one is written to.
 ///
 /// A program may close all descriptors that it has not opened itself, and its next file then has the number of this
 /// one: so the number is used only while it is known to mean the same file.
@@ -225,15 +203,8 @@ impl File {
         if refused != 0 {
             return Err(refused);
         }
-        let (protection, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: a new mapping that replaces none touches nothing that exists.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), WINDOW, protection, flags, self.descriptor, offset) };
-        if start == libc::MAP_FAILED {
-            return Err(errno::get());
-        }
-        // SAFETY: a successful mapping is not null.
-        Ok(Window { start: unsafe { NonNull::new_unchecked(start) }.cast() })
+        let protection = libc::PROT_READ | libc::PROT_WRITE;
+        Mapping::of_file(self.descriptor, offset, WINDOW, protection).map(Window)
     }
 
     /// Cuts the file off at `end`, writes `head` to its start, and gives up the lock, which a copy of the descriptor in

@@ -1,10 +1,10 @@
 //! The report of a request that found no place: off unless it was asked for, and told once.
 
 use super::{Heap, SmallocGlobal};
-use crate::errno;
-use crate::fatal::{refuse, write_to_stderr};
 use crate::free_list::FreeList;
-use crate::lock::Guard;
+use crate::system::errno;
+use crate::system::fatal::{refuse, write_to_stderr};
+use crate::threads::lock::Guard;
 use core::alloc::Layout;
 use core::ffi::CStr;
 use core::ptr::NonNull;

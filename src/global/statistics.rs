@@ -4,9 +4,9 @@ use super::SmallocGlobal;
 use crate::free_list::FreeList;
 use crate::heap::Corruption;
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
-use crate::lock::Guard;
-use crate::region::now_ns;
-use crate::shared::Heap;
+use crate::system::clock::monotonic_ns;
+use crate::threads::lock::Guard;
+use crate::threads::shared::Heap;
 use core::sync::atomic::Ordering;
 
 /// Attempts at a snapshot while other threads keep adding segments.
@@ -115,11 +115,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             }
             capacity = buffers.iter().fold(0, |sum: usize, buffer| sum.saturating_add(buffer.capacity()));
             let heaps = self.lock_all();
-            let start = now_ns();
+            let start = monotonic_ns();
             if heaps.iter().zip(&mut buffers).all(|(heap, buffer)| heap.copy_segments(buffer)) {
                 let stats = self.regions.all().iter().zip(&heaps).map(|(shared, heap)| shared.counts(heap));
                 let mut stats = stats.enumerate();
-                let held = now_ns().saturating_sub(start);
+                let held = monotonic_ns().saturating_sub(start);
                 let snapshots = buffers.map(|buffer| {
                     let (region, stats) = stats.next().unwrap_or_default();
                     Snapshot::new(buffer, stats, held, region)

@@ -11,7 +11,7 @@
 use core::ptr::NonNull;
 
 /// Whether anybody is told.
-pub(crate) const WATCHED: bool = cfg!(any(feature = "asan", feature = "valgrind"));
+pub(crate) const ACTIVE: bool = cfg!(any(feature = "asan", feature = "valgrind"));
 
 /// The heap has opened memory, which nobody has been given yet.
 #[inline(always)]

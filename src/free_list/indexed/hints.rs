@@ -21,17 +21,11 @@
 )]
 
 use super::group::{self, GREATEST_HINT, LEAST_HINT};
+use super::size_code::{CLASSES, class, code};
 use static_assertions::const_assert;
 
-/// Sizes up to this one, in granules, have a class of their own, with the same number.
-pub(super) const OWN_CLASS: usize = 47;
 /// The hint of a class of which nothing is free below top.
 pub(super) const NONE: usize = (GREATEST_HINT - LEAST_HINT) as usize;
-/// Classes, numbered from 1; 0 is unused.
-const CLASSES: usize = 64;
-/// The granules of the smallest segment of the last class.
-const LARGEST_FIRST: usize = 8192;
-
 /// Hints that are lowered or raised together.
 const GROUP: usize = group::HINTS;
 
@@ -59,44 +53,6 @@ pub(super) struct Hints {
 #[inline(always)]
 const fn hint(chunk: usize) -> i32 {
     LEAST_HINT.wrapping_add(chunk as i32)
-}
-
-/// The class of every size code: the code up to [`OWN_CLASS`], then two classes to a doubling of the size. The last class
-/// has all that is larger.
-const CLASS_OF_CODE: [u8; 256] = {
-    let mut classes = [0; 256];
-    let mut code = 0;
-    while code < 256 {
-        classes[code] = if code <= OWN_CLASS {
-            code as u8
-        } else if code < 64 {
-            OWN_CLASS as u8 + 1
-        } else if code < 176 {
-            // Eight codes, a half of a doubling, to a class.
-            OWN_CLASS as u8 + 2 + (code as u8 - 64) / 8
-        } else {
-            CLASSES as u8 - 1
-        };
-        code += 1;
-    }
-    classes
-};
-
-/// The class of a segment with that size code.
-#[inline(always)]
-pub(super) fn class(code: u8) -> usize {
-    CLASS_OF_CODE[code as usize] as usize
-}
-
-/// The lowest class whose segments all have `n` granules; [`CLASSES`] if there is none.
-#[inline]
-pub(super) fn class_from(n: usize) -> usize {
-    if n <= OWN_CLASS {
-        return n;
-    }
-    let first = n <= LARGEST_FIRST && n.trailing_zeros() + n.leading_zeros() + 2 >= usize::BITS;
-    let class = class(super::indexed::code(n));
-    if first { class } else { class + 1 }
 }
 
 impl Hints {
@@ -185,7 +141,7 @@ impl Hints {
 
     /// Whether this bound lies below the proof's chunk and above the code of its size, which no segment there can have.
     pub(super) fn outbids(&self, bound: u8, chunk: usize) -> bool {
-        chunk < self.proof.chunk && bound > super::indexed::code(self.proof.n)
+        chunk < self.proof.chunk && bound > code(self.proof.n)
     }
 
     /// For tests of what is checked.
@@ -203,52 +159,5 @@ impl Hints {
     /// Whether hints ascend with the class.
     pub(super) fn ascend(&self) -> bool {
         self.chunks.is_sorted()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{CLASSES, class, class_from};
-    use crate::free_list::indexed::code;
-    use crate::region::{GRANULE, MAX_REGION};
-    use std::vec::Vec;
-
-    /// Sizes up to that of the largest region: all small ones, and those around where codes and classes change.
-    fn sizes() -> Vec<usize> {
-        let largest = MAX_REGION / GRANULE;
-        let steps = (0..usize::BITS).flat_map(|doubling| (16..32).map(move |high| high << doubling >> 4));
-        let around = steps.flat_map(|n: usize| [n.saturating_sub(1), n, n + 1]);
-        let mut sizes: Vec<usize> = (1..20_000).chain(around).filter(|n| (1..=largest).contains(n)).collect();
-        sizes.sort_unstable();
-        sizes.dedup();
-        sizes
-    }
-
-    #[test]
-    fn codes_and_classes_ascend_with_the_size() {
-        let sizes = sizes();
-        assert!(sizes.is_sorted_by_key(|&n| code(n)) && sizes.is_sorted_by_key(|&n| class(code(n))));
-        for n in [1, 64, 65, 1024, 8191, 8192, 1 << 16, 253_951] {
-            let smallest = sizes.iter().find(|&&m| code(m) == code(n)).unwrap();
-            let largest = sizes.iter().rfind(|&&m| code(m) == code(n)).unwrap();
-            assert!(largest - smallest <= smallest / 16, "{smallest} to {largest} have one code");
-        }
-        assert!(sizes.iter().all(|&n| class(code(n)) < CLASSES));
-    }
-
-    /// What a search for `n` granules has proven holds for the classes from there on, and for no lower one.
-    #[test]
-    fn a_class_is_proven_if_all_its_sizes_are_large_enough() {
-        let sizes = sizes();
-        let mut smallest = [usize::MAX; CLASSES + 1];
-        sizes.iter().rev().for_each(|&n| smallest[class(code(n))] = n);
-        for &n in &sizes {
-            let proven = class_from(n);
-            assert!(smallest[proven] >= n, "{n} proves {proven}");
-            assert!(
-                smallest[proven - 1] == usize::MAX || smallest[proven - 1] < n,
-                "{n} proves less than {proven}"
-            );
-        }
     }
 }

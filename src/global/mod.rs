@@ -3,35 +3,38 @@
 //! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
 //! caller alone.
 
-mod budget;
-mod forking;
-mod hand_over;
-mod live;
+mod failures;
+mod fork;
+mod limits;
 mod long_way;
-mod look;
+mod low_memory;
 mod measure;
-mod recording;
-mod report;
+mod publish;
+mod record;
+mod remote_free;
 mod resize;
+mod statistics;
 
+pub use low_memory::LowMemory;
+
+use crate::checkers;
 use crate::debugger;
-use crate::errno;
-use crate::fork;
 use crate::free_list::{Fit, FreeList, Indexed};
 use crate::heap::{MallocStatus, Missed, Owed};
-use crate::lock::{Guard, Lock};
 use crate::recording::{Call, Record, Recorder};
 use crate::region::{Granule, InitError};
-use crate::regions::Regions;
-use crate::relief::Relief;
-use crate::shadow;
-use crate::shared::Heap;
+use crate::system::errno;
+use crate::threads::fork_table;
+use crate::threads::lock::{Guard, Lock};
+use crate::threads::regions::Regions;
+use crate::threads::shared::Heap;
 use crate::unlocked::{purge_if_due, settled};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use live::Published;
-use report::Reporting;
+use failures::Reporting;
+use low_memory::Relief;
+use publish::Published;
 
 /// A first-fit heap that any thread may use: the global allocator.
 ///
@@ -136,7 +139,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         };
         Self {
             regions: Regions::unmapped(bytes),
-            covered_at: AtomicUsize::new(fork::UNTRIED),
+            covered_at: AtomicUsize::new(fork_table::UNTRIED),
             between,
             relief: Relief::new(),
             reporting: Reporting::unsaid(),
@@ -188,7 +191,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let found = self.place(layout, Call::Smalloc);
         let payload = found.placement.start().map(|at| found.heap.region().pointer(at));
         if let Some(payload) = payload {
-            shadow::given(payload, layout.size());
+            checkers::given(payload, layout.size());
         }
         (payload, found.status())
     }
@@ -267,7 +270,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     fn dealloc_elsewhere(&self, payload: *mut u8, layout: Layout) {
         if layout.size() >= LARGE
-            && let Some(heap) = self.regions.get(self.regions.number_of(payload)).heap.try_lock_unwatched()
+            && let Some(heap) = self.regions.get(self.regions.number_of(payload)).heap.try_lock_fast()
         {
             return give_back_any(heap, payload, layout);
         }
@@ -302,13 +305,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let (at, n) = heap.segment_at(payload, None);
             let bytes = Granule(n).bytes();
             self.note(region, heap, || Record::new(Call::Sfree, bytes, Some(at.bytes())));
-            shadow::back(payload, bytes);
+            checkers::back(payload, bytes);
             heap.give_back(at, n);
             return self.show(region, heap);
         };
         let (at, n) = heap.segment_of(payload, layout);
         self.note(region, heap, || Record::free(Call::Dealloc, layout, at));
-        shadow::back(payload, layout.size());
+        checkers::back(payload, layout.size());
         heap.give_back(at, n);
         self.show(region, heap);
     }
@@ -328,7 +331,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 fn cleared<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -> *mut u8 {
     let payload = heap.region().pointer(at);
     drop(heap);
-    shadow::given_zeroed(payload, layout.size());
+    checkers::given_zeroed(payload, layout.size());
     // SAFETY: the payload was just allocated, with layout.size() bytes.
     unsafe { payload.write_bytes(0, layout.size()) };
     payload.as_ptr()
@@ -358,7 +361,7 @@ fn give_back_seen<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usi
 #[inline(never)]
 fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
     let (at, n) = heap.segment_of_long(payload, layout);
-    shadow::back(payload, layout.size());
+    checkers::back(payload, layout.size());
     heap.give_back_here(at, n);
     purge_if_due(heap);
 }
@@ -384,12 +387,12 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let home = self.regions.home_number();
-        let Some(mut heap) = self.regions.get(home).heap.try_lock_unwatched() else {
+        let Some(mut heap) = self.regions.get(home).heap.try_lock_fast() else {
             return self.alloc_again(layout);
         };
         self.free_waiting(home, &mut heap);
         match heap.place_at_once(layout.size(), layout.align()) {
-            Ok(at) => shadow::given(heap.region().pointer(at), layout.size()),
+            Ok(at) => checkers::given(heap.region().pointer(at), layout.size()),
             Err(Missed::Looked) => self.alloc_searching(heap, layout),
             Err(Missed::Other) => self.alloc_any(heap, layout),
         }
@@ -401,13 +404,13 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         if REGIONS > 1 && self.regions.number_of(payload) != home {
             return self.dealloc_elsewhere(payload, layout);
         }
-        let Some(mut heap) = self.regions.get(home).heap.try_lock_unwatched() else {
+        let Some(mut heap) = self.regions.get(home).heap.try_lock_fast() else {
             return self.dealloc_locking(payload, layout);
         };
         let Some(short) = heap.segment_at_once(payload, layout) else {
             return give_back_any(heap, payload, layout);
         };
-        shadow::back(payload, layout.size());
+        checkers::back(payload, layout.size());
         match heap.give_back_at_once(short) {
             Some(Owed::Nothing) => {}
             Some(Owed::Raise { chunk, code }) => raise(heap, chunk, code),
@@ -422,7 +425,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
             return self.alloc_zeroed_again(layout);
         }
         let home = self.regions.home_number();
-        let Some(mut heap) = self.regions.get(home).heap.try_lock_unwatched() else {
+        let Some(mut heap) = self.regions.get(home).heap.try_lock_fast() else {
             return self.alloc_zeroed_again(layout);
         };
         self.free_waiting(home, &mut heap);
@@ -438,7 +441,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let region = self.regions.number_of(payload);
-        let Some(mut heap) = self.regions.get(region).heap.try_lock_unwatched() else {
+        let Some(mut heap) = self.regions.get(region).heap.try_lock_fast() else {
             return self.realloc_again(region, payload, layout, new_size);
         };
         self.free_waiting(region, &mut heap);

@@ -11,13 +11,16 @@
 
 mod bounds;
 mod check;
+mod group;
+mod hints;
 mod lookout;
+mod size_code;
 
-use super::hints::{Hints, NONE, class, class_from};
 use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search, search_candidates};
 use crate::region::{CHUNK, GRANULE, Granule, Reservation};
-pub(super) use bounds::code;
-use bounds::{Bounds, EXACT, LEVELS};
+use bounds::{Bounds, LEVELS};
+use hints::{Hints, NONE};
+use size_code::{EXACT, class, class_from, code};
 
 /// Requests up to this many granules whose search leaves a bound that may be too high: by less than this.
 const SMALL: usize = 4;

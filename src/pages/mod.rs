@@ -15,7 +15,8 @@ mod moved;
 
 pub(crate) use moved::Moved;
 
-use crate::region::{GRANULE, Granule, NEAR, Reservation, Span, Table, page_size};
+use crate::region::{GRANULE, Granule, NEAR, Reservation, Span, Table};
+use crate::system::mapping::page_size;
 
 /// Pages in a word of the bitmap.
 const WORD: usize = u64::BITS as usize;

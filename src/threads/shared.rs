@@ -1,9 +1,9 @@
 //! A heap that threads share.
 
 use crate::free_list::FreeList;
-use crate::handover::HandOver;
 use crate::inspect::Stats;
-use crate::lock::{Guard, Lock, Watcher};
+use crate::threads::free_ring::HandOver;
+use crate::threads::lock::{Guard, Lock, SlowReason};
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use static_assertions::const_assert;
@@ -30,7 +30,7 @@ pub(crate) struct Shared<L: FreeList> {
 impl<L: FreeList> Shared<L> {
     /// A heap without a region, watched for its first use.
     pub(crate) const fn unmapped() -> Self {
-        let heap = Lock::watched(Watcher::FirstUse, Heap::UNMAPPED);
+        let heap = Lock::slow(SlowReason::FirstUse, Heap::UNMAPPED);
         Self { heap, handed_over: AtomicPtr::new(ptr::null_mut()) }
     }
 

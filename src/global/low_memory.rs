@@ -1,7 +1,7 @@
 //! Asking the program for room: what it wants to be told when a request finds no place.
 
-use crate::fatal::fatal;
-use crate::lock::thread_token;
+use crate::system::fatal::fatal;
+use crate::threads::lock::thread_token;
 use core::alloc::Layout;
 use core::mem::transmute;
 use core::ptr;

@@ -1,9 +1,8 @@
 //! A page of words that several processes see: one writes, others read.
 
-use super::unmap;
-use crate::errno;
+use super::errno;
+use super::mapping::Mapping;
 use core::ffi::CStr;
-use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicU64;
 
 /// Words of a shared page.
@@ -15,14 +14,7 @@ pub(crate) type Words = [AtomicU64; PAGE_WORDS];
 
 /// A file of one page, mapped so that what is written is seen by all who have it mapped.
 #[derive(Debug)]
-pub(crate) struct SharedPage {
-    words: NonNull<Words>,
-}
-
-// SAFETY: the words are atomic, and the mapping belongs to the page alone.
-unsafe impl Send for SharedPage {}
-// SAFETY: as above.
-unsafe impl Sync for SharedPage {}
+pub(crate) struct SharedPage(Mapping);
 
 impl SharedPage {
     /// Makes the file and writes `first` to it, the page's first words. The error is the system's `errno`: `EEXIST` if
@@ -67,23 +59,11 @@ impl SharedPage {
 
     /// The words. Those of a page that was opened for reading must not be written.
     pub(crate) fn words(&self) -> &Words {
-        // SAFETY: the mapping has that many words, and lasts as long as the page.
-        unsafe { self.words.as_ref() }
+        // SAFETY: the mapping holds the words and nothing else.
+        let words = unsafe { self.0.entry::<Words>(0) };
+        // SAFETY: words are atomic, and last as long as the page.
+        unsafe { words.as_ref() }
     }
-}
-
-impl Drop for SharedPage {
-    fn drop(&mut self) {
-        // SAFETY: the page owns the mapping, and borrows of it have ended.
-        errno::unchanged(|| unsafe { unmap(self.words.as_ptr().cast(), PAGE_BYTES) });
-    }
-}
-
-/// Sleeps for a millisecond, or until a signal arrives.
-pub(crate) fn sleep_ms() {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
-    // SAFETY: the time is valid and is only read; the null pointer says that the rest of the time is not wanted.
-    errno::unchanged(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
 }
 
 /// Removes a file. Nothing is lost if it stays.
@@ -104,14 +84,7 @@ impl File {
     }
 
     fn map(&self, protection: i32) -> Result<SharedPage, i32> {
-        // SAFETY: a new mapping that replaces none touches nothing that exists.
-        let start =
-            unsafe { libc::mmap(ptr::null_mut(), PAGE_BYTES, protection, libc::MAP_SHARED, self.0, 0) };
-        if start == libc::MAP_FAILED {
-            return Err(errno::get());
-        }
-        // SAFETY: a successful mapping is not null.
-        Ok(SharedPage { words: unsafe { NonNull::new_unchecked(start.cast()) } })
+        Mapping::of_file(self.0, 0, PAGE_BYTES, protection).map(SharedPage)
     }
 }
 

@@ -13,18 +13,13 @@
 //! threads do not, and register them as well, so that no heap is in use before they are: what is registered twice does its
 //! work once.
 //!
-//! Where the object lies that this is a part of, the loader says then, once. It is asked later only for a heap that lies
-//! elsewhere, and without the table's lock: who waits for that may be in a callback of `dl_iterate_phdr`, and hold the
-//! loader's. Two that cover heaps that lie elsewhere, one of them in such a callback, do wait for each other.
-//!
 //! A heap that is used first while a fork is under way, in a handler of others that runs between the two of these, is
 //! locked for the rest of it.
 
-use crate::home;
-use crate::lock::{Lock, thread_token};
+use super::home;
+use super::lock::{Lock, thread_token};
+use super::object;
 use core::mem;
-use core::ptr;
-use core::slice;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Heaps that the table has room for; further ones are not covered.
@@ -51,18 +46,13 @@ struct Table {
     /// Whether a fork is under way: if so, the thread that holds the table's lock is the one that forks, and has run
     /// `prepare`.
     forking: bool,
-    /// The object that this is a part of, once the loader has called it.
-    own: Option<Object>,
     entries: [Option<Entry>; CAPACITY],
 }
 
 // SAFETY: the addresses are used only through handlers that any thread may call.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> = Lock::new(Table { forking: false, own: None, entries: [None; CAPACITY] });
-
-/// Held while the loader is asked, and during a fork: a child may find the loader's own lock taken for ever.
-static ASKING: Lock<()> = Lock::new(());
+static TABLE: Lock<Table> = Lock::new(Table { forking: false, entries: [None; CAPACITY] });
 
 impl Table {
     /// Enters a heap, in the place where it is if it is there already. None if there is no room.
@@ -103,8 +93,7 @@ fn register() -> bool {
 static BEFORE_MAIN: extern "C" fn() = {
     extern "C" fn begin() {
         register();
-        let own = Object::at(ptr::from_ref(&TABLE).addr());
-        TABLE.lock().own = own;
+        object::find_own();
     }
     begin
 };
@@ -122,7 +111,7 @@ pub(crate) fn cover(
     [before, after, after_in_child]: [Handler; 3],
     covered_at: &AtomicUsize,
 ) {
-    let can_be = in_loaded_object(heap.addr()) && register();
+    let can_be = object::any_has(heap.addr()) && register();
     let entry = Entry { heap, before, after, after_in_child, locked: false };
     let mut table = TABLE.lock();
     let forking = table.forking;
@@ -149,7 +138,7 @@ extern "C" fn prepare() {
         return;
     }
     // SAFETY: release is called by the same thread in both processes.
-    unsafe { ASKING.lock_for_fork() };
+    unsafe { object::ASKING.lock_for_fork() };
     // SAFETY: as above.
     unsafe { TABLE.lock_for_fork() };
     let mut table = TABLE.lock();
@@ -185,56 +174,5 @@ fn release_all(after: fn(&Entry) -> Handler) {
     // SAFETY: this thread was forking, and so has taken it in prepare; it holds no guard.
     unsafe { TABLE.unlock_after_fork() };
     // SAFETY: as above.
-    unsafe { ASKING.unlock_after_fork() };
-}
-
-/// The program, or a library that is loaded.
-#[derive(Clone, Copy)]
-struct Object {
-    base: usize,
-    /// They stay as long as the object is loaded.
-    headers: &'static [libc::Elf64_Phdr],
-}
-
-impl Object {
-    /// Asks the loader for the object in which an address lies.
-    fn at(address: usize) -> Option<Self> {
-        unsafe extern "C" fn look(
-            info: *mut libc::dl_phdr_info,
-            _size: usize,
-            search: *mut libc::c_void,
-        ) -> i32 {
-            // SAFETY: the loader passes valid information.
-            let info = unsafe { &*info };
-            // SAFETY: the loader passes on what it was given, which is a search that nothing else refers to.
-            let (address, found) = unsafe { &mut *search.cast::<(usize, Option<Object>)>() };
-            if info.dlpi_phdr.is_null() {
-                return 0;
-            }
-            // SAFETY: an object has that many program headers, as long as it is loaded.
-            let headers = unsafe { slice::from_raw_parts(info.dlpi_phdr, info.dlpi_phnum.into()) };
-            let object = Object { base: info.dlpi_addr as usize, headers };
-            *found = object.has(*address).then_some(object);
-            found.is_some().into()
-        }
-        let mut search = (address, None);
-        let _asking = ASKING.lock();
-        // SAFETY: the callback matches, and the search outlives the call.
-        let _ = unsafe { libc::dl_iterate_phdr(Some(look), ptr::from_mut(&mut search).cast()) };
-        search.1
-    }
-
-    /// Whether an address lies in a part of it that is loaded.
-    fn has(&self, address: usize) -> bool {
-        self.headers.iter().any(|header| {
-            let start = self.base.wrapping_add(header.p_vaddr as usize);
-            header.p_type == libc::PT_LOAD && address.wrapping_sub(start) < header.p_memsz as usize
-        })
-    }
-}
-
-/// Whether an address lies in a loaded object. If that is the own one, the loader is not asked.
-fn in_loaded_object(address: usize) -> bool {
-    let own = TABLE.lock().own;
-    own.is_some_and(|own| own.has(address)) || Object::at(address).is_some()
+    unsafe { object::ASKING.unlock_after_fork() };
 }

@@ -1,10 +1,10 @@
 //! What a `fork` does to a heap that is a static, and the end of one that is not.
 
 use super::SmallocGlobal;
-use crate::errno;
-use crate::fork;
 use crate::free_list::FreeList;
-use crate::lock::Watcher;
+use crate::system::errno;
+use crate::threads::fork_table;
+use crate::threads::lock::SlowReason;
 use crate::unlocked;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -18,7 +18,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Whether nobody has taken a lock of the heap yet.
     #[inline]
     pub(super) fn is_untouched(&self) -> bool {
-        self.covered_at.load(Ordering::Relaxed) == fork::UNTRIED
+        self.covered_at.load(Ordering::Relaxed) == fork_table::UNTRIED
     }
 
     /// Covers the heap before its first use. Everybody who takes a lock of it calls this first, or takes it only if it is
@@ -35,9 +35,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     pub(super) fn cover(&self) {
         let handlers = [Self::before_fork, Self::after_fork, Self::after_fork_in_child];
-        errno::unchanged(|| fork::cover(ptr::from_ref(self).cast(), handlers, &self.covered_at));
+        errno::unchanged(|| fork_table::cover(ptr::from_ref(self).cast(), handlers, &self.covered_at));
         for shared in self.regions.all() {
-            shared.heap.lock().watch(Watcher::FirstUse, false);
+            shared.heap.lock().set_slow(SlowReason::FirstUse, false);
         }
     }
 
@@ -79,7 +79,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let mut heap = global.lock(region);
             heap.bare().stop_moving();
             // Who was about to say so in the parent is not there.
-            heap.watch(Watcher::FirstUse, false);
+            heap.set_slow(SlowReason::FirstUse, false);
             drop(heap);
         }
         global.leave_page_to_parent();
@@ -90,9 +90,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
 impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
-        let address = self.covered_at.swap(fork::UNTRIED, Ordering::Relaxed);
+        let address = self.covered_at.swap(fork_table::UNTRIED, Ordering::Relaxed);
         if address == ptr::from_ref(self).addr() {
-            fork::uncover(ptr::from_ref(self).cast());
+            fork_table::uncover(ptr::from_ref(self).cast());
         }
     }
 }
@@ -106,8 +106,7 @@ mod tests {
     #[test]
     fn new_heaps_are_watched_until_they_are_covered() {
         static HEAP: SmallocGlobal<crate::Linked, 2> = SmallocGlobal::with_region_size(1 << 20);
-        let short_way =
-            || HEAP.regions.all().each_ref().map(|shared| shared.heap.try_lock_unwatched().is_some());
+        let short_way = || HEAP.regions.all().each_ref().map(|shared| shared.heap.try_lock_fast().is_some());
         assert_eq!((short_way(), HEAP.is_covered()), ([false; 2], false));
         assert!(HEAP.smalloc(Layout::new::<u64>()).0.is_some());
         assert_eq!((short_way(), HEAP.is_covered()), ([true; 2], true));

@@ -1,11 +1,11 @@
 //! How much memory the heap takes: giving back, a limit, asking the program for room, zeros that need not be written.
 
+use super::low_memory::{Asking, LowMemory};
 use super::{Heap, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::heap::Purge;
-use crate::lock::Guard;
 use crate::recording::{Call, Record};
-use crate::relief::{Asking, LowMemory};
+use crate::threads::lock::Guard;
 use crate::unlocked;
 use core::alloc::{GlobalAlloc, Layout};
 
@@ -27,7 +27,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let region = self.regions.number_of(payload);
         let heap = self.lock(region);
         // What is recorded is told call by call, as calls that every heap has.
-        if !heap.is_watched() {
+        if !heap.is_slow() {
             let segment = heap.segment_of(payload, layout);
             match unlocked::grown_zeroed(heap, segment, (layout.size(), new_size)) {
                 Ok(()) => return payload,

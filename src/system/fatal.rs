@@ -90,7 +90,7 @@ pub(crate) fn write_to_stderr(mut bytes: &[u8]) {
         match usize::try_from(written) {
             Ok(0) => return,
             Ok(written) => bytes = bytes.get(written..).unwrap_or(&[]),
-            Err(_) if crate::errno::get() == libc::EINTR => {}
+            Err(_) if crate::system::errno::get() == libc::EINTR => {}
             Err(_) => return,
         }
     }

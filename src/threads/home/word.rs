@@ -34,7 +34,7 @@ mod assembly {
 
     #[inline(always)]
     #[cfg(target_arch = "x86_64")]
-    pub(in crate::home) fn get() -> usize {
+    pub(in crate::threads::home) fn get() -> usize {
         let word: usize;
         // SAFETY: the word is the thread's own, and is only read.
         unsafe {
@@ -48,7 +48,7 @@ mod assembly {
     }
 
     #[cfg(target_arch = "x86_64")]
-    pub(in crate::home) fn set(word: usize) {
+    pub(in crate::threads::home) fn set(word: usize) {
         // SAFETY: the word is the thread's own, and nothing refers to it.
         unsafe {
             asm!(
@@ -61,7 +61,7 @@ mod assembly {
 
     #[inline(always)]
     #[cfg(target_arch = "aarch64")]
-    pub(in crate::home) fn get() -> usize {
+    pub(in crate::threads::home) fn get() -> usize {
         let word: usize;
         // SAFETY: the word is the thread's own, and is only read.
         unsafe {
@@ -77,7 +77,7 @@ mod assembly {
     }
 
     #[cfg(target_arch = "aarch64")]
-    pub(in crate::home) fn set(word: usize) {
+    pub(in crate::threads::home) fn set(word: usize) {
         // SAFETY: the word is the thread's own, and nothing refers to it.
         unsafe {
             asm!(
@@ -93,10 +93,10 @@ mod assembly {
 
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
 mod key {
-    use crate::home::KEY;
+    use crate::threads::home::KEY;
     use core::sync::atomic::Ordering;
 
-    pub(in crate::home) fn get() -> usize {
+    pub(in crate::threads::home) fn get() -> usize {
         match KEY.load(Ordering::Relaxed) {
             0 => 0,
             // SAFETY: the key exists as long as the process.
@@ -105,5 +105,5 @@ mod key {
     }
 
     /// The number is remembered with the destructor.
-    pub(in crate::home) fn set(_word: usize) {}
+    pub(in crate::threads::home) fn set(_word: usize) {}
 }

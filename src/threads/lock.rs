@@ -19,8 +19,8 @@
 //!          drop: store of `rest`
 //! ```
 //!
-//! At rest the word may also be watched: `WATCHED` instead of 0, and beside `FORKING`. Then only
-//! [`Lock::try_lock_unwatched`] fails, so that what happens most need not ask who watches.
+//! At rest the word may also be watched: `SLOW` instead of 0, and beside `FORKING`. Then only
+//! [`Lock::try_lock_fast`] fails, so that what happens most need not ask who watches.
 //!
 //! Taking the lock and naming its owner are one atomic step, and so are the reverse. Were they two, a signal handler that
 //! runs between them would find the lock held by nobody, and wait for the very thread that it interrupts.
@@ -33,18 +33,17 @@
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::ptr;
 use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
-use crate::errno;
-use crate::fatal::fatal;
+use crate::system::clock::sleep_ns;
+use crate::system::fatal::fatal;
 
 /// The word of a lock that nobody holds. No thread has this token.
 const FREE: usize = 0;
 /// The bit that marks the word during a `fork`. Tokens are addresses of thread control blocks, multiples of 4.
 const FORKING: usize = 1;
 /// The bit that marks the word at rest when every use of the value must come by the long way.
-const WATCHED: usize = 2;
+const SLOW: usize = 2;
 
 /// Pauses before the first look at the word; they double with every look.
 const FIRST_PAUSES: u32 = 4;
@@ -59,7 +58,7 @@ const LONGEST_SLEEP_NS: u32 = 20_000_000;
 /// Who wants to see every use of a value.
 #[derive(Clone, Copy)]
 #[repr(u8)]
-pub(crate) enum Watcher {
+pub(crate) enum SlowReason {
     Recorder = 1,
     LivePage = 2,
     Purge = 4,
@@ -72,14 +71,14 @@ pub(crate) enum Watcher {
 pub(crate) struct Lock<T> {
     /// What the word is at rest, or the token of the thread that holds the lock.
     word: AtomicUsize,
-    /// What `word` becomes when a guard is dropped: `FREE` or `WATCHED`, or the token of a thread that forks with
-    /// `FORKING`, and with `WATCHED` or without. Written only by the thread that holds the lock.
+    /// What `word` becomes when a guard is dropped: `FREE` or `SLOW`, or the token of a thread that forks with
+    /// `FORKING`, and with `SLOW` or without. Written only by the thread that holds the lock.
     rest: AtomicUsize,
     contended: AtomicU64,
     /// Threads that sleep until they look at the word again. After a fork they are counted anew: the child has none.
     sleepers: AtomicU32,
-    /// The watchers that there are. Written only by the thread that holds the lock.
-    watchers: AtomicU8,
+    /// The reasons that there are. Written only by the thread that holds the lock.
+    reasons: AtomicU8,
     value: UnsafeCell<T>,
 }
 
@@ -100,17 +99,17 @@ impl<T> Lock<T> {
     }
 
     /// A lock that is watched from the beginning.
-    pub(crate) const fn watched(watcher: Watcher, value: T) -> Self {
-        Self::at_rest(WATCHED, watcher as u8, value)
+    pub(crate) const fn slow(reason: SlowReason, value: T) -> Self {
+        Self::at_rest(SLOW, reason as u8, value)
     }
 
-    const fn at_rest(word: usize, watchers: u8, value: T) -> Self {
+    const fn at_rest(word: usize, reasons: u8, value: T) -> Self {
         Lock {
             word: AtomicUsize::new(word),
             rest: AtomicUsize::new(word),
             contended: AtomicU64::new(0),
             sleepers: AtomicU32::new(0),
-            watchers: AtomicU8::new(watchers),
+            reasons: AtomicU8::new(reasons),
             value: UnsafeCell::new(value),
         }
     }
@@ -137,7 +136,7 @@ impl<T> Lock<T> {
 
     /// Takes the lock if it is free and not watched, in one step, without waiting.
     #[inline(always)]
-    pub(crate) fn try_lock_unwatched(&self) -> Option<Guard<'_, T>> {
+    pub(crate) fn try_lock_fast(&self) -> Option<Guard<'_, T>> {
         self.take(FREE, thread_token()).then(|| self.guard())
     }
 
@@ -155,7 +154,7 @@ impl<T> Lock<T> {
     pub(crate) unsafe fn lock_for_fork(&self) {
         let me = thread_token();
         let word = self.word.load(Ordering::Relaxed);
-        if !(word & !WATCHED == FREE && self.take(word, me)) {
+        if !(word & !SLOW == FREE && self.take(word, me)) {
             self.wait_to_hold(me);
         }
         // A signal handler in between finds the lock held by its thread, which is the truth.
@@ -173,7 +172,7 @@ impl<T> Lock<T> {
         self.word.store(thread_token(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
         self.sleepers.store(0, Ordering::Relaxed);
-        let rest = self.rest.load(Ordering::Relaxed) & WATCHED;
+        let rest = self.rest.load(Ordering::Relaxed) & SLOW;
         self.rest.store(rest, Ordering::Relaxed);
         self.word.store(rest, Ordering::Release);
     }
@@ -219,14 +218,14 @@ impl<T> Lock<T> {
     #[cold]
     #[inline(never)]
     fn wait_to_hold(&self, me: usize) {
-        if self.word.load(Ordering::Relaxed) & !(FORKING | WATCHED) == me {
+        if self.word.load(Ordering::Relaxed) & !(FORKING | SLOW) == me {
             recursive();
         }
         self.contended.fetch_add(1, Ordering::Relaxed);
         let mut wait = Wait::new();
         loop {
             let word = self.word.load(Ordering::Relaxed);
-            if word & !WATCHED == FREE && self.take(word, me) {
+            if word & !SLOW == FREE && self.take(word, me) {
                 return;
             }
             wait.a_while(&self.sleepers);
@@ -237,25 +236,25 @@ impl<T> Lock<T> {
 /// Whether a lock with that word can be taken by the thread whose token is `me`.
 #[inline(always)]
 fn at_rest(word: usize, me: usize) -> bool {
-    let holder = word & !WATCHED;
+    let holder = word & !SLOW;
     holder == FREE || holder == me | FORKING
 }
 
 impl<T> Guard<'_, T> {
-    /// Whether [`Lock::try_lock_unwatched`] fails when the lock is at rest.
+    /// Whether [`Lock::try_lock_fast`] fails when the lock is at rest.
     #[inline(always)]
-    pub(crate) fn is_watched(&self) -> bool {
-        self.lock.rest.load(Ordering::Relaxed) & WATCHED != 0
+    pub(crate) fn is_slow(&self) -> bool {
+        self.lock.rest.load(Ordering::Relaxed) & SLOW != 0
     }
 
-    /// Lets [`Lock::try_lock_unwatched`] fail from now on, or as far as this watcher is concerned succeed again.
-    pub(crate) fn watch(&mut self, watcher: Watcher, watching: bool) {
-        let others = self.lock.watchers.load(Ordering::Relaxed) & !(watcher as u8);
-        let watchers = if watching { others | watcher as u8 } else { others };
-        self.lock.watchers.store(watchers, Ordering::Relaxed);
-        let watched = watchers != 0;
-        let rest = self.lock.rest.load(Ordering::Relaxed) & !WATCHED;
-        self.lock.rest.store(if watched { rest | WATCHED } else { rest }, Ordering::Relaxed);
+    /// Lets [`Lock::try_lock_fast`] fail from now on, or as far as this reason is concerned succeed again.
+    pub(crate) fn set_slow(&mut self, reason: SlowReason, slow: bool) {
+        let others = self.lock.reasons.load(Ordering::Relaxed) & !(reason as u8);
+        let reasons = if slow { others | reason as u8 } else { others };
+        self.lock.reasons.store(reasons, Ordering::Relaxed);
+        let watched = reasons != 0;
+        let rest = self.lock.rest.load(Ordering::Relaxed) & !SLOW;
+        self.lock.rest.store(if watched { rest | SLOW } else { rest }, Ordering::Relaxed);
     }
 }
 
@@ -273,7 +272,7 @@ impl<'a, T> Guard<'a, T> {
         match self.lock.sleepers.load(Ordering::Relaxed) {
             0 => self,
             // The last of them wakes by then.
-            all => self.unlocked(|| sleep(naptime(all.saturating_add(1)))).0,
+            all => self.unlocked(|| sleep_ns(naptime(all.saturating_add(1)))).0,
         }
     }
 
@@ -338,7 +337,7 @@ impl Wait {
             self.pauses *= 2;
         } else {
             let all = sleepers.fetch_add(1, Ordering::Relaxed).saturating_add(1);
-            sleep(naptime(all));
+            sleep_ns(naptime(all));
             let one_less = |all: u32| Some(all.saturating_sub(1));
             let _ = sleepers.fetch_update(Ordering::Relaxed, Ordering::Relaxed, one_less);
             // Looks, and once more after the longest pause.
@@ -350,13 +349,6 @@ impl Wait {
 /// How long each of so many sleeps, in nanoseconds.
 fn naptime(sleepers: u32) -> u32 {
     sleepers.saturating_mul(SLEEP_NS).min(LONGEST_SLEEP_NS)
-}
-
-/// Sleeps for `nanoseconds`, which are less than a second, or until a signal arrives.
-fn sleep(nanoseconds: u32) {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds.into() };
-    // SAFETY: the time is valid and is only read; the null pointer says that the rest of the time is not wanted.
-    errno::unchanged(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
 }
 
 /// Whether the process is known to have one thread only. The C library knows, if it is glibc 2.32 or newer: the flag is

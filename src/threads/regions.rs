@@ -12,10 +12,10 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use crate::free_list::FreeList;
 use crate::heap::map_side_by_side;
-use crate::home::{self, NUMBERS};
-use crate::lock::Guard;
 use crate::region::InitError;
-use crate::shared::{Heap, RING, Shared};
+use crate::threads::home::{self, NUMBERS};
+use crate::threads::lock::Guard;
+use crate::threads::shared::{Heap, RING, Shared};
 
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
@@ -101,7 +101,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
-    /// As [`Lock::unlock_after_fork`](crate::lock::Lock::unlock_after_fork), for all.
+    /// As [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork), for all.
     ///
     /// # Safety
     /// As there.

@@ -4,11 +4,12 @@
 //! ask. The recorder has a lock of its own, which is taken last, so that the calls on all regions are in one order.
 
 use super::{Heap, SmallocGlobal};
-use crate::errno;
 use crate::free_list::{Fit, FreeList};
-use crate::lock::{Guard, Watcher};
 use crate::recording::{self, Call, Head, Record, RecordError, Recorded};
-use crate::region::{Granule, Log};
+use crate::region::Granule;
+use crate::system::append_file::AppendFile;
+use crate::system::errno;
+use crate::threads::lock::{Guard, SlowReason};
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -70,17 +71,17 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub fn stop_recording(&self) -> Option<Recorded> {
         let mut heaps = self.lock_all();
         let recorded = errno::unchanged(|| self.recorder.lock().stop());
-        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::Recorder, false));
+        heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, false));
         recorded
     }
 
     /// The file that the environment names for this heap, if it is the first that asks.
-    pub(super) fn log_from_environment() -> Option<Log> {
+    pub(super) fn log_from_environment() -> Option<AppendFile> {
         if ASKED.swap(true, Ordering::Relaxed) { None } else { recording::from_environment() }
     }
 
     /// Begins a recording of regions that are mapped.
-    pub(super) fn begin(&self, log: Log) -> Result<(), RecordError> {
+    pub(super) fn begin(&self, log: AppendFile) -> Result<(), RecordError> {
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();
         let size = heaps.first().map_or(0, |heap| heap.region().size());
@@ -96,14 +97,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 recorder.write(Record { region: region as u16, ..limit });
             }
         }
-        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::Recorder, recorder.is_on()));
+        heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, recorder.is_on()));
         Ok(())
     }
 
     /// Records a call that is being made on the heap of a region, if it is recorded.
     #[inline(always)]
     pub(super) fn note(&self, region: usize, heap: &mut Guard<'_, Heap<L>>, record: impl FnOnce() -> Record) {
-        if heap.is_watched() {
+        if heap.is_slow() {
             self.write_down(heap, Record { region: region as u16, ..record() });
         }
     }
@@ -112,7 +113,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     fn write_down(&self, heap: &mut Guard<'_, Heap<L>>, record: Record) {
         if !errno::unchanged(|| self.recorder.lock().write(record)) {
-            heap.watch(Watcher::Recorder, false);
+            heap.set_slow(SlowReason::Recorder, false);
         }
     }
 }

@@ -4,13 +4,13 @@
 //! lock. The page is used with the lock held only, and there is one at a time.
 
 use super::{Heap, SmallocGlobal};
-use crate::errno;
-use crate::fatal::{refuse, say};
 use crate::free_list::FreeList;
 use crate::inspect::{LiveError, LivePage};
-use crate::lock::{Guard, Watcher};
-use crate::path::Path;
-use crate::region::{boot_ns, coarse_ns};
+use crate::system::clock::{boot_ns, coarse_ns};
+use crate::system::errno;
+use crate::system::fatal::{refuse, say};
+use crate::system::path::Path;
+use crate::threads::lock::{Guard, SlowReason};
 use core::ffi::CStr;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -99,7 +99,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
         let used_and_top = heaps.each_ref().map(|heap| heap.used_and_top());
         *self.live.lock() = Some(Published { page, used_and_top });
-        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::LivePage, true));
+        heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, true));
         Ok(())
     }
 
@@ -107,7 +107,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub fn stop_publishing(&self) -> bool {
         let mut heaps = self.lock_all();
         let published = self.live.lock().take();
-        heaps.iter_mut().for_each(|heap| heap.watch(Watcher::LivePage, false));
+        heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, false));
         if let Some(Published { page, .. }) = &published {
             page.write(&self.stats_of(&heaps), boot_ns(), 0);
             page.stop();
@@ -150,7 +150,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Publishes what a call has left behind in a region, if that is wanted.
     #[inline(always)]
     pub(super) fn show(&self, region: usize, heap: &Guard<'_, Heap<L>>) {
-        if heap.is_watched() {
+        if heap.is_slow() {
             self.write_page(region, heap);
         }
     }
@@ -180,7 +180,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut live = self.live.lock();
         if live.as_ref().is_some_and(|published| published.page.process() != u64::from(process())) {
             *live = None;
-            heaps.iter_mut().for_each(|heap| heap.watch(Watcher::LivePage, false));
+            heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, false));
         }
     }
 }

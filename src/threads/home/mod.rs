@@ -12,7 +12,7 @@ mod word;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-use crate::errno;
+use crate::system::errno;
 
 /// Numbers that threads can have. Of more threads, some have the same.
 pub(crate) const NUMBERS: usize = 64;
