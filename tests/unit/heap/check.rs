@@ -2,7 +2,7 @@
 
 use crate::free_list::{FreeList, Indexed, Linked};
 use crate::heap::Heap;
-use crate::region::Granule;
+use crate::region::{Extent, Granule};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::vec::Vec;
@@ -47,20 +47,20 @@ fn expect<L: FreeList>(heap: &Heap<L>, invariant: &str, offset: usize, what: &st
 /// Takes a block out of the map, and lets the counters believe it.
 fn free_unsaid<L: FreeList>(heap: &mut Heap<L>, block: usize) -> Granule {
     let at = Granule(N * block);
-    heap.ground.map.give_short(at, N);
-    heap.counters.freed(N);
-    heap.counters.gave(false, false);
+    heap.tiling.ground.map.give_short(at, N);
+    heap.tiling.counters.freed(N);
+    heap.tiling.counters.gave(false, false);
     at
 }
 
 #[test]
 fn segments_do_not_tile() {
     let mut broken = heap::<Indexed>();
-    broken.ground.map.give_short(Granule(0), 1);
+    broken.tiling.ground.map.give_short(Granule(0), 1);
     expect(&broken, "M1", 16, "no segment begins");
 
     let mut broken = heap::<Indexed>();
-    broken.ground.top = broken.ground.top.down(1);
+    broken.tiling.ground.top = broken.tiling.ground.top.down(1);
     expect(&broken, "M1", 16 * N * (BLOCKS - 1), "reaches above top");
 }
 
@@ -69,19 +69,19 @@ fn tags_of_long_holes() {
     let (start, end) = (Granule(N), Granule(N + 1024));
     // The tag at its end says that it begins later.
     let mut broken = heap_with_long_hole();
-    broken.ground.map.note_hole(start.up(192), end);
+    broken.tiling.ground.map.note_hole(Extent::new(start.up(192), end));
     expect(&broken, "M1", start.bytes(), "shorter or longer from its end");
 
     // The tag at its beginning says that it ends earlier.
     let mut broken = heap_with_long_hole();
-    broken.ground.map.note_hole(start, end.down(300));
+    broken.tiling.ground.map.note_hole(Extent::new(start, end.down(300)));
     expect(&broken, "M2", end.down(300).bytes(), "both free");
 }
 
 #[test]
 fn a_hole_at_top() {
     let mut broken = heap::<Indexed>();
-    broken.ground.map.give_short(Granule(N * (BLOCKS - 1)), N);
+    broken.tiling.ground.map.give_short(Granule(N * (BLOCKS - 1)), N);
     expect(&broken, "M3", 16 * N * (BLOCKS - 1), "touches top");
 }
 
@@ -89,15 +89,15 @@ fn a_hole_at_top() {
 fn counters() {
     let top = 16 * N * BLOCKS;
     let mut broken = heap::<Indexed>();
-    broken.counters.usage.shrank(1);
+    broken.tiling.counters.usage.shrank(1);
     expect(&broken, "H1", top, "bytes in use");
 
     let mut broken = heap::<Indexed>();
-    broken.counters.freed += 1;
+    broken.tiling.counters.freed += 1;
     expect(&broken, "H1", top, "segments in use");
 
     let mut broken = heap::<Indexed>();
-    broken.counters.splits += 1;
+    broken.tiling.counters.splits += 1;
     expect(&broken, "H1", top, "free segments");
 }
 
@@ -105,15 +105,15 @@ fn counters() {
 fn what_lies_above_top() {
     let top = 16 * N * BLOCKS;
     let mut broken = heap::<Indexed>();
-    broken.ready = broken.ground.top.down(1);
+    broken.tiling.ready = broken.tiling.ground.top.down(1);
     expect(&broken, "H1", top, "what is open");
 
     let mut broken = heap::<Indexed>();
-    broken.limit = broken.ready.down(1);
+    broken.limit = broken.tiling.ready.down(1);
     expect(&broken, "H1", top, "what is open");
 
     let mut broken = heap::<Indexed>();
-    broken.ground.map.take_short(broken.ground.top.up(70), 1);
+    broken.tiling.ground.map.take_short(broken.tiling.ground.top.up(70), 1);
     expect(&broken, "H1", top, "wilderness is in use");
 }
 
@@ -122,7 +122,7 @@ fn bounds_and_hints() {
     let first = 16 * N * 2;
     let spoiled = |spoil: fn(&mut Indexed)| {
         let mut broken = heap::<Indexed>();
-        spoil(&mut broken.list);
+        spoil(&mut broken.tiling.list);
         broken
     };
     expect(&spoiled(|list| list.set_bound(0, 0, N as u8 - 1)), "I1", first, "the chunk's bound");
@@ -143,7 +143,7 @@ fn bounds_and_hints() {
     // A hole that the index has not been told of.
     let mut broken = heap::<Indexed>();
     let at = free_unsaid(&mut broken, 12);
-    broken.list.set_bound(0, at.chunk(), 0);
+    broken.tiling.list.set_bound(0, at.chunk(), 0);
     expect(&broken, "I1", at.bytes(), "the chunk's bound");
 }
 
@@ -153,7 +153,7 @@ fn links() {
     let nil = u32::MAX;
     let spoiled = |at: Granule, links| {
         let broken = heap::<Linked>();
-        broken.ground.region.set_links(at, links);
+        broken.tiling.ground.region.set_links(at, links);
         broken
     };
     let number = |at: Granule| at.0 as u32;
@@ -172,7 +172,7 @@ fn links() {
 #[test]
 fn a_corruption_says_where() {
     let mut broken = heap::<Indexed>();
-    broken.counters.usage.shrank(1);
+    broken.tiling.counters.usage.shrank(1);
     let text = std::format!("{}", broken.check().unwrap_err());
     assert_eq!(text, "H1: the bytes in use are not what was counted at offset 0x800");
     assert_eq!(Heap::<Indexed>::UNMAPPED.check(), Ok(()));

@@ -1,7 +1,9 @@
 //! How often a heap goes through its holes.
 
-use super::{EACH_HOLE, Heap, Purge, SHORTEST_INTERVAL};
+use super::{Heap, Purge};
+use crate::calls::{self, Own};
 use crate::free_list::{FreeList, Indexed, Linked};
+use crate::heap::purge_policy::{EACH_HOLE, SHORTEST_INTERVAL};
 use crate::region::{CHUNK, Granule};
 use core::alloc::Layout;
 use core::ptr::NonNull;
@@ -20,7 +22,7 @@ fn layout(size: usize) -> Layout {
 /// A heap with so many dirty holes.
 fn heap<L: FreeList>() -> Heap<L> {
     let mut heap = Heap::<L>::with_region_size(64 << 20).unwrap();
-    heap.never_purge();
+    heap.purge_policy.never();
     let blocks = [(); HOLES].map(|()| {
         let block = heap.smalloc(layout(Granule(HOLE).bytes())).0.unwrap();
         heap.smalloc(layout(Granule(CHUNK).bytes())).0.unwrap();
@@ -31,7 +33,7 @@ fn heap<L: FreeList>() -> Heap<L> {
         unsafe { heap.sfree(block) };
     }
     assert_eq!(heap.stats().holes(), HOLES);
-    heap.thrift.interval = SHORTEST_INTERVAL;
+    heap.purge_policy.interval = SHORTEST_INTERVAL;
     heap
 }
 
@@ -48,14 +50,14 @@ fn a_look_in_vain_puts_off_the_next() {
     let mut heap = heap::<Indexed>();
     heap.trim();
     work(&mut heap, 100_000);
-    let pause = heap.thrift.pause;
+    let pause = heap.purge_policy.pause;
     assert!(pause >= EACH_HOLE * HOLES as u64, "{pause}");
     // In the long run, it goes through the holes as often as that allows.
     let (mut visits, begin) = (0, heap.work());
     for _ in 0..2000 {
-        let visited = heap.thrift.visited;
+        let visited = heap.purge_policy.visited;
         work(&mut heap, 100);
-        visits += u64::from(heap.thrift.visited != visited);
+        visits += u64::from(heap.purge_policy.visited != visited);
     }
     let most = (heap.work() - begin) / pause;
     assert!((most / 2..=most + 1).contains(&visits), "{visits} visits, {most} are paid for");
@@ -66,8 +68,8 @@ fn a_look_that_finds_much_does_not() {
     let mut heap = heap::<Indexed>();
     assert!(heap.look().is_none(), "all of it was in use a moment ago");
     let pass = heap.look().expect("much is due");
-    assert_eq!(heap.thrift.pause, EACH_HOLE);
-    heap.purge(pass);
+    assert_eq!(heap.purge_policy.pause, EACH_HOLE);
+    calls::purge(Own::new(&mut heap, ()), pass);
     assert!(heap.look().is_none(), "it is put off");
 }
 
