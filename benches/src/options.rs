@@ -10,6 +10,7 @@ use crate::allocators::{NAMES, ON_DEMAND};
 /// What `--help` prints.
 pub const HELP: &str = "\
 smalloc-bench COMMAND [OPTIONS]
+smalloc-bench programs [OPTIONS] [PATH...]    (Rust files or folders of them; else the sources that cargo keeps)
 
 commands: all replay cold footprint churn random efficiency cheese threads larson remote latency large programs
           callgrind
