@@ -127,6 +127,37 @@ pub use heap::{Corruption, Heap, MallocStatus};
 pub use inspect::*;
 pub use region::InitError;
 
+// The code of every page is compiled and run by `cargo test --doc`; tests/docs.rs holds that none is missing.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct ReadmeDocTests;
+mod doc_tests {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/c.md")]
+    struct C;
+    #[doc = include_str!("../docs/design.md")]
+    struct Design;
+    #[doc = include_str!("../docs/inspecting.md")]
+    struct Inspecting;
+    #[doc = include_str!("../docs/live.md")]
+    struct Live;
+    #[doc = include_str!("../docs/memory.md")]
+    struct Memory;
+    #[doc = include_str!("../docs/performance.md")]
+    struct Performance;
+    #[doc = include_str!("../docs/promises.md")]
+    struct Promises;
+    #[doc = include_str!("../docs/recipes.md")]
+    struct Recipes;
+    #[doc = include_str!("../docs/recording.md")]
+    struct Recording;
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../docs/threads.md")]
+    struct Threads;
+    #[doc = include_str!("../docs/tried.md")]
+    struct Tried;
+    #[doc = include_str!("../docs/unsafe.md")]
+    struct Unsafe;
+    #[doc = include_str!("../docs/using.md")]
+    struct Using;
+}

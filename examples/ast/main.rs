@@ -3,24 +3,22 @@
 //!
 //! It is a program like any other but for the two lines that declare the heap.
 
+#[path = "../common/mod.rs"]
 mod common;
+mod trees;
 
-use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread;
 use std::time::Instant;
 
 use common::{Bytes, Count, MapFile, Outcome, Progress};
 use lexopt::prelude::*;
 use smalloc::{SmallocGlobal, SnapshotError, Stats};
-use syn::visit::{self, Visit};
+use trees::{Census, Sources, walk};
 
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 
-/// syn descends once for each level of nesting, and generated sources nest deeply. The stack is mapped, not touched.
-const STACK_SIZE: usize = 64 << 20;
 /// While syn parses, it takes 35 times as many bytes as the source has; for tables of short numbers up to 125 times.
 const BYTES_PER_SOURCE_BYTE: usize = 128;
 
@@ -71,10 +69,7 @@ fn main() -> ExitCode {
             common::find_files(&options.paths, options.limit, |path| common::has_extension(path, &["rs"]))?;
         let map = options.map.map(MapFile::create).transpose()?;
         // The trees stay on the thread that made them; only the outcome's text leaves it.
-        let thread = thread::Builder::new().stack_size(STACK_SIZE);
-        let outcome =
-            thread.spawn(move || parse_twice(&files, map).map_err(|error| error.to_string()))?.join();
-        Ok(outcome.map_err(|_| "the parser panicked")??)
+        Ok(trees::on_large_stack(move || parse_twice(&files, map).map_err(|error| error.to_string()))??)
     })
 }
 
@@ -89,13 +84,13 @@ fn parse_twice(files: &[PathBuf], map: Option<MapFile>) -> Outcome {
     if trees.iter().flatten().next().is_none() {
         return Err(format!("none of {} files is Rust that can be read", files.len()).into());
     }
-    let first = walk(&trees);
+    let first = walk_all(&trees);
     phases.end("walk", &trees);
     trees.iter_mut().step_by(2).for_each(|tree| *tree = None);
     phases.end("drop every second", &trees);
     parse_missing(files, &mut trees)?;
     phases.end("parse them again", &trees);
-    let second = walk(&trees);
+    let second = walk_all(&trees);
     phases.end("walk", &trees);
     let full = HEAP.stats();
     let map = map.map(|file| Ok::<_, SnapshotError>((file, HEAP.snapshot()?))).transpose()?;
@@ -112,99 +107,19 @@ fn parse_twice(files: &[PathBuf], map: Option<MapFile>) -> Outcome {
     map.map_or(Ok(()), |(file, snapshot)| file.draw(&snapshot))
 }
 
-/// What was read, and how much of it gave no tree.
-#[derive(Default)]
-struct Sources {
-    bytes: usize,
-    unreadable: u64,
-    not_rust: u64,
-}
-
-/// Parses each file that has no tree. What cannot be read or parsed stays without one, and is counted.
+/// Parses each file that has no tree, with a progress bar, as long as the heap has room for the next one.
 fn parse_missing(files: &[PathBuf], trees: &mut [Option<syn::File>]) -> Outcome<Sources> {
-    let mut sources = Sources::default();
     let mut progress = Progress::new("parsing", files.len());
-    for (parsed, (file, tree)) in files.iter().zip(trees).enumerate() {
-        progress.step(1);
-        if tree.is_some() {
-            continue;
-        }
-        let Ok(source) = fs::read_to_string(file) else {
-            sources.unreadable += 1;
-            continue;
-        };
-        common::ensure_room(&HEAP.stats(), source.len() * BYTES_PER_SOURCE_BYTE, parsed, files.len())?;
-        *tree = syn::parse_file(&source).ok();
-        sources.bytes += source.len();
-        sources.not_rust += u64::from(tree.is_none());
-    }
-    Ok(sources)
+    trees::parse_missing(files, trees, |file, bytes| {
+        progress.reach(file);
+        common::ensure_room(&HEAP.stats(), bytes * BYTES_PER_SOURCE_BYTE, file, files.len())
+    })
 }
 
-/// What a walk over all trees meets.
-#[derive(Debug, Default, PartialEq, Eq)]
-struct Census {
-    files: u64,
-    items: u64,
-    statements: u64,
-    expressions: u64,
-    patterns: u64,
-    types: u64,
-    idents: u64,
-    depth: u64,
-    deepest: u64,
-}
-
-/// Walks all trees and counts their nodes.
-fn walk(trees: &[Option<syn::File>]) -> Census {
-    let mut census = Census::default();
+/// Walks all trees, with a progress bar.
+fn walk_all(trees: &[Option<syn::File>]) -> Census {
     let mut progress = Progress::new("walking", trees.len());
-    for tree in trees {
-        if let Some(tree) = tree {
-            census.visit_file(tree);
-        }
-        progress.step(1);
-    }
-    census
-}
-
-impl<'ast> Visit<'ast> for Census {
-    fn visit_file(&mut self, node: &'ast syn::File) {
-        self.files += 1;
-        visit::visit_file(self, node);
-    }
-
-    fn visit_item(&mut self, node: &'ast syn::Item) {
-        self.items += 1;
-        visit::visit_item(self, node);
-    }
-
-    fn visit_stmt(&mut self, node: &'ast syn::Stmt) {
-        self.statements += 1;
-        visit::visit_stmt(self, node);
-    }
-
-    fn visit_expr(&mut self, node: &'ast syn::Expr) {
-        self.expressions += 1;
-        self.depth += 1;
-        self.deepest = self.deepest.max(self.depth);
-        visit::visit_expr(self, node);
-        self.depth -= 1;
-    }
-
-    fn visit_pat(&mut self, node: &'ast syn::Pat) {
-        self.patterns += 1;
-        visit::visit_pat(self, node);
-    }
-
-    fn visit_type(&mut self, node: &'ast syn::Type) {
-        self.types += 1;
-        visit::visit_type(self, node);
-    }
-
-    fn visit_ident(&mut self, _: &'ast syn::Ident) {
-        self.idents += 1;
-    }
+    walk(trees, || progress.step(1))
 }
 
 /// Prints a line about the heap after each phase of the job.
@@ -244,7 +159,7 @@ impl Phases {
 /// Prints what was read and what the trees are made of.
 fn report(sources: &Sources, census: &Census) {
     println!(
-        "\nParsed {} files of {}; left out {} that are not Rust of today and {} that cannot be read.",
+        "\nParsed {} files of {}; skipped {} that syn cannot parse and {} that could not be read.",
         Count(census.files),
         Bytes(sources.bytes),
         Count(sources.not_rust),
