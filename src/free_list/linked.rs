@@ -5,7 +5,7 @@
 
 use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Rest, Search};
 use crate::region::{Extent, Granule, LINK_BYTES, Reservation};
-use crate::segment_map::MORE;
+use crate::segment_map::NO_END;
 
 /// The end of the list, in either direction. No segment starts there: regions end before.
 const NIL: u32 = u32::MAX;
@@ -136,7 +136,7 @@ fn number(at: Granule) -> u32 {
 fn fits(ground: &Ground, at: u32, n: usize) -> bool {
     let start = Granule(at as usize);
     let seen = ground.map.free_from(start);
-    if seen != MORE { seen >= n } else { ground.map.hole_end(start, ground.top).above(start) >= n }
+    if seen != NO_END { seen >= n } else { ground.map.hole_end(start, ground.top).above(start) >= n }
 }
 
 impl Search for Linked {

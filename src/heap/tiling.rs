@@ -15,7 +15,7 @@ use super::counters::Counters;
 use crate::free_list::{Deferred, FreeList, Ground, Rest};
 use crate::pages::Pages;
 use crate::region::{CHUNK, Extent, Granule};
-use crate::segment_map::{HUGE, MORE, SHORT, Short};
+use crate::segment_map::{HUGE, NO_END, SHORT, Short};
 
 #[derive(Debug)]
 // In this order, what every call needs shares the first cache lines.
@@ -35,7 +35,7 @@ pub(crate) struct Tiling<L: FreeList> {
 /// What is left of a free segment, of which one window shows `seen` granules, when `n` of them are taken.
 #[inline(always)]
 const fn rest(n: usize, seen: usize) -> Rest {
-    if seen == MORE { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) }
+    if seen == NO_END { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) }
 }
 
 impl<L: FreeList> Tiling<L> {
@@ -45,7 +45,7 @@ impl<L: FreeList> Tiling<L> {
     /// bits changes: neither tags nor the list.
     #[inline(always)]
     pub(crate) fn take_fast(&mut self, start: Granule, n: usize, seen: usize) -> bool {
-        let silent = (seen != MORE || self.ground.map.keeps_tags(start, n))
+        let silent = (seen != NO_END || self.ground.map.keeps_tags(start, n))
             && self.list.is_unmoved(start, start.up(n), rest(n, seen));
         if silent {
             self.ground.map.take_short(start, n);
@@ -59,7 +59,7 @@ impl<L: FreeList> Tiling<L> {
     pub(crate) fn take(&mut self, start: Granule, n: usize) {
         if n <= SHORT {
             let seen = self.ground.map.free_from(start);
-            if seen != MORE || self.ground.map.keeps_tags(start, n) {
+            if seen != NO_END || self.ground.map.keeps_tags(start, n) {
                 self.ground.map.take_short(start, n);
                 self.counters.took(n < seen);
                 self.list.took(&self.ground, start, Extent::of(start, n), rest(n, seen));
@@ -123,7 +123,7 @@ impl<L: FreeList> Tiling<L> {
         if below == 0 || (above == 0 && !at_top) {
             return None;
         }
-        self.ground.map.give_seen(short);
+        self.ground.map.give_found(short);
         self.counters.freed(n);
         let below = below.leading_zeros() as usize;
         let start = at.down(below);
@@ -182,7 +182,7 @@ impl<L: FreeList> Tiling<L> {
             self.ground.map.give_to_wilderness(hole.start, segment);
             return self.joined_wilderness(at, hole.start);
         }
-        if n <= SHORT && self.ground.map.gives_short(hole.start, segment.end, hole.end) {
+        if n <= SHORT && self.ground.map.can_give_short(hole.start, segment.end, hole.end) {
             self.ground.map.give_short(at, n);
         } else {
             self.ground.map.give(hole, segment);
