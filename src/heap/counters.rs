@@ -61,13 +61,13 @@ impl Counters {
     };
 
     /// Bytes of what is seldom written.
-    pub(crate) fn seldom_bytes() -> usize {
+    pub(crate) fn cold_bytes() -> usize {
         Table::<HopHistogram>::bytes(1)
     }
 
     /// Takes its part of what is seldom written.
-    pub(crate) fn attach(&mut self, seldom: &mut Span) {
-        self.failed = Table::cut_off(seldom, 1);
+    pub(crate) fn attach(&mut self, cold: &mut Span) {
+        self.failed = Table::carve(cold, 1);
     }
 
     /// A request of `size` bytes was given a segment of `n` granules.

@@ -50,7 +50,7 @@ fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, beside: usize) 
     let count = heaps.len();
     let mapped = heaps.iter_mut().try_for_each(|heap| {
         heap.purge_policy.share(count);
-        heap.map_region(rest.cut(stride), size)
+        heap.map_region(rest.carve(stride), size)
     });
     if mapped.is_err() {
         // A heap gives back what it has mapped when it is dropped.
@@ -69,8 +69,8 @@ impl<L: FreeList> Heap<L> {
 
     /// Bytes of what is seldom written. It lies between the region and the tables. In a mapping of the heap's own it has a page
     /// to itself, which takes no memory until it is written.
-    pub(super) fn seldom_bytes() -> usize {
-        Counters::seldom_bytes().saturating_add(Moved::bytes())
+    pub(super) fn cold_bytes() -> usize {
+        Counters::cold_bytes().saturating_add(Moved::bytes())
     }
 
     fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
@@ -82,24 +82,24 @@ impl<L: FreeList> Heap<L> {
     /// Opens the `beside` bytes of a heap that is one of [several](map_side_by_side): zeros, at the end of a page. None when
     /// the system refuses.
     pub(crate) fn open_beside(&self, beside: usize) -> Option<NonNull<u8>> {
-        self.reservation.open_end(beside)
+        self.reservation.commit_end(beside)
     }
 
     /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.
     pub(super) fn attach(&mut self, reservation: &Reservation, size: usize) -> bool {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
         let [used, heads] = SegmentMap::bytes(chunks);
-        let mut seldom = reservation.part(size, Self::seldom_bytes());
-        let pages_at = reservation.next_page(size.saturating_add(Self::seldom_bytes()));
+        let mut cold = reservation.part(size, Self::cold_bytes());
+        let pages_at = reservation.next_page(size.saturating_add(Self::cold_bytes()));
         let list_at = pages_at.saturating_add(Pages::bytes(size));
         let used_at = reservation.place(list_at.saturating_add(L::bytes(chunks)), used);
         let heads_at = reservation.place(used_at.saturating_add(used), heads);
-        if !seldom.commit(Self::seldom_bytes()) {
+        if !cold.commit(Self::cold_bytes()) {
             return false;
         }
-        self.tiling.counters.attach(&mut seldom);
+        self.tiling.counters.attach(&mut cold);
         self.tiling.pages =
-            Pages::new(reservation, (pages_at, heads_at.saturating_add(heads)), size, &mut seldom);
+            Pages::new(reservation, (pages_at, heads_at.saturating_add(heads)), size, &mut cold);
         self.tiling.list.attach(reservation, list_at, chunks);
         self.tiling.ground.map = SegmentMap::new(reservation, [used_at, heads_at], chunks);
         self.tiling.ground.region = Region::new(reservation, size);

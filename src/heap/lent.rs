@@ -63,6 +63,6 @@ impl<L: FreeList> Heap<L> {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
         let pages = Pages::bytes(size).saturating_add(Pages::far_bytes(size));
         let map = SegmentMap::bytes(chunks).into_iter().fold(0, usize::saturating_add);
-        map.saturating_add(L::bytes(chunks)).saturating_add(pages).saturating_add(Self::seldom_bytes())
+        map.saturating_add(L::bytes(chunks)).saturating_add(pages).saturating_add(Self::cold_bytes())
     }
 }

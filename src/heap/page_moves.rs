@@ -28,7 +28,7 @@ impl<L: FreeList> Heap<L> {
         let new_end = self.tiling.ground.map.used_end(to);
         let new_pages = marks.whole(Extent::new(to.up(pages.start.above(at)), new_end));
         let shift = new_pages.start.above(pages.start);
-        transfer.lie_in(pages, shift);
+        transfer.set_pages(pages, shift);
         // The last page may have no place, since all go up to where pages begin.
         let mut rest = Extent::new(pages.start, pages.end.min(new_pages.end.down(shift)));
         while !rest.is_empty() {

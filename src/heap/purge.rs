@@ -149,7 +149,7 @@ impl<L: FreeList> Heap<L> {
         let marks = &mut self.tiling.pages;
         pieces.iter().for_each(|pages| marks.clean(pages));
         if pieces.iter().any(|pages| marks.moved.holds_any(pages)) {
-            pieces.map_anew();
+            pieces.remap();
         }
         (self.purging, self.purging_by) = (pieces.span(), by);
         Some(pieces)
@@ -163,10 +163,10 @@ impl<L: FreeList> Heap<L> {
             marks.soil(pages);
             purge.refused = purge.refused.saturating_add(1);
         }
-        if pieces.are_anew() {
+        if pieces.are_remapped() {
             pieces.iter().for_each(|pages| marks.moved.remove(pages));
         }
-        let n = pieces.given();
+        let n = pieces.purged_granules();
         if n > 0 {
             purge.purged = purge.purged.saturating_add(n);
             self.purge_policy.purged(n, self.work());

@@ -50,16 +50,16 @@ impl Pages {
     }
 
     /// The bitmap of a region of `size` bytes, at `offset` of the reservation and then at `far`, and the list of what was
-    /// moved, among what is `seldom` written.
+    /// moved, among what is `cold` written.
     pub(crate) fn new(
         reservation: &Reservation,
         (offset, far): (usize, usize),
         size: usize,
-        seldom: &mut Span,
+        cold: &mut Span,
     ) -> Self {
         let (dirty, far) = Table::small(reservation, (offset, words(NEAR)), (far, words(size)));
         let shift = page_size().trailing_zeros() - GRANULE.trailing_zeros();
-        Self { dirty, far, shift, end: Granule(0), moved: Moved::new(seldom) }
+        Self { dirty, far, shift, end: Granule(0), moved: Moved::new(cold) }
     }
 
     /// Opens the bitmap for pages below `end`. False when the system refuses.

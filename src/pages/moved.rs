@@ -32,8 +32,8 @@ impl Moved {
     }
 
     /// The empty list at the front of an open part.
-    pub(super) fn new(seldom: &mut Span) -> Self {
-        Self { ranges: Table::cut_off(seldom, MOST), ..Self::NONE }
+    pub(super) fn new(cold: &mut Span) -> Self {
+        Self { ranges: Table::carve(cold, MOST), ..Self::NONE }
     }
 
     /// From now on nothing is moved or mapped anew.
