@@ -65,7 +65,7 @@ impl<L: FreeList> Heap<L> {
     #[cold]
     pub(crate) fn end_transfer(&mut self, transfer: &Transfer, done: bool) {
         if done {
-            self.tiling.pages.clean(transfer.pages());
+            self.tiling.pages.mark_clean(transfer.pages());
             self.tiling.pages.moved.remove(transfer.pages());
         }
     }

@@ -147,7 +147,7 @@ impl<L: FreeList> Heap<L> {
             return None;
         }
         let marks = &mut self.tiling.pages;
-        pieces.iter().for_each(|pages| marks.clean(pages));
+        pieces.iter().for_each(|pages| marks.mark_clean(pages));
         if pieces.iter().any(|pages| marks.moved.holds_any(pages)) {
             pieces.remap();
         }
@@ -160,7 +160,7 @@ impl<L: FreeList> Heap<L> {
         self.purging = Extent::EMPTY;
         let marks = &mut self.tiling.pages;
         for pages in pieces.refused() {
-            marks.soil(pages);
+            marks.mark_dirty(pages);
             purge.refused = purge.refused.saturating_add(1);
         }
         if pieces.are_remapped() {
@@ -194,7 +194,7 @@ impl<L: FreeList> Heap<L> {
         visit: &mut Visitor<'_>,
     ) -> (Granule, usize) {
         let (mut cursor, mut holes) = (after, 0_usize);
-        self.tiling.soil_wilderness(self.top());
+        self.tiling.mark_wilderness(self.top());
         let tiling = &self.tiling;
         // A hole of so many granules may hold a whole page.
         let n = least.max(tiling.pages.granules());

@@ -196,7 +196,7 @@ impl<L: FreeList> Tiling<L> {
     fn appeared(&mut self, hole: Extent, part: Extent) {
         let deferred = self.list.gave(&self.ground, hole, part);
         self.settle(deferred);
-        self.soil(part);
+        self.mark_freed(part);
     }
 
     /// After what lies between `at` and top became free: it is wilderness now, with the free segment `start..at`.
@@ -205,7 +205,7 @@ impl<L: FreeList> Tiling<L> {
         self.counters.gave(start < at, true);
         let deferred = self.lower_top(at, start);
         self.settle(deferred);
-        self.soil_wilderness(at);
+        self.mark_wilderness(at);
     }
 
     /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.
@@ -269,18 +269,18 @@ impl<L: FreeList> Tiling<L> {
 
     /// Marks what was freed and is part of a hole now.
     #[inline(always)]
-    fn soil(&mut self, part: Extent) {
+    fn mark_freed(&mut self, part: Extent) {
         // If a hole began where the part ends, what the list wrote there lies inside of one now.
-        self.pages.soil(Extent::new(part.start, part.end.up(L::LINKS).min(self.ground.top)));
+        self.pages.mark_dirty(Extent::new(part.start, part.end.up(L::LINKS).min(self.ground.top)));
     }
 
     /// After top came down by the slow path. Below `at`, where a hole joined the wilderness, pages are marked already.
     #[inline(always)]
-    pub(crate) fn soil_wilderness(&mut self, at: Granule) {
-        self.pages.soil(Extent::new(at, self.touched));
+    pub(crate) fn mark_wilderness(&mut self, at: Granule) {
+        self.pages.mark_dirty(Extent::new(at, self.touched));
         if self.ground.top < at {
             // What the list wrote where that hole began.
-            self.pages.soil(Extent::of(self.ground.top, L::LINKS));
+            self.pages.mark_dirty(Extent::of(self.ground.top, L::LINKS));
         }
         self.touched = self.ground.top;
     }

@@ -15,7 +15,7 @@ impl<L: FreeList> Heap<L> {
         let before = self.used_before();
         let fit = self.place(size, align);
         if let Some(at) = fit.start() {
-            self.soil_placed(before, Extent::of(at, granules(size)));
+            self.mark_placed(before, Extent::of(at, granules(size)));
         }
         fit
     }
@@ -26,10 +26,10 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Marks what a request took of the part of the wilderness that may hold something. `before` is from before the request.
-    fn soil_placed(&mut self, before: UsedBefore, taken: Extent) {
+    fn mark_placed(&mut self, before: UsedBefore, taken: Extent) {
         let UsedBefore(Extent { start: top, end: touched }) = before;
         if taken.start >= top {
-            self.tiling.pages.soil(Extent::new(taken.start, taken.end.min(touched)));
+            self.tiling.pages.mark_dirty(Extent::new(taken.start, taken.end.min(touched)));
         }
     }
 
@@ -71,7 +71,7 @@ impl<L: FreeList> Heap<L> {
     ) -> NonNull<[u8]> {
         let new_end = segment.start.up(granules(new_size));
         if new_end > segment.end {
-            self.soil_placed(before, Extent::new(segment.end, new_end));
+            self.mark_placed(before, Extent::new(segment.end, new_end));
         }
         let rest = new_size.min(segment.bytes()).saturating_sub(old_size);
         self.region().bytes(segment.start.bytes().wrapping_add(old_size), rest)
