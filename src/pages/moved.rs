@@ -80,7 +80,8 @@ impl Moved {
     fn replace(&mut self, pages: Extent, mut add: bool) {
         let (from, to) = (pages.start.0 as u32, pages.end.0 as u32);
         let count = self.count;
-        let ranges: [_; MAX_RANGES] = core::array::from_fn(|place| (place < count).then(|| self.ranges.get(place)));
+        let ranges: [_; MAX_RANGES] =
+            core::array::from_fn(|place| (place < count).then(|| self.ranges.get(place)));
         let before = ranges.into_iter().flatten();
         if count == MAX_RANGES && before.clone().any(|(start, end)| start < from && to < end) {
             return;

@@ -173,7 +173,7 @@ impl Transfer {
 /// step unmaps the new place, so every problem with the old pages must show up before it.
 ///
 /// # Safety
-/// `old` and `new` are whole pages of the region and belong to this thread. The contents of the new pages are not needed.
+/// `old` and `new` are whole pages of the region and belong to this thread. The contents of `new` are not needed.
 unsafe fn move_pages(old: *mut u8, new: *mut u8, bytes: usize) -> bool {
     let (keep_mapped, replace) = (libc::MREMAP_DONTUNMAP, libc::MREMAP_FIXED);
     let anywhere = ptr::null_mut::<libc::c_void>();

