@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use common::{Count, Outcome, Progress};
+use common::{Outcome, Progress};
 use lexopt::prelude::*;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
 use smalloc::{FreeList, Heap, HopHistogram, Indexed, Linked};
+use smalloc_terminal::{Count, HopChart, parse_size};
 
 /// How many calls are made between two looks at the progress bar, so that the bar costs nothing.
 const STRIDE: usize = 256;
@@ -51,7 +52,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Short('h') | Long("help") => common::help(HELP),
             Long("live") => options.live = parser.value()?.parse_with(common::parse_count)?,
             Long("calls") => options.calls = parser.value()?.parse_with(common::parse_count)?,
-            Long("region") => options.region = parser.value()?.parse_with(common::parse_size)?,
+            Long("region") => options.region = parser.value()?.parse_with(parse_size)?,
             Long("seed") => options.seed = parser.value()?.parse_with(common::parse_seed)?,
             _ => return Err(argument.unexpected()),
         }
@@ -330,5 +331,5 @@ fn print_end(placed: u64, refused: u64, last: &Compared) {
 
 fn print_chart<L: FreeList>(cost: &Cost) {
     println!("\n{}:", L::NAME);
-    common::print_hops(&cost.hops);
+    print!("{}", HopChart(&cost.hops));
 }

@@ -46,7 +46,7 @@ impl<const REGIONS: usize> Published<REGIONS> {
 }
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and the example `live` to be read by
+    /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and `smalloc top` to be read by
     /// other processes while this one runs.
     ///
     /// The file has 4096 bytes and is mapped. No thread, socket or call of the system is needed to write it: what is in

@@ -1,19 +1,25 @@
-//! Goes through a trace: finds the blocks that its addresses name, makes the calls on every heap, and compares.
+//! Makes the calls of a trace on every heap: finds the blocks that its addresses name, and compares the outcomes.
+//!
+//! Tracers write a free after it has happened. Until they do, another thread may have got the block's address and have
+//! written that: then the address is allocated twice in a row, and its first block is freed at that moment. How many frees
+//! of each address are still to be written is kept, so that they do not free the block that has the address now.
 
 use std::alloc::Layout;
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
+use anyhow::{Context, Result, bail};
 use smalloc::MallocStatus;
 use smalloc::recording::Head;
 
-use super::call::{Call, Event, MALLOC_ALIGN, Told};
 use super::player::Player;
-use crate::common::Outcome;
+use crate::input::{Call, Event, MALLOC_ALIGN, Told};
 
-/// What calls are left out for.
+/// Why calls are left out or changed.
 const UNKNOWN_FREE: &str = "frees of blocks that were never seen";
 const UNKNOWN_REALLOC: &str = "reallocs of blocks that were never seen, made allocations";
-const TAKEN: &str = "blocks that were allocated again, freed before";
+const LATE: &str = "frees that were written late, after their address was allocated again";
+const UNWRITTEN: &str = "blocks whose free was not written, freed when their address was allocated again";
 const REFUSED: &str = "requests that the program was refused";
 const NO_LAYOUT: &str = "requests of sizes that no layout has";
 
@@ -55,6 +61,8 @@ pub(crate) struct Script {
     pub(crate) players: Vec<Box<dyn Player>>,
     /// The number of each block that is in use, by its address in the trace.
     numbers: HashMap<u64, usize>,
+    /// The frees that are still to be written, by address.
+    owed: HashMap<u64, u64>,
     blocks: Vec<Option<Block>>,
     unused: Vec<usize>,
     /// What is in the place of the holes between the segments that were held when a recording began.
@@ -69,8 +77,7 @@ pub(crate) struct Script {
     pub(crate) live: usize,
     pub(crate) used: usize,
     pub(crate) peak_live: (usize, u64),
-    /// Calls that were left out or changed, by the reason.
-    pub(crate) skipped: BTreeMap<&'static str, u64>,
+    skipped: BTreeMap<&'static str, u64>,
 }
 
 impl Script {
@@ -79,6 +86,7 @@ impl Script {
         Self {
             players,
             numbers: HashMap::new(),
+            owed: HashMap::new(),
             blocks: Vec::new(),
             unused: Vec::new(),
             fillers: Vec::new(),
@@ -95,7 +103,7 @@ impl Script {
     }
 
     /// Makes a call on every heap, and tells in `step` what it did.
-    pub(crate) fn play(&mut self, event: Event, step: &mut Step) -> Outcome {
+    pub(crate) fn play(&mut self, event: Event, step: &mut Step) -> Result<()> {
         step.clear();
         if let Call::Held { block, size } = event.call {
             self.hold(block, size, step)?;
@@ -115,6 +123,9 @@ impl Script {
         self.live = live;
         match event.call {
             Call::Alloc { block, size, align } => self.alloc(block, size, align, event.told, step)?,
+            Call::Realloc { old, new, size, align } if self.pay(old) => {
+                self.alloc(new, size, align, event.told, step)?;
+            }
             Call::Realloc { old, new, size, align } => match self.numbers.remove(&old) {
                 Some(number) => self.realloc(number, new, size, event.told, step)?,
                 None => {
@@ -122,10 +133,17 @@ impl Script {
                     self.alloc(new, size, align, event.told, step)?;
                 }
             },
-            Call::Free { block } => match self.numbers.remove(&block) {
-                Some(number) => self.free_number(number, step),
-                None => self.skip(UNKNOWN_FREE),
-            },
+            Call::Free { block, late: true } if self.pay(block) => {}
+            Call::Free { block, late } => {
+                if let (false, Some(frees)) = (late, self.owed.remove(&block)) {
+                    // Whoever writes this one in time has written all before it.
+                    *self.skipped.entry(UNWRITTEN).or_default() += frees;
+                }
+                match self.numbers.remove(&block) {
+                    Some(number) => self.free_number(number, step),
+                    None => self.skip(UNKNOWN_FREE),
+                }
+            }
             Call::Refused { block, size, align } => self.refused(block, size, align, event.told, step)?,
             Call::Held { .. } | Call::Limit { .. } => {}
         }
@@ -142,14 +160,41 @@ impl Script {
         }
     }
 
+    /// Frees the block that has this name. Its tracer has yet to write that.
+    fn owe(&mut self, block: u64, number: usize, step: &mut Step) {
+        *self.owed.entry(block).or_default() += 1;
+        self.free_number(number, step);
+    }
+
+    /// Whether a free is of a block that is gone already.
+    fn pay(&mut self, block: u64) -> bool {
+        let Entry::Occupied(mut frees) = self.owed.entry(block) else { return false };
+        match frees.get_mut() {
+            1 => drop(frees.remove()),
+            more => *more -= 1,
+        }
+        self.skip(LATE);
+        true
+    }
+
+    /// The calls so far that were left out or changed, by the reason.
+    pub(crate) fn skipped(&self) -> BTreeMap<&'static str, u64> {
+        let mut skipped = self.skipped.clone();
+        let owed: u64 = self.owed.values().sum();
+        if owed > 0 {
+            *skipped.entry(UNWRITTEN).or_default() += owed;
+        }
+        skipped
+    }
+
     fn skip(&mut self, why: &'static str) {
         *self.skipped.entry(why).or_default() += 1;
     }
 
     /// A block is where it was when the recording began; the holes around it are filled for as long as that takes.
-    fn hold(&mut self, block: u64, size: usize, step: &mut Step) -> Outcome {
+    fn hold(&mut self, block: u64, size: usize, step: &mut Step) -> Result<()> {
         let offset = block as usize - 1;
-        let end = offset.checked_add(size).ok_or("a segment that was in use has no end")?;
+        let end = offset.checked_add(size).context("a segment that was in use has no end")?;
         if offset > self.held_end {
             let gap = Layout::from_size_align(offset - self.held_end, MALLOC_ALIGN)?;
             let (number, live) = (self.unused_number(), self.live);
@@ -173,10 +218,9 @@ impl Script {
         align: usize,
         told: Option<Told>,
         step: &mut Step,
-    ) -> Outcome {
+    ) -> Result<()> {
         if let Some(number) = self.numbers.remove(&block) {
-            self.skip(TAKEN);
-            self.free_number(number, step);
+            self.owe(block, number, step);
         }
         let Ok(layout) = Layout::from_size_align(size, align) else {
             self.skip(NO_LAYOUT);
@@ -191,7 +235,7 @@ impl Script {
     }
 
     /// Allocates on every heap. False if there was no room.
-    fn place(&mut self, number: usize, layout: Layout, told: Option<Told>, step: &mut Step) -> Outcome<bool> {
+    fn place(&mut self, number: usize, layout: Layout, told: Option<Told>, step: &mut Step) -> Result<bool> {
         let answers: Vec<MallocStatus> =
             self.players.iter_mut().map(|player| player.alloc(number, layout)).collect();
         let offset = self.agree(&answers, told)?;
@@ -211,7 +255,7 @@ impl Script {
         size: usize,
         told: Option<Told>,
         step: &mut Step,
-    ) -> Outcome {
+    ) -> Result<()> {
         let before = self.blocks[number].expect("a block that has a number is there");
         let Ok(layout) = Layout::from_size_align(size, before.layout.align()) else {
             self.skip(NO_LAYOUT);
@@ -219,8 +263,7 @@ impl Script {
             return Ok(());
         };
         if let Some(taken) = self.numbers.insert(new, number) {
-            self.skip(TAKEN);
-            self.free_number(taken, step);
+            self.owe(new, taken, step);
         }
         let realloc = |player: &mut Box<dyn Player>| player.realloc(number, before.layout, size);
         let answers: Vec<MallocStatus> = self.players.iter_mut().map(realloc).collect();
@@ -255,7 +298,7 @@ impl Script {
         align: usize,
         told: Option<Told>,
         step: &mut Step,
-    ) -> Outcome {
+    ) -> Result<()> {
         let known = block.map(|block| self.numbers.get(&block).copied());
         let layout = Layout::from_size_align(size, align);
         let (true, Ok(layout), false) = (self.comparing, layout, known == Some(None)) else {
@@ -286,16 +329,16 @@ impl Script {
     }
 
     /// The offset that all heaps gave, and the recording too.
-    fn agree(&mut self, answers: &[MallocStatus], told: Option<Told>) -> Outcome<Option<usize>> {
+    fn agree(&mut self, answers: &[MallocStatus], told: Option<Told>) -> Result<Option<usize>> {
         let offset = answers[0].payload_offset;
         for (player, answer) in self.players.iter().zip(answers) {
             if answer.payload_offset != offset {
-                return Err(self.differs(player.list(), answer.payload_offset, "the other list", offset));
+                bail!(self.differs(player.list(), answer.payload_offset, "the other list", offset));
             }
         }
         let Some(told) = told.filter(|_| self.comparing) else { return Ok(offset) };
         if told.offset != offset {
-            return Err(self.differs("the replay", offset, "the recording", told.offset));
+            bail!(self.differs("the replay", offset, "the recording", told.offset));
         }
         self.compared.offsets += 1;
         for (player, answer) in self.players.iter().zip(answers) {
@@ -304,25 +347,18 @@ impl Script {
             }
             if answer.hops != told.hops {
                 let (call, hops) = (self.calls, answer.hops);
-                return Err(format!("call {call}: {hops} hops here, {} in the recording", told.hops).into());
+                bail!("call {call}: {hops} hops here, {} in the recording", told.hops);
             }
             self.compared.hops += 1;
         }
         Ok(offset)
     }
 
-    fn differs(
-        &self,
-        one: &str,
-        first: Option<usize>,
-        other: &str,
-        second: Option<usize>,
-    ) -> Box<dyn std::error::Error> {
+    fn differs(&self, one: &str, first: Option<usize>, other: &str, second: Option<usize>) -> String {
         let place = |offset: Option<usize>| {
             offset.map_or("finds no room".to_owned(), |offset| format!("takes offset {offset:#x}"))
         };
-        let (first, second) = (place(first), place(second));
-        format!("call {}: {one} {first}, {other} {second}", self.calls).into()
+        format!("call {}: {one} {}, {other} {}", self.calls, place(first), place(second))
     }
 }
 

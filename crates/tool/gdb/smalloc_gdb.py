@@ -1,7 +1,7 @@
 """Looks at the heaps of a program that uses smalloc, in a live process or in a core file.
 
-    gdb -p PID -x docs/smalloc_gdb.py
-    gdb PROGRAM CORE -x docs/smalloc_gdb.py
+    gdb -p PID -x crates/tool/gdb/smalloc_gdb.py
+    gdb PROGRAM CORE -x crates/tool/gdb/smalloc_gdb.py
 
     (gdb) smalloc stats              the numbers of every heap
     (gdb) smalloc map                where what is in use lies

@@ -1,6 +1,8 @@
-//! The example `replay`: what it compares, reads, refuses and draws.
+//! `smalloc replay`: what it compares, reads, refuses and draws.
 
-use crate::{Folder, assert_prints, assert_refuses, case, churn, command, read, record_threads, replay};
+use crate::{
+    Folder, assert_prints, assert_refuses, churn, command, read, record_program, record_threads, replay,
+};
 use smalloc::recording::{Call, HEAD_BYTES, Record};
 use smalloc::{Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
@@ -9,11 +11,11 @@ use std::process::Stdio;
 
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
-fn the_example_replays_recordings_and_compares() {
+fn it_replays_recordings_and_compares() {
     let folder = Folder::new("compares");
     let (linked, program) = (folder.path("linked"), folder.path("program"));
     record_threads::<Linked>(&linked);
-    case::finish("busy", case::command("busy").env("SMALLOC_RECORD", &program)).assert_success();
+    record_program(&program);
 
     let (_, records) = read(&linked);
     let requests = |record: &&Record| !matches!(record.call, Call::Dealloc | Call::MovedFrom | Call::Sfree);
@@ -41,7 +43,7 @@ fn the_example_replays_recordings_and_compares() {
 /// A recording that begins late has what was in use in it.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
-fn the_example_replays_what_began_late() {
+fn it_replays_what_began_late() {
     let folder = Folder::new("late");
     let path = folder.path("late");
     let heap = SmallocGlobal::<Linked>::with_region_size(1 << 20);
@@ -54,7 +56,7 @@ fn the_example_replays_what_began_late() {
 }
 
 #[test]
-fn the_example_reads_what_others_write() {
+fn it_reads_what_others_write() {
     let folder = Folder::new("others");
     let android =
         "1: malloc 0x10 100\n\n2: calloc 0x20 3 8\n1: free 0x10\n1: free 0x99\n2: thread_done 0x0\n";
@@ -73,7 +75,7 @@ fn the_example_reads_what_others_write() {
 }
 
 #[test]
-fn the_example_says_what_it_cannot_read_and_where() {
+fn it_says_what_it_cannot_read_and_where() {
     let folder = Folder::new("bad");
     let refuses = |name: &str, contents: &[u8], error: &str| {
         let file = folder.file(name, contents);
@@ -109,7 +111,10 @@ fn the_example_says_what_it_cannot_read_and_where() {
     assert_refuses(&["/no/such/file", "--holes", &picture], "cannot read /no/such/file");
     assert_eq!(fs::read_to_string(&picture).expect("it is there"), "a picture");
     assert_refuses(&[&file, "--holes", &file], "it is the trace");
-    assert_refuses(&[], "which trace is missing");
+    let output = replay(&[]);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("were not provided") && stderr.contains("<FILE>"), "{stderr}");
     assert_refuses(&["/no/such/file"], "cannot read /no/such/file: No such file or directory");
     assert_refuses(&[&path, "--map", "/no/such/file"], "--map: cannot write /no/such/file");
     assert_refuses(&[&path, "--at", "99999999"], "--at 99999999: there are only");
@@ -117,7 +122,7 @@ fn the_example_says_what_it_cannot_read_and_where() {
 
 /// What cannot be drawn keeps nothing else from being drawn, or from being told.
 #[test]
-fn the_example_tells_all_that_is_wrong() {
+fn it_tells_all_that_is_wrong() {
     let folder = Folder::new("wrong");
     let file = folder.file("trace", "1: malloc 0x1 100\n1: free 0x2\nnonsense\n");
     let path = folder.path("memory");
@@ -132,7 +137,7 @@ fn the_example_tells_all_that_is_wrong() {
 
 /// Whoever reads the report may leave before its end.
 #[test]
-fn the_example_draws_for_who_does_not_read() {
+fn it_draws_for_who_does_not_read() {
     let folder = Folder::new("unread");
     let file = folder.file("trace", "1: malloc 0x1 100\n1: free 0x1\n");
     let path = folder.path("memory");
@@ -140,15 +145,15 @@ fn the_example_draws_for_who_does_not_read() {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
-        .expect("cargo runs");
+        .expect("the command starts");
     drop(child.stdout.take());
-    let output = child.wait_with_output().expect("the example ends");
+    let output = child.wait_with_output().expect("the command ends");
     assert_eq!(String::from_utf8_lossy(&output.stderr), "");
     assert!(fs::read_to_string(&path).expect("the picture is there").starts_with("<svg"));
 }
 
 #[test]
-fn the_example_draws() {
+fn it_draws() {
     let folder = Folder::new("draws");
     let lines = (0..5000).map(|n| match n % 3 {
         2 => format!("1: free {:#x}\n", n - 1),
@@ -184,7 +189,7 @@ fn the_example_draws() {
 
 /// A head that knows of more records than there are: the end is missing, whether it is cut off or empty.
 #[test]
-fn the_example_misses_records_that_are_gone() {
+fn it_misses_records_that_are_gone() {
     let folder = Folder::new("gone");
     let path = folder.path("whole");
     record_threads::<Linked>(&path);
@@ -201,7 +206,7 @@ fn the_example_misses_records_that_are_gone() {
 /// What was in use when a recording began counts, and may not fit where it is replayed.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
-fn the_example_counts_what_was_in_use_before() {
+fn it_counts_what_was_in_use_before() {
     let folder = Folder::new("held");
     let path = folder.path("held");
     let heap = SmallocGlobal::<Linked>::with_region_size(1 << 20);
@@ -225,7 +230,7 @@ fn the_example_counts_what_was_in_use_before() {
 }
 
 #[test]
-fn the_example_refuses_what_is_incomplete_or_draws_over_itself() {
+fn it_refuses_what_is_incomplete_or_draws_over_itself() {
     let folder = Folder::new("incomplete");
     let half = folder.file("half", "= Start\n@ a + 0x10 0x10\n@ a < 0x10\n");
     assert_refuses(&[&half], "it ends in the midst of a realloc");
@@ -240,8 +245,8 @@ fn the_example_refuses_what_is_incomplete_or_draws_over_itself() {
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("line 2") && stderr.contains("there are only 1 calls"), "{stderr}");
     let full = fs::File::options().write(true).open("/dev/full").expect("a device");
-    let output = command(&[&file]).stdout(full).output().expect("cargo runs");
+    let output = command(&[&file]).stdout(full).output().expect("the command starts");
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.starts_with("replay: failed printing to stdout"), "{stderr}");
+    assert!(stderr.starts_with("smalloc replay: failed printing to stdout"), "{stderr}");
 }

@@ -1,66 +1,49 @@
-//! Shows the heap of a running program, from another terminal: what it holds, its peaks and holes, calls a second, hops.
+//! `smalloc top`: the heap of a running program, from another terminal.
 //!
-//! The program says to which file it publishes, with `HEAP.publish_to(path)` or the environment variable `SMALLOC_LIVE`:
-//!
-//! ```sh
-//! SMALLOC_LIVE=/tmp/heap.live cargo run --release --example ast
-//! cargo run --release --example live -- /tmp/heap.live
-//! ```
-
-mod common;
+//! The program publishes its numbers to a file, by `HEAP.publish_to(path)` or the environment variable `SMALLOC_LIVE`.
 
 use std::fs;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::{Bytes, Count, Outcome};
+use anyhow::{Context, Result};
+use clap::ValueHint;
+use clap::builder::ValueParser;
+use rustix::io::Errno;
+use rustix::time::ClockId;
 use smalloc::{Live, LiveError, Published};
+use smalloc_terminal::{Bytes, Count};
 
-const HELP: &str = "\
-Shows the heap of a running program that publishes to FILE: see SmallocGlobal::publish_to, or start it with the
-environment variable SMALLOC_LIVE=FILE.
+use crate::output::{PrintError, print};
 
-    cargo run --release --example live -- [OPTIONS] FILE
-
-    --interval SECONDS   time between two looks (1)
-    --once               look once and end
-    --wait               wait for FILE if it is not there yet
-
+const EXAMPLES: &str = "\
 On a terminal the numbers stay in place. Else, each look is a line. Ends when the program has ended.
-";
 
-struct Options {
+Examples:
+  SMALLOC_LIVE=/tmp/heap.live ./program & smalloc top --wait /tmp/heap.live
+  smalloc top --once /tmp/heap.live
+  smalloc top --interval 0.5 /tmp/heap.live | cat";
+
+/// Show the heap of a running program: what it holds, its peaks and holes, calls a second, hops.
+#[derive(Debug, clap::Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Args {
+    /// The file to which the program publishes: start it with the environment variable SMALLOC_LIVE=FILE, or see
+    /// SmallocGlobal::publish_to
+    #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
+    /// Time between two looks
+    #[arg(long, value_name = "SECONDS", default_value = "1", overrides_with = "interval")]
+    #[arg(value_parser = ValueParser::new(parse_seconds))]
     interval: Duration,
+    /// Look once and end
+    #[arg(long, overrides_with = "once")]
     once: bool,
+    /// Wait for FILE if it is not there yet
+    #[arg(long, overrides_with = "wait")]
     wait: bool,
-}
-
-fn main() -> std::process::ExitCode {
-    common::main(run)
-}
-
-fn options() -> Outcome<Options> {
-    use lexopt::prelude::*;
-    let mut options =
-        Options { file: PathBuf::new(), interval: Duration::from_secs(1), once: false, wait: false };
-    let mut parser = lexopt::Parser::from_env();
-    while let Some(argument) = parser.next()? {
-        match argument {
-            Long("interval") => options.interval = parser.value()?.parse_with(parse_seconds)?,
-            Long("once") => options.once = true,
-            Long("wait") => options.wait = true,
-            Short('h') | Long("help") => common::help(HELP),
-            Value(file) if options.file.as_os_str().is_empty() => options.file = file.into(),
-            argument => return Err(argument.unexpected().into()),
-        }
-    }
-    if options.file.as_os_str().is_empty() {
-        return Err(lexopt::Error::from("which file? The one to which the program publishes").into());
-    }
-    Ok(options)
 }
 
 fn parse_seconds(text: &str) -> Result<Duration, String> {
@@ -70,22 +53,15 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
         .ok_or_else(|| "it must be a number of seconds from 0.01 to 3600".into())
 }
 
-fn open(options: &Options) -> Outcome<Live> {
-    loop {
-        match Live::open(options.file.as_os_str().as_encoded_bytes()) {
-            Err(LiveError::System { errno: libc::ENOENT }) if options.wait => {
-                thread::sleep(Duration::from_millis(50))
-            }
-            opened => return opened.map_err(|error| format!("{}: {error}", options.file.display()).into()),
-        }
-    }
-}
-
-fn run() -> Outcome {
-    let options = options()?;
-    let live = open(&options)?;
+/// Shows the numbers until the program ends.
+///
+/// # Errors
+///
+/// If the file is not there, or is none to which a heap publishes.
+pub fn run(args: &Args) -> Result<()> {
+    let live = open(args)?;
     let name = program_name(&live);
-    let terminal = io::stdout().is_terminal() && !options.once;
+    let terminal = io::stdout().is_terminal() && !args.once;
     let mut screen = Screen { terminal, lines: 0 };
     let mut last: Option<(Instant, Published)> = None;
     loop {
@@ -93,26 +69,37 @@ fn run() -> Outcome {
         let ended = !runs(&live);
         let (now, published) = (Instant::now(), live.read());
         let rates = Rates::between(last.as_ref(), now, &published);
-        if terminal || options.once {
+        if terminal || args.once {
             screen.show(&block(&live, &name, &published, rates))?;
         } else {
             screen.show(&line(&live, &published, rates))?;
         }
         if !published.whole {
-            println!(
-                "The program stands still, or was killed, while it wrote these: they may not fit together."
-            );
+            print(
+                "The program stands still, or was killed, while it wrote these: they may not fit together.\n",
+            )?;
         }
         if ended || published.stopped {
             let what = if ended { "has ended" } else { "has stopped publishing" };
-            println!("The program {what}; these are its last numbers.");
+            print(format!("The program {what}; these are its last numbers.\n"))?;
             return Ok(());
         }
-        if options.once {
+        if args.once {
             return Ok(());
         }
         last = Some((now, published));
-        thread::sleep(options.interval);
+        thread::sleep(args.interval);
+    }
+}
+
+fn open(args: &Args) -> Result<Live> {
+    loop {
+        match Live::open(args.file.as_os_str().as_encoded_bytes()) {
+            Err(LiveError::System { errno }) if args.wait && errno == Errno::NOENT.raw_os_error() => {
+                thread::sleep(Duration::from_millis(50));
+            }
+            opened => return opened.with_context(|| args.file.display().to_string()),
+        }
     }
 }
 
@@ -125,8 +112,7 @@ fn runs(live: &Live) -> bool {
     let fields = status.rsplit_once(')').map_or("", |(_, fields)| fields);
     let state = fields.split_whitespace().next().unwrap_or("Z");
     let ticks = fields.split_whitespace().nth(19).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
-    // SAFETY: the call has no conditions.
-    let a_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) } as f64;
+    let a_second = rustix::param::clock_ticks_per_second() as f64;
     !matches!(state, "Z" | "X") && ticks / a_second <= live.began().as_secs_f64() + 0.05
 }
 
@@ -136,10 +122,8 @@ fn program_name(live: &Live) -> String {
 }
 
 fn uptime() -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: the time is valid for writes.
-    unsafe { libc::clock_gettime(libc::CLOCK_BOOTTIME, &mut time) };
-    Duration::new(time.tv_sec.unsigned_abs(), u32::try_from(time.tv_nsec).unwrap_or(0))
+    let time = rustix::time::clock_gettime(ClockId::Boottime);
+    Duration::try_from(time).unwrap_or_default()
 }
 
 // ---- the numbers -------------------------------------------------------------------------------------------------
@@ -214,22 +198,18 @@ struct Screen {
 }
 
 impl Screen {
-    fn show(&mut self, text: &str) -> Outcome {
-        let mut out = io::stdout().lock();
-        if self.terminal {
-            if self.lines > 0 {
-                write!(out, "\x1b[{}A", self.lines)?;
-            }
-            // Each line clears what the last text had there, the last one all below.
-            for line in text.lines() {
-                writeln!(out, "{line}\x1b[K")?;
-            }
-            write!(out, "\x1b[J")?;
-            self.lines = text.lines().count();
-        } else {
-            out.write_all(text.as_bytes())?;
+    fn show(&mut self, text: &str) -> Result<(), PrintError> {
+        if !self.terminal {
+            return print(text);
         }
-        out.flush()?;
-        Ok(())
+        let mut all = String::new();
+        if self.lines > 0 {
+            all += &format!("\x1b[{}A", self.lines);
+        }
+        // Each line clears what the last text had there, the last one all below.
+        text.lines().for_each(|line| all += &format!("{line}\x1b[K\n"));
+        all += "\x1b[J";
+        self.lines = text.lines().count();
+        print(all)
     }
 }

@@ -6,11 +6,10 @@ use std::ptr::NonNull;
 use smalloc::{
     Corruption, FreeList, Heap, Indexed, InitError, Linked, MallocStatus, Snapshot, SnapshotError, Stats,
 };
-
-use crate::common::List;
+use smalloc_terminal::List;
 
 /// A heap, and the blocks in it by their number.
-pub(crate) trait Player {
+pub(super) trait Player {
     /// The name of the heap's list.
     fn list(&self) -> &'static str;
     /// Allocates block number `number`, which is not there.
@@ -26,7 +25,7 @@ pub(crate) trait Player {
 }
 
 /// Makes a heap for a player.
-pub(crate) fn player(list: List, region: usize) -> Result<Box<dyn Player>, InitError> {
+pub(super) fn player(list: List, region: usize) -> Result<Box<dyn Player>, InitError> {
     Ok(match list {
         List::Linked => Box::new(Heaped::<Linked>::new(region)?),
         List::Indexed => Box::new(Heaped::<Indexed>::new(region)?),

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::common::Outcome;
+use anyhow::Result;
 use font8x8::legacy::BASIC_LEGACY;
 
 /// Red, green and blue.
@@ -69,7 +69,7 @@ impl Bitmap {
         self.text(x.saturating_sub(width / 2).min(self.width.saturating_sub(width)), y, colour, text);
     }
 
-    pub(crate) fn write_png(&self, out: impl io::Write) -> Outcome {
+    pub(crate) fn write_png(&self, out: impl io::Write) -> Result<()> {
         let mut encoder = png::Encoder::new(out, u32::try_from(self.width)?, u32::try_from(self.height)?);
         encoder.set_color(png::ColorType::Rgb);
         encoder.set_depth(png::BitDepth::Eight);

@@ -2,14 +2,15 @@
 
 use std::ops::Range;
 
+use anyhow::Result;
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{KeyPointHint, NoDefaultFormatting, Ranged, ValueFormatter};
 use plotters::prelude::*;
 use smalloc::Stats;
+use smalloc_terminal::{Bytes, Count};
 
 use super::raster::step_of;
-use super::series::{Bin, Series, Sizes};
-use crate::common::{Bytes, Count, Outcome};
+use crate::replay::{Bin, Series, Sizes};
 
 /// Colours that differ for every kind of sight (Okabe and Ito), and in lightness too.
 const BLACK: RGBColor = RGBColor(0x22, 0x22, 0x22);
@@ -122,7 +123,7 @@ impl ValueFormatter<f64> for Axis {
 }
 
 /// Live bytes, used bytes, top and footprint.
-pub(crate) fn memory(series: &Series, name: &str) -> Outcome<String> {
+pub(crate) fn memory(series: &Series, name: &str) -> Result<String> {
     let curve = |name: &str, colour, width, size: fn(&Sizes) -> usize| {
         let points: Vec<_> =
             series.bins.iter().map(|bin| (bin.end as f64, size(&bin.sizes) as f64)).collect();
@@ -152,7 +153,7 @@ pub(crate) fn memory(series: &Series, name: &str) -> Outcome<String> {
 }
 
 /// The hops of each list: how many searches took how many, and over time, with the holes below.
-pub(crate) fn hops(series: &Series, stats: &[(&str, Stats)], name: &str) -> Outcome<String> {
+pub(crate) fn hops(series: &Series, stats: &[(&str, Stats)], name: &str) -> Result<String> {
     let colours = [(BLUE, SKY), (ORANGE, RGBColor(0xe6, 0x9f, 0x00))];
     let mut curves = Vec::new();
     for (index, &(list, _)) in stats.iter().enumerate() {
@@ -214,7 +215,7 @@ fn size_of_svg(picture: &str) -> (f64, f64) {
 }
 
 /// Draws one panel: title, legend, axes with a grid, and the curves.
-fn panel(area: &Panel<'_>, title: &str, scale: Scale, calls: f64, curves: &[Curve]) -> Outcome {
+fn panel(area: &Panel<'_>, title: &str, scale: Scale, calls: f64, curves: &[Curve]) -> Result<()> {
     let bold = TextStyle::from((FONT, 16).into_font().style(FontStyle::Bold)).color(&BLACK);
     area.draw(&Text::new(title.to_owned(), (16, 10), bold))?;
     legend(area, curves)?;
@@ -242,7 +243,7 @@ fn panel(area: &Panel<'_>, title: &str, scale: Scale, calls: f64, curves: &[Curv
 }
 
 /// A sample of each line, and its name.
-fn legend(area: &Panel<'_>, curves: &[Curve]) -> Outcome {
+fn legend(area: &Panel<'_>, curves: &[Curve]) -> Result<()> {
     let mut x = 16;
     for curve in curves {
         let line = vec![(x, 42), (x + 24, 42)];

@@ -1,15 +1,15 @@
-//! A replay of a recording comes to the same, call by call, and the example `replay` says so; what it cannot read it
-//! refuses, and says where.
+//! A replay of a recording comes to the same, call by call, and `smalloc replay` says so; what it cannot read it refuses,
+//! and says where.
 
-#[path = "../case/mod.rs"]
-mod case;
-mod example;
+mod command;
+mod inputs;
+mod packings;
 
 use smalloc::recording::{Call, HEAD_BYTES, Head, Record};
 use smalloc::{FreeList, Heap, Indexed, Linked, MallocStatus, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::{BTreeMap, HashMap};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::Barrier;
@@ -17,15 +17,6 @@ use std::{env, fs, thread};
 
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
-
-const CASES: [case::Case; 1] = [("busy", busy)];
-
-/// Not a test: what the tests below start.
-#[test]
-#[ignore = "runs in a process of its own, started by the other tests"]
-fn case() {
-    case::act(&CASES);
-}
 
 /// A folder for the files of one test, which goes with it.
 struct Folder(PathBuf);
@@ -89,7 +80,18 @@ fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("a layout")
 }
 
-/// The whole program is recorded: collections, and threads whose calls come in between each other's.
+/// Runs `busy` as a program that is recorded from its first call on.
+fn record_program(path: &str) {
+    let mut program = Command::new(env::current_exe().expect("the test program has a path"));
+    program.args(["--exact", "busy", "--include-ignored"]).env("SMALLOC_RECORD", path);
+    let output = program.output().expect("the test program starts");
+    assert!(output.status.success(), "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
+}
+
+/// Not a test: the program that is recorded, with collections, and threads whose calls come in between each other's.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
 fn busy() {
     let workers = (1..=3).map(|seed| {
         thread::spawn(move || {
@@ -184,7 +186,7 @@ fn the_same_calls_come_to_the_same() {
     assert_replays::<Indexed>(&head, &records);
 
     let path = folder.path("program");
-    case::finish("busy", case::command("busy").env("SMALLOC_RECORD", &path)).assert_success();
+    record_program(&path);
     let (head, records) = read(&path);
     assert!(records.len() > 20_000);
     assert_replays::<Indexed>(&head, &records);
@@ -277,23 +279,16 @@ fn every_region_comes_to_the_same() {
     assert_refuses(&[&path, "--of", "3"], "it has 3 regions: choose one, --of 0 to 2");
 }
 
-// ---- running the example -----------------------------------------------------------------------------------------
+// ---- running the command -----------------------------------------------------------------------------------------
 
-/// What runs the example, which is built if it is not.
 fn command(arguments: &[&str]) -> Command {
-    let profile: &[&str] = if cfg!(debug_assertions) { &[] } else { &["--release"] };
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["run", "--quiet", "--offline"])
-        .args(profile)
-        .args(["--example", "replay", "--"])
-        .args(arguments)
-        .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let mut command = Command::new(env!("CARGO_BIN_EXE_smalloc"));
+    command.arg("replay").args(arguments);
     command
 }
 
 fn replay(arguments: &[&str]) -> Output {
-    command(arguments).output().expect("cargo runs")
+    command(arguments).output().expect("the command starts")
 }
 
 #[track_caller]
@@ -311,5 +306,8 @@ fn assert_refuses(arguments: &[&str], error: &str) {
     let output = replay(arguments);
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(2), "{stderr}");
-    assert!(stderr.starts_with("replay: ") && stderr.contains(error), "{error:?} is not in\n{stderr}");
+    assert!(
+        stderr.starts_with("smalloc replay: ") && stderr.contains(error),
+        "{error:?} is not in\n{stderr}"
+    );
 }

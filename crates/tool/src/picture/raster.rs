@@ -4,9 +4,11 @@
 
 use std::io;
 
+use anyhow::Result;
+use smalloc_terminal::{Bytes, Count};
+
 use super::bitmap::{Bitmap, Colour};
-use super::script::Change;
-use crate::common::{Bytes, Count, Outcome};
+use crate::replay::Change;
 
 /// Columns that are joined in pairs when there are twice as many, and rows.
 const COLUMNS: usize = 600;
@@ -156,7 +158,7 @@ impl Raster {
     }
 
     /// Draws it, and packs it as PNG.
-    pub(crate) fn write(mut self, name: &str, out: impl io::Write) -> Outcome {
+    pub(crate) fn write(mut self, name: &str, out: impl io::Write) -> Result<()> {
         let rest = self.calls % self.calls_per_column;
         if rest > 0 {
             self.finish_column();
