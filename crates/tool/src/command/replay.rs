@@ -1,4 +1,4 @@
-//! `smalloc replay`: a trace on a heap of one's own, what became of it, and pictures.
+//! `smalloc replay`: replays a trace on a heap, reports the outcome, and draws pictures.
 
 use std::fmt::Write;
 use std::fs::Metadata;
@@ -26,9 +26,9 @@ Examples:
   smalloc replay program.rec --list both
   smalloc replay trace.txt.gz --raster address.png --hops hops.svg --memory memory.svg
   smalloc replay program.rec --at 100000 --map -
-  zcat trace.gz | smalloc replay -";
+  ssh server cat trace.zst | smalloc replay -";
 
-/// Replay a trace of allocations on a heap, say what became of it, and draw it.
+/// Replay a trace of allocations on a heap, report the outcome, and draw it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {

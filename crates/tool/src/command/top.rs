@@ -1,4 +1,4 @@
-//! `smalloc top`: the heap of a running program, from another terminal.
+//! `smalloc top`: shows the heap of a running program on another terminal.
 //!
 //! The program publishes its numbers to a file, by `HEAP.publish_to(path)` or the environment variable `SMALLOC_LIVE`.
 

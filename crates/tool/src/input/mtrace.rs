@@ -100,12 +100,13 @@ impl Row {
     }
 }
 
-/// Whether this can be a part of a line, or parts of two. A part of a line ends as a whole one does.
+/// Whether this can be a part of a line, or parts of several. It ends as a whole one does.
 fn is_piece(text: &str) -> bool {
     let last = text.split_ascii_whitespace().next_back().unwrap_or_default();
     let last = last.strip_suffix("(nil)").unwrap_or(last);
     let digits = last.rsplit_once('x').map_or(last, |(_, digits)| digits);
-    "(nil)".ends_with(last) || digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+    ["(nil)", "Start", "End"].iter().any(|end| end.ends_with(last))
+        || digits.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! Replays a trace on heaps, and gathers what its pictures show.
 
+mod owed;
 mod player;
 mod script;
 mod series;

@@ -1,17 +1,13 @@
 //! Makes the calls of a trace on every heap: finds the blocks that its addresses name, and compares the outcomes.
-//!
-//! Tracers write a free after it has happened. Until they do, another thread may have got the block's address and have
-//! written that: then the address is allocated twice in a row, and its first block is freed at that moment. How many frees
-//! of each address are still to be written is kept, so that they do not free the block that has the address now.
 
 use std::alloc::Layout;
-use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result, bail};
 use smalloc::MallocStatus;
 use smalloc::recording::Head;
 
+use super::owed::Owed;
 use super::player::Player;
 use crate::input::{Call, Event, MALLOC_ALIGN, Told};
 
@@ -61,8 +57,7 @@ pub(crate) struct Script {
     pub(crate) players: Vec<Box<dyn Player>>,
     /// The number of each block that is in use, by its address in the trace.
     numbers: HashMap<u64, usize>,
-    /// The frees that are still to be written, by address.
-    owed: HashMap<u64, u64>,
+    owed: Owed,
     blocks: Vec<Option<Block>>,
     unused: Vec<usize>,
     /// What is in the place of the holes between the segments that were held when a recording began.
@@ -86,7 +81,7 @@ impl Script {
         Self {
             players,
             numbers: HashMap::new(),
-            owed: HashMap::new(),
+            owed: Owed::default(),
             blocks: Vec::new(),
             unused: Vec::new(),
             fillers: Vec::new(),
@@ -123,7 +118,8 @@ impl Script {
         self.live = live;
         match event.call {
             Call::Alloc { block, size, align } => self.alloc(block, size, align, event.told, step)?,
-            Call::Realloc { old, new, size, align } if self.pay(old) => {
+            Call::Realloc { old, new, size, align } if self.owed.pay(old) => {
+                self.skip(LATE);
                 self.alloc(new, size, align, event.told, step)?;
             }
             Call::Realloc { old, new, size, align } => match self.numbers.remove(&old) {
@@ -133,17 +129,8 @@ impl Script {
                     self.alloc(new, size, align, event.told, step)?;
                 }
             },
-            Call::Free { block, late: true } if self.pay(block) => {}
-            Call::Free { block, late } => {
-                if let (false, Some(frees)) = (late, self.owed.remove(&block)) {
-                    // Whoever writes this one in time has written all before it.
-                    *self.skipped.entry(UNWRITTEN).or_default() += frees;
-                }
-                match self.numbers.remove(&block) {
-                    Some(number) => self.free_number(number, step),
-                    None => self.skip(UNKNOWN_FREE),
-                }
-            }
+            Call::Free { block, late: true } if self.owed.pay(block) => self.skip(LATE),
+            Call::Free { block, late } => self.free(block, late, step),
             Call::Refused { block, size, align } => self.refused(block, size, align, event.told, step)?,
             Call::Held { .. } | Call::Limit { .. } => {}
         }
@@ -160,29 +147,23 @@ impl Script {
         }
     }
 
-    /// Frees the block that has this name. Its tracer has yet to write that.
-    fn owe(&mut self, block: u64, number: usize, step: &mut Step) {
-        *self.owed.entry(block).or_default() += 1;
-        self.free_number(number, step);
-    }
-
-    /// Whether a free is of a block that is gone already.
-    fn pay(&mut self, block: u64) -> bool {
-        let Entry::Occupied(mut frees) = self.owed.entry(block) else { return false };
-        match frees.get_mut() {
-            1 => drop(frees.remove()),
-            more => *more -= 1,
+    fn free(&mut self, block: u64, late: bool, step: &mut Step) {
+        let Some(number) = self.numbers.remove(&block) else {
+            let why = if self.owed.pay_doubtful(block) { LATE } else { UNKNOWN_FREE };
+            return self.skip(why);
+        };
+        if !late {
+            self.owed.doubt(block);
         }
-        self.skip(LATE);
-        true
+        self.free_number(number, step);
     }
 
     /// The calls so far that were left out or changed, by the reason.
     pub(crate) fn skipped(&self) -> BTreeMap<&'static str, u64> {
         let mut skipped = self.skipped.clone();
-        let owed: u64 = self.owed.values().sum();
-        if owed > 0 {
-            *skipped.entry(UNWRITTEN).or_default() += owed;
+        let unwritten = self.owed.count();
+        if unwritten > 0 {
+            skipped.insert(UNWRITTEN, unwritten);
         }
         skipped
     }
@@ -220,7 +201,8 @@ impl Script {
         step: &mut Step,
     ) -> Result<()> {
         if let Some(number) = self.numbers.remove(&block) {
-            self.owe(block, number, step);
+            self.owed.add(block);
+            self.free_number(number, step);
         }
         let Ok(layout) = Layout::from_size_align(size, align) else {
             self.skip(NO_LAYOUT);
@@ -263,7 +245,8 @@ impl Script {
             return Ok(());
         };
         if let Some(taken) = self.numbers.insert(new, number) {
-            self.owe(new, taken, step);
+            self.owed.add(new);
+            self.free_number(taken, step);
         }
         let realloc = |player: &mut Box<dyn Player>| player.realloc(number, before.layout, size);
         let answers: Vec<MallocStatus> = self.players.iter_mut().map(realloc).collect();
