@@ -113,7 +113,7 @@ fn parse_twice(files: &[PathBuf], map: Option<MapFile>) -> Outcome {
     map.map_or(Ok(()), |(file, snapshot)| file.draw(&snapshot))
 }
 
-/// What was read, and how much of it gave no tree.
+/// The sources that were read, and how many of them gave no tree.
 #[derive(Default)]
 struct Sources {
     bytes: usize,
@@ -121,7 +121,7 @@ struct Sources {
     not_rust: u64,
 }
 
-/// Parses each file that has no tree. What cannot be read or parsed stays without one, and is counted.
+/// Parses each file that has no tree. A file that cannot be read or parsed stays without one, and is counted.
 fn parse_missing(files: &[PathBuf], trees: &mut [Option<syn::File>]) -> Outcome<Sources> {
     let mut sources = Sources::default();
     let mut progress = Progress::new("parsing", files.len());
@@ -142,7 +142,7 @@ fn parse_missing(files: &[PathBuf], trees: &mut [Option<syn::File>]) -> Outcome<
     Ok(sources)
 }
 
-/// What a walk over all trees meets.
+/// The nodes that a walk over all trees meets.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Census {
     files: u64,

@@ -213,7 +213,7 @@ fn serve<L: FreeList, const R: usize>(
     }
 }
 
-/// What clients met.
+/// The outcomes of clients' requests.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     asked: u64,

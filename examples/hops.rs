@@ -134,7 +134,7 @@ fn draw_layout(rng: &mut Xoshiro256PlusPlus) -> Layout {
     Layout::from_size_align(draw_size(rng), align).expect("the alignment is a small power of two")
 }
 
-/// What a call came to, as far as the policy decides it: the same for both lists.
+/// The outcome of a call, as far as the policy decides it: the same for both lists.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// The object is at this offset.
@@ -152,7 +152,7 @@ struct Player<L: FreeList> {
     steps: Steps,
 }
 
-/// What the hops of some allocations are made of.
+/// The parts of the hops of some allocations.
 #[derive(Clone, Copy, Default)]
 struct Steps {
     searches: u64,
@@ -246,7 +246,7 @@ impl Duel {
     }
 }
 
-/// What both lists did with a script, from the moment when all slots were full.
+/// The outcome of a script on both lists, from the moment when all slots were full.
 struct Compared {
     placed: u64,
     refused: u64,
@@ -255,7 +255,7 @@ struct Compared {
     indexed: Cost,
 }
 
-/// What the searches of one list took.
+/// The cost of the searches of one list.
 struct Cost {
     steps: Steps,
     hops: HopHistogram,

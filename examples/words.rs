@@ -1,5 +1,5 @@
-//! Counts the words of text files in a `HashMap<String, u64>` and in a `BTreeMap<String, u64>`: millions of short strings
-//! that live for one look-up, and many that stay. Both maps must agree.
+//! Counts the words of text files in a `HashMap<String, u64>` and in a `BTreeMap<String, u64>`: millions of short
+//! strings that live for one look-up, and many that stay. Both maps must agree.
 
 mod common;
 
@@ -18,9 +18,9 @@ use smalloc_terminal::{Bytes, Count, Report, parse_size};
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 
-/// What the files that people read end in.
+/// The extensions of files that people read.
 const TEXT: [&str; 5] = ["md", "txt", "rst", "tex", "html"];
-/// What sources, which have words too, end in.
+/// The extensions of sources, which have words too.
 const SOURCES: [&str; 6] = ["rs", "toml", "c", "h", "py", "sh"];
 
 /// Both maps together take this much for a text whose words are all short and new.
@@ -104,7 +104,7 @@ struct Counts {
 }
 
 impl Counts {
-    /// Counts the words of `files`. What is not UTF-8, or cannot be read, is left out.
+    /// Counts the words of `files`. A file that is not UTF-8, or cannot be read, is left out.
     fn of(files: &[PathBuf]) -> Outcome<Self> {
         let mut counts = Self::default();
         let mut progress = Progress::new("counting", files.len());

@@ -1,4 +1,4 @@
-//! What the examples share: how they end, their options, the region's size, the files they read, a progress bar.
+//! Shared by the examples: how they end, their options, the region's size, the files they read, a progress bar.
 //!
 //! Each example takes what it needs and leaves the rest.
 #![allow(dead_code, reason = "no example uses all of it")]
@@ -17,7 +17,7 @@ use smalloc::{MapOptions, Snapshot, Stats};
 use smalloc_terminal::{Bytes, PictureFile};
 use walkdir::{DirEntry, WalkDir};
 
-/// What an example's `main` and its parts return; the error is shown to the user as it is.
+/// The outcome of an example's `main` and its parts. The error is shown to the user as it is.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The variable from which a `SmallocGlobal` made by `new` takes its region's size.
@@ -39,7 +39,7 @@ pub(crate) fn main(run: impl FnOnce() -> Outcome) -> ExitCode {
     // `println!` panics instead.
     // SAFETY: no other thread runs yet, and the default action calls no code of this program.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    // Where the disk is full, `println!` panics too.
+    // If the disk is full, `println!` panics too.
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| match info.payload().downcast_ref::<String>() {
         Some(message) if message.starts_with("failed printing to stdout") => {

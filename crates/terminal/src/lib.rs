@@ -1,4 +1,4 @@
-//! What programs that look at a heap share on a terminal: [sizes](parse_size) as arguments, [numbers](Bytes) as text,
+//! Shared by the programs that show a heap on a terminal: [sizes](parse_size) as arguments, [numbers](Bytes) as text,
 //! a heap's [report](Report) and [map](map_text), and the [files](PictureFile) that pictures are written to.
 //!
 //! The tool in `crates/tool` and the examples of `smalloc-global` use it.

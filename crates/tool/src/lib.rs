@@ -2,8 +2,8 @@
 //!
 //! - [`input`] reads traces of any format into calls.
 //! - [`replay`] makes the calls on heaps.
-//! - [`picture`] draws what came of it.
-//! - [`command`] has a module for each subcommand, with its arguments and what it does.
+//! - [`picture`] draws the outcome.
+//! - [`command`] has a module for each subcommand, with its arguments.
 
 #![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]
 #![warn(clippy::undocumented_unsafe_blocks, clippy::multiple_unsafe_ops_per_block)]

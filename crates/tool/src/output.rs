@@ -27,6 +27,6 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), PrintError> {
 
 /// Tells on standard error what is wrong with a subcommand.
 pub(crate) fn complain(command: &str, error: &dyn Display) {
-    // Where standard error is gone, nobody is there to be told.
+    // If standard error is closed, there is no one to tell.
     let _ = writeln!(io::stderr(), "smalloc {command}: {error:#}");
 }

@@ -124,7 +124,7 @@ fn it_shows_the_last_numbers_of_what_has_ended() {
     assert_prints(ended, &["The program has ended; these are its last numbers."]);
 }
 
-/// Whoever reads the lines may leave, as `head` does: that ends it, and is no error.
+/// The reader of the lines may leave, as `head` does: that ends the command, and is no error.
 #[test]
 fn it_ends_when_its_reader_leaves() {
     let place = Place::new("left");

@@ -1,4 +1,4 @@
-//! `smalloc completions`: what a shell completes.
+//! `smalloc completions`: the script with which a shell completes commands.
 
 use anyhow::Result;
 use clap::CommandFactory;

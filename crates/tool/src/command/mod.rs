@@ -1,4 +1,4 @@
-//! The subcommands: each is a module with its arguments, `Args`, and what it does, `run`.
+//! The subcommands: each is a module with its arguments, `Args`, and a function `run`.
 
 pub mod completions;
 pub mod man;
@@ -17,7 +17,7 @@ Examples:
   SMALLOC_RECORD=program.rec ./program && smalloc replay program.rec --memory memory.svg
   SMALLOC_LIVE=/tmp/heap.live ./program & smalloc top --wait /tmp/heap.live
 
-Exit codes: 0, or 2 if something is wrong, which is told on standard error.";
+Exit code: 0, or 2 after an error, which is printed on standard error.";
 
 /// Replay and draw traces of allocations on a first-fit heap, and watch the heap of a running program.
 #[derive(Debug, Parser)]
@@ -36,7 +36,7 @@ enum Command {
 }
 
 impl Cli {
-    /// Runs the subcommand. An error is told on standard error and is exit code 2.
+    /// Runs the subcommand. An error is printed on standard error, and the exit code is 2.
     pub fn run(self) -> ExitCode {
         let (name, outcome) = match self.command {
             Command::Replay(args) => ("replay", replay::run(&args)),

@@ -1,4 +1,4 @@
-//! How far a long replay is.
+//! The progress bar of a long replay.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +25,7 @@ impl Progress {
         Self { bar, position, started: Instant::now() }
     }
 
-    /// That many calls have been replayed.
+    /// Updates the bar after call number `calls`.
     pub(super) fn called(&self, calls: u64) {
         if !calls.is_multiple_of(STRIDE) || self.started.elapsed() < PATIENCE {
             return;

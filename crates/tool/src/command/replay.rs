@@ -32,15 +32,15 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// A recording of smalloc, or the text of Android's memory_replay, of `heaptrack --raw` or of glibc's mtrace, plain or
-    /// packed by gzip, zip, xz, zstd or bzip2; - is standard input
+    /// A recording of smalloc, or the text of Android's memory_replay, of `heaptrack --raw` or of glibc's mtrace, plain
+    /// or packed by gzip, zip, xz, zstd or bzip2; - is standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     trace: PathBuf,
     /// The free list of the heap [default: that of the recording, or indexed]
     #[arg(long, value_name = "LIST", overrides_with = "list")]
     list: Option<Lists>,
-    /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G, of which only what is used takes
-    /// memory]
+    /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G, of which only what is used
+    /// takes memory]
     #[arg(long, value_name = "SIZE", overrides_with = "region", value_parser = ValueParser::new(parse_size))]
     region: Option<usize>,
     /// Which region, from 0 on, of a recording of several
@@ -167,8 +167,8 @@ fn unwritable(picture: Picture, path: &Path) -> String {
 ///
 /// # Errors
 ///
-/// If the trace cannot be read to its end, the replay differs from its recording, or a picture cannot be written. What can
-/// be done nevertheless is done before.
+/// If the trace cannot be read to its end, the replay differs from its recording, or a picture cannot be written. All
+/// other pictures and the report are done nevertheless.
 pub fn run(args: &Args) -> Result<()> {
     let mut canvases = Vec::new();
     for (picture, path) in &args.pictures.0 {
@@ -185,7 +185,7 @@ pub fn run(args: &Args) -> Result<()> {
         let (at, calls) = (args.at.unwrap_or(0), Count(replay.calls()));
         return Err(anyhow!("--at {at}: there are only {calls} calls"));
     };
-    // The pictures come first: whoever reads the report may leave before its end, as `head` does.
+    // The pictures come first: the reader of the report may leave before its end, as `head` does.
     let name = name(&args.trace);
     let drawn: Vec<_> = canvases.iter().map(|canvas| canvas.draw(&replay, snapshot, &name)).collect();
     let mut wrong: Vec<Error> = Vec::new();
@@ -202,7 +202,7 @@ pub fn run(args: &Args) -> Result<()> {
     last.map_or(Ok(()), Err)
 }
 
-/// What the trace is called in pictures.
+/// The name of the trace in pictures.
 fn name(trace: &Path) -> String {
     match trace.file_name().unwrap_or(trace.as_os_str()).to_string_lossy() {
         name if name == "-" => "standard input".to_owned(),

@@ -128,7 +128,7 @@ fn uptime() -> Duration {
 
 // ---- the numbers -------------------------------------------------------------------------------------------------
 
-/// What happened in a second, between two looks; none at the first.
+/// Calls per second between two looks. The first look has none.
 #[derive(Clone, Copy)]
 struct Rates {
     calls: u64,

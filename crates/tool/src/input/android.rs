@@ -1,14 +1,11 @@
 //! The text of Android's `memory_replay`, one call a line: `THREAD: malloc ADDRESS SIZE`, `calloc ADDRESS COUNT SIZE`,
 //! `memalign ADDRESS ALIGN SIZE`, `realloc NEW OLD SIZE`, `free ADDRESS`, `thread_done 0x0`.
 //!
-//! Behind a call may stand when it began and ended, in nanoseconds, and in newer traces how many of a freed block's bytes
-//! were in memory. None of it changes a replay.
+//! A call may be followed by the times at which it began and ended, in nanoseconds, and in newer traces by the number
+//! of a freed block's bytes that were resident. None of it changes a replay.
 
 use super::call::{Call, MALLOC_ALIGN, address, allocated, reallocated};
 use super::text::{Line, Lines, Syntax, text};
-
-/// Numbers behind a call at most: bytes in memory, begin, end.
-const NUMBERS: usize = 3;
 
 pub(super) struct Android;
 
@@ -52,17 +49,11 @@ pub(super) fn line(text: &str) -> Option<Line> {
         "thread_done" => Line::Other("ends of threads"),
         _ => return None,
     };
-    let mut behind = 0;
-    words
-        .all(|word| {
-            behind += 1;
-            word.parse::<i128>().is_ok() && behind <= NUMBERS
-        })
-        .then_some(line)
+    words.all(|word| word.parse::<i128>().is_ok()).then_some(line)
 }
 
-/// A size, a count or an alignment: a decimal number, or a hexadecimal one with `0x`. One below 0 is the large number that
-/// its program passed.
+/// A size, a count or an alignment: a decimal number, or a hexadecimal one with `0x`. A negative number stands for the
+/// large one that the program passed.
 fn size(word: &str) -> Option<usize> {
     let number = match word.strip_prefix("0x") {
         Some(digits) => u64::from_str_radix(digits, 16).ok()?,
@@ -115,7 +106,7 @@ mod tests {
             "1: malloc 0xg 1",
             "1: frob 0x10 1",
             "1: free 0x10 2: free 0x20",
-            "1: free 0x10 1 2 3 4",
+            "1: free 0x10 late",
         ] {
             assert_eq!(line(bad), None, "{bad}");
         }

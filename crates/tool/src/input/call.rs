@@ -54,16 +54,16 @@ pub enum Call {
     },
 }
 
-/// What a recording of smalloc tells of a call, to be compared with the replay.
+/// The outcome of a call in a recording of smalloc, to be compared with the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Told {
-    /// Where the payload was placed; none if the request was refused.
+    /// The payload's offset; none if the request was refused.
     pub offset: Option<usize>,
     /// The hops of the search.
     pub hops: usize,
 }
 
-/// A call, and what its recording tells of it. Only recordings of smalloc do.
+/// A call, and its outcome, which only recordings of smalloc tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The call.

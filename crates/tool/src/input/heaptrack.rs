@@ -51,7 +51,7 @@ impl Syntax for Heaptrack {
     }
 }
 
-/// Skips the further lines of the command line. They end before the line `I`; where there is none, there are none.
+/// Skips the further lines of the command line, which end before the line `I`. Without such a line there are none.
 fn skip_command_line(behind: &mut Lines) {
     let (mut lines, mut bytes) = (0, 0);
     while let Some(line) = behind.peek(lines) {
@@ -71,7 +71,8 @@ fn skip_command_line(behind: &mut Lines) {
     }
 }
 
-/// Skips the lines that belong to a name with line breaks. `length` says how many bytes the name has; older versions do not.
+/// Skips the lines that belong to a name with line breaks. `length` is the number of its bytes, which older versions do
+/// not write.
 fn skip_name(line: &[u8], length: Option<&str>, behind: &mut Lines) {
     let Some(length) = length else { return };
     let Some(bytes) = hexadecimal(length).filter(|&bytes| bytes <= PATH) else { return };

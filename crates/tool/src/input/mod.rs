@@ -25,9 +25,9 @@ pub use call::{Call, Event, Told};
 pub use unpack::Position;
 use unpack::Unpacked;
 
-/// What can be read.
-const FORMATS: &str = "smalloc's recordings, and the texts of memory_replay, heaptrack --raw and mtrace, plain or packed by \
-                       gzip, zip, xz, zstd or bzip2";
+/// All that can be read, for messages.
+const FORMATS: &str = "smalloc's recordings, and the texts of memory_replay, heaptrack --raw and mtrace, \
+                       plain or packed by gzip, zip, xz, zstd or bzip2";
 
 /// A trace that is being read.
 pub struct Input {
@@ -95,7 +95,7 @@ impl Input {
         Ok(())
     }
 
-    /// What the file is, as in "a trace of mtrace".
+    /// The kind of the file, as in "a trace of mtrace".
     pub fn format(&self) -> &'static str {
         match &self.format {
             Format::Recording(_) => "a recording of smalloc",
@@ -103,7 +103,7 @@ impl Input {
         }
     }
 
-    /// What traces of this format lack, as a sentence without its full stop; none if they are complete.
+    /// A sentence, without its full stop, on the calls that traces of this format lack; none if they are complete.
     pub fn remark(&self) -> Option<&'static str> {
         match &self.format {
             Format::Recording(_) => None,
@@ -111,7 +111,7 @@ impl Input {
         }
     }
 
-    /// What was read so far that is no call, in the plural, and how often.
+    /// The kinds of lines so far that are no calls, in the plural, and how many there were of each.
     pub fn others(&self) -> &BTreeMap<&'static str, u64> {
         &self.others
     }

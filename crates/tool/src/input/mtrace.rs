@@ -1,8 +1,8 @@
-//! The text of glibc's `mtrace`: `@ CALLER + ADDRESS SIZE`, `@ CALLER - ADDRESS`, a `realloc` in two lines, `<` with the
-//! old address and `>` with the new one, and `!` for one that was refused.
+//! The text of glibc's `mtrace`: `@ CALLER + ADDRESS SIZE`, `@ CALLER - ADDRESS`, a `realloc` in two lines, `<` with
+//! the old address and `>` with the new one, and `!` for one that was refused.
 //!
-//! After a `fork` both processes write to the same file, in pieces of 512 bytes that begin and end anywhere: lines are torn,
-//! and the halves of a `realloc` may be parted.
+//! After a `fork` both processes write to the same file, in pieces of 512 bytes that begin and end anywhere: lines are
+//! torn, and the halves of a `realloc` may be parted.
 
 use super::call::{Call, MALLOC_ALIGN, address, allocated, hexadecimal};
 use super::text::{Line, Lines, Syntax, text};
@@ -45,7 +45,7 @@ impl Syntax for Mtrace {
 }
 
 impl Mtrace {
-    /// What a row stands for. None if it is not in its place.
+    /// The call that a row stands for. None if the row is not in its place.
     fn place(&mut self, row: Row) -> Option<Line> {
         let align = MALLOC_ALIGN;
         Some(match row {

@@ -13,17 +13,17 @@ use super::{android, heaptrack, mtrace};
 /// Bytes of the longest line.
 const LONGEST: u64 = 1 << 20;
 
-/// What a line is.
+/// A line that has been read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Line {
     Call(Call),
-    /// Not replayed; what it is, in the plural.
+    /// Not replayed. Names its kind in the plural.
     Other(&'static str),
 }
 
 /// A format in which calls stand line by line.
 pub(super) trait Syntax {
-    /// What a text of this format is called.
+    /// The name of such a text, with its article.
     fn format(&self) -> &'static str;
 
     /// Reads a line that is not empty, or says why it is none of this format. It may skip lines of those behind it.
@@ -34,7 +34,7 @@ pub(super) trait Syntax {
         Ok(())
     }
 
-    /// What texts of this format lack.
+    /// A sentence on the calls that texts of this format lack.
     fn remark(&self) -> Option<&'static str> {
         None
     }

@@ -46,7 +46,7 @@ impl Bitmap {
         self.fill(x + width - 1, y, 1, height, colour);
     }
 
-    /// A line of text that begins at `x` and whose upper edge is at `y`. A letter that is not in ASCII is a question mark.
+    /// A line of text that begins at `x` and whose upper edge is at `y`. A letter outside of ASCII is a question mark.
     pub(crate) fn text(&mut self, x: usize, y: usize, colour: Colour, text: &str) {
         for (number, letter) in text.chars().enumerate() {
             let letter = BASIC_LEGACY.get(letter as usize).unwrap_or(&BASIC_LEGACY[usize::from(b'?')]);

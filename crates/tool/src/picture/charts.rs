@@ -137,7 +137,7 @@ pub(crate) fn memory(series: &Series, name: &str) -> Result<String> {
         curve("used", BLUE, 2, |sizes| sizes.used),
         curve("live", BLACK, 1, |sizes| sizes.live),
     ];
-    // What the system has opened at once hides a small heap.
+    // The memory that is committed at once would hide a small heap.
     if curves[0].most() > 4.0 * curves[1].most() {
         curves[0].name += " (not shown)";
         curves[0].points.clear();

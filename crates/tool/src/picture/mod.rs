@@ -40,8 +40,8 @@ impl Picture {
         }
     }
 
-    /// Draws the picture; the contents of its file. `name` is that of the trace. `snapshot` is the moment that [`Map`](Self::Map)
-    /// and [`Holes`](Self::Holes) show.
+    /// Draws the picture, and returns the contents of its file. `name` is that of the trace. `snapshot` is the moment
+    /// that [`Map`](Self::Map) and [`Holes`](Self::Holes) show.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! Address over time, as a PNG: a column is a few calls, a row is a few bytes, and the colour says which share of both was
-//! in use. Nobody knows how many calls there will be, or how high the heap will go, so columns and rows are joined in
-//! pairs whenever there are too many.
+//! Address over time, as a PNG: a column is a few calls, a row is a few bytes, and the colour says which share of both
+//! was in use. Neither the number of calls nor the height of the heap is known in advance, so columns and rows are
+//! joined in pairs whenever there are too many.
 
 use std::io;
 
@@ -41,7 +41,7 @@ const FOOT: usize = 72;
 const WIDE: usize = 1200;
 const HIGH: usize = 512;
 
-/// What some calls did.
+/// A few calls.
 #[derive(Clone)]
 struct Column {
     /// For each row, bytes in use, summed over the calls.
@@ -220,7 +220,7 @@ impl Raster {
     }
 }
 
-/// What the colours say.
+/// The meaning of the colours.
 fn legend(bitmap: &mut Bitmap, y: usize) {
     let mut x = LEFT;
     for (colour, what) in [(ABOVE_TOP, "above top"), (SHARES[0], "free")] {
@@ -243,7 +243,7 @@ fn join<T: Copy + Default>(all: &[T], one: impl Fn(&[T]) -> T) -> Vec<T> {
     joined
 }
 
-/// The colour of a share in use. What is in use at all does not look free.
+/// The colour of a share in use. The smallest share does not look free.
 fn colour_of(share: f64) -> Colour {
     if share <= 0.0 {
         return SHARES[0];

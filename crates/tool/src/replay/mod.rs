@@ -1,4 +1,4 @@
-//! Replays a trace on heaps, and gathers what its pictures show.
+//! Replays a trace on heaps, and gathers the numbers for its pictures.
 
 mod owed;
 mod player;
@@ -34,8 +34,8 @@ pub struct Replay {
 }
 
 impl Replay {
-    /// Makes the heaps for a trace. Without `lists` or `region`, in bytes, they are the recording's, or else one indexed
-    /// list and 32 GiB. A snapshot is taken after call `at`, counted from 1, or at the end.
+    /// Makes the heaps for a trace. The default of `lists` and of `region`, in bytes, is the recording's, or else one
+    /// indexed list and 32 GiB. A snapshot is taken after call `at`, counted from 1, or at the end.
     ///
     /// # Errors
     ///
@@ -91,7 +91,7 @@ impl Replay {
         Ok(unread)
     }
 
-    /// Adds a step to what is drawn. `is_call` if it was a call.
+    /// Gathers a step for the pictures. `is_call` if it was a call.
     fn gather(&mut self, step: &Step, is_call: bool) -> Result<()> {
         step.changes.iter().for_each(|&change| self.raster.change(change));
         let reached = step.changes.iter().filter(|change| change.in_use).map(Change::end).max();

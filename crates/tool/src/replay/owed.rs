@@ -1,10 +1,10 @@
 //! Frees that are still to be written.
 //!
-//! Tracers write a free after it has happened. Until they do, another thread may have got the block's address and have
-//! written that: then the address is allocated twice in a row, and its first block must have been freed before. The free
-//! that is written later is not of the block that has the address then.
+//! Tracers write a free after it has happened. In between, another thread may get the block's address and write that:
+//! then the address is allocated twice in a row, and its first block must have been freed before. The free that is
+//! written later is not of the block that has the address by then.
 //!
-//! Or it is never written, as heaptrack does not write that of `realloc(p, 0)`. Where a free of the address follows that
+//! Some frees are never written, such as that of `realloc(p, 0)` by heaptrack. If a free of the address follows that
 //! cannot be late, those before it are in doubt.
 
 use std::collections::HashMap;

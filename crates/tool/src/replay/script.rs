@@ -26,7 +26,7 @@ struct Block {
     layout: Layout,
 }
 
-/// What one call did to the heaps.
+/// The effect of one call on the heaps.
 #[derive(Default)]
 pub(crate) struct Step {
     /// The segments that came into use or went out of it, in order.
@@ -43,7 +43,7 @@ pub(crate) struct Change {
     pub(crate) in_use: bool,
 }
 
-/// What is held against a recording.
+/// The outcomes that were equal to those in a recording.
 #[derive(Default)]
 pub(crate) struct Compared {
     /// Requests whose offsets were the recorded ones.
@@ -60,7 +60,7 @@ pub(crate) struct Script {
     owed: Owed,
     blocks: Vec<Option<Block>>,
     unused: Vec<usize>,
-    /// What is in the place of the holes between the segments that were held when a recording began.
+    /// Blocks that fill the holes between the segments in use when a recording began, until its first call.
     fillers: Vec<usize>,
     held_end: usize,
     /// Whether offsets are compared with a recording, and the list whose hops are.
@@ -110,7 +110,7 @@ impl Script {
             return Ok(());
         }
         self.calls += 1;
-        // Fillers are nobody's: they do not count as live.
+        // Fillers are not the program's: they do not count as live.
         let live = self.live;
         for filler in std::mem::take(&mut self.fillers) {
             self.free_number(filler, &mut Step::default());
@@ -185,7 +185,7 @@ impl Script {
             }
             self.live = live;
         }
-        // What a search of the index costs depends on those before it, which nobody has recorded.
+        // The cost of a search of the index depends on the searches before it, which are not recorded.
         self.comparing_hops_of.take_if(|list| list == "indexed");
         self.alloc(block, size, MALLOC_ALIGN, Some(Told { offset: Some(offset), hops: 0 }), step)?;
         self.held_end = end;
@@ -365,7 +365,7 @@ impl Block {
     }
 }
 
-/// What a request of `size` bytes takes.
+/// The bytes that a request of `size` bytes takes.
 fn segment_bytes(size: usize) -> usize {
     size.max(1).next_multiple_of(16)
 }

@@ -1,4 +1,4 @@
-//! Numbers over time. Nobody knows how many calls there will be, so bins are joined in pairs when there are too many.
+//! Numbers over time. The number of calls is not known in advance, so bins are joined in pairs when there are too many.
 
 use smalloc::Stats;
 
@@ -39,7 +39,7 @@ pub(crate) struct Sizes {
 }
 
 impl Sizes {
-    /// What a heap knows of this moment.
+    /// The sizes that a heap knows of this moment.
     pub(crate) fn of(stats: &Stats) -> Self {
         Self {
             live: 0,
@@ -88,13 +88,13 @@ impl Series {
         Self { bins: Vec::new(), calls_per_bin: 1, current }
     }
 
-    /// So it is before the first call.
+    /// Sets the sizes before the first call.
     pub(crate) fn start(&mut self, sizes: Sizes) {
         self.current.sizes = self.current.sizes.join(sizes);
     }
 
-    /// Call number `call` was made; `hops` are those of its search on each heap, empty if there was none. `sizes` are what
-    /// is known without asking the heap, and `ask` asks it.
+    /// Adds call number `call`. `hops` are those of its search on each heap, empty if there was none. `sizes` are known
+    /// without asking the heap, and `ask` asks it.
     pub(crate) fn tick(&mut self, call: u64, hops: &[usize], sizes: Sizes, ask: impl FnOnce() -> Sizes) {
         for (searches, &hops) in self.current.searches.iter_mut().zip(hops) {
             *searches = searches.join(Searches { count: 1, hops: hops as u64, most: hops });

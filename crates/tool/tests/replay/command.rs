@@ -97,7 +97,7 @@ fn it_says_what_it_cannot_read_and_where() {
     refuses("call", &whole, "record 2: damaged: no call has number 77");
     whole[8] = 2;
     refuses("version", &whole, "a recording of format version 2, this is for version 1");
-    // What could be read is replayed before it is said what could not, and nothing that was there is lost.
+    // All that could be read is replayed before the error is told, and no file is lost.
     let file = folder.file("packed-cut", b"1: malloc 0x10 9\n1: mall");
     let picture = folder.file("picture", "a picture");
     let output = replay(&[&file, "--holes", &picture]);
@@ -120,7 +120,7 @@ fn it_says_what_it_cannot_read_and_where() {
     assert_refuses(&[&path, "--at", "99999999"], "--at 99999999: there are only");
 }
 
-/// What cannot be drawn keeps nothing else from being drawn, or from being told.
+/// A picture that cannot be written keeps nothing else from being drawn or told.
 #[test]
 fn it_tells_all_that_is_wrong() {
     let folder = Folder::new("wrong");
@@ -135,7 +135,7 @@ fn it_tells_all_that_is_wrong() {
     assert!(fs::read_to_string(&path).expect("the picture is there").starts_with("<svg"));
 }
 
-/// Whoever reads the report may leave before its end.
+/// The reader of the report may leave before its end.
 #[test]
 fn it_draws_for_who_does_not_read() {
     let folder = Folder::new("unread");
@@ -203,7 +203,7 @@ fn it_misses_records_that_are_gone() {
     assert_refuses(&[&zeros], &format!("it ends after 5 of {all} records"));
 }
 
-/// What was in use when a recording began counts, and may not fit where it is replayed.
+/// Blocks in use when a recording began count, and may not fit where it is replayed.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
 fn it_counts_what_was_in_use_before() {

@@ -1,4 +1,4 @@
-//! What real tracers write, and what else is in their files.
+//! Files as real tracers, editors and shells leave them.
 
 use crate::{Folder, assert_prints, assert_refuses, replay};
 use smalloc_terminal::Bytes;
@@ -83,7 +83,7 @@ fn heaptrack_of_a_script() {
     assert_refuses(&[&cut], "line 3: \"t=2\": not a line of heaptrack");
 }
 
-/// heaptrack writes neither the free of `realloc(p, 0)` nor any call of `memalign` and `pvalloc`: their frees are there.
+/// heaptrack writes neither the free of `realloc(p, 0)` nor the calls of `memalign` and `pvalloc`, but their frees.
 #[test]
 fn heaptrack_leaves_calls_out() {
     let trace =
@@ -203,7 +203,9 @@ fn refusals_are_printable() {
     let folder = Folder::new("garbage");
     let mut garbage: Vec<u8> = (0..=255).cycle().take(4000).collect();
     garbage.insert(0, 0xc3);
-    let escapes = b"1: malloc 0x10 9\n\x1b[2J\x1b]0;title\x07\xff\xfe \xc2\x9b31m\x08 and more of it, until it is cut\n".to_vec();
+    let escapes =
+        b"1: malloc 0x10 9\n\x1b[2J\x1b]0;title\x07\xff\xfe \xc2\x9b31m\x08 and more, until it is cut\n"
+            .to_vec();
     for (name, contents, error) in [
         ("garbage", garbage.clone(), "the file is no text, and of no format that can be read"),
         (

@@ -1,5 +1,5 @@
-//! A replay of a recording comes to the same, call by call, and `smalloc replay` says so; what it cannot read it refuses,
-//! and says where.
+//! A replay of a recording comes to the same, call by call, and `smalloc replay` says so. It refuses what it cannot
+//! read, and says where that is.
 
 mod command;
 mod inputs;
@@ -42,7 +42,7 @@ impl Folder {
 
 impl Drop for Folder {
     fn drop(&mut self) {
-        // What is left over is in the folder for temporary files.
+        // An error leaves files behind in the folder for temporary files.
         let _ = fs::remove_dir_all(&self.0);
     }
 }
@@ -71,7 +71,7 @@ fn churn(heap: &impl GlobalAlloc, seed: u64, rounds: usize) {
                 }
             };
         }
-        // What found no room is no block.
+        // A request that found no room is no block.
         blocks[slot] = blocks[slot].filter(|(block, _)| !block.is_null());
     }
 }
@@ -192,8 +192,8 @@ fn the_same_calls_come_to_the_same() {
     assert_replays::<Indexed>(&head, &records);
 }
 
-/// Giving memory back is no call that is recorded, and when it is due depends on the way that a free takes: searches cost
-/// the same with it and without.
+/// Giving memory back is not recorded, and when it is due depends on the way that a free takes: searches cost the same
+/// with it and without.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
 fn giving_back_changes_no_search() {

@@ -75,7 +75,7 @@ fn every_packing_is_read() {
     }
     let endless = (0..6).fold(TRACE.to_vec(), |packed, _| gzip(&packed));
     assert_refuses(&[&folder.file("endless", endless)], "the file is packed more than 4 times over");
-    // What `zip` makes of a file.
+    // An archive made by the command `zip`.
     let android = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data/android.zip");
     assert_prints(&[android], &["Replayed 6 calls of a trace for memory_replay.", "at the end: 256 B."]);
 }
@@ -95,7 +95,7 @@ fn recordings_are_unpacked() {
     }
 }
 
-/// What was packed in parts stands one behind the other, and zstd has parts that are to be skipped.
+/// A file may have been packed in parts, one behind the other, and zstd has parts that are to be skipped.
 #[test]
 fn parts_are_read_one_after_the_other() {
     let folder = Folder::new("parts");
