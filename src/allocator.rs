@@ -3,73 +3,13 @@
 //! There are two of this name: that of the crate `allocator-api2`, for which there is the feature `allocator-api2`, and
 //! the standard library's own, for which there is `nightly`. Both do the same here.
 
-use crate::free_list::{FreeList, Indexed};
+use crate::arena::{HeapCell, HeapLock, Lend};
+use crate::free_list::FreeList;
 use crate::global::SmallocGlobal;
 use crate::heap::{Heap, is_aligned};
-use crate::region::InitError;
 use crate::system::errno;
-use crate::system::fatal::fatal;
 use core::alloc::{GlobalAlloc, Layout};
-use core::cell::{RefCell, RefMut};
-use core::ptr::NonNull;
-
-/// A [`Heap`] that several collections of one thread share: `&HeapCell` is an `Allocator`.
-///
-/// ```
-/// # #[cfg(feature = "allocator-api2")] {
-/// use allocator_api2::vec::Vec;
-/// use smalloc::{Heap, HeapCell, Indexed};
-///
-/// let heap = HeapCell::new(Heap::<Indexed>::with_region_size(1 << 20)?);
-/// let mut numbers = Vec::new_in(&heap);
-/// numbers.extend(0..1000_u32);
-/// let mut more = Vec::new_in(&heap);
-/// more.push(1_u8);
-/// assert_eq!(heap.borrow_mut().stats().live_segments, 2);
-/// # }
-/// # Ok::<(), smalloc::InitError>(())
-/// ```
-#[derive(Debug)]
-pub struct HeapCell<L: FreeList = Indexed>(RefCell<Heap<L>>);
-
-impl<L: FreeList> HeapCell<L> {
-    /// Lets a heap be shared.
-    #[must_use]
-    pub const fn new(heap: Heap<L>) -> Self {
-        Self(RefCell::new(heap))
-    }
-
-    /// A heap with a region of its own, as [`Heap::with_region_size`] makes it.
-    ///
-    /// # Errors
-    /// As there.
-    pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
-        Heap::with_region_size(bytes).map(Self::new)
-    }
-
-    /// The heap. What allocates from it while this lives is refused, and what frees ends the process.
-    ///
-    /// # Panics
-    /// If it is borrowed already.
-    #[must_use]
-    pub fn borrow_mut(&self) -> RefMut<'_, Heap<L>> {
-        self.0.borrow_mut()
-    }
-
-    /// The heap, for it alone.
-    #[must_use]
-    pub fn into_inner(self) -> Heap<L> {
-        self.0.into_inner()
-    }
-
-    /// Does `work` with the heap; what cannot be refused ends the process where the heap is borrowed.
-    fn with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> R {
-        match self.0.try_borrow_mut() {
-            Ok(mut heap) => work(&mut heap),
-            Err(_) => fatal(format_args!("recursive call: the heap is borrowed")),
-        }
-    }
-}
+use core::ptr::{self, NonNull};
 
 /// What an `Allocator` is made of here. Sizes may be 0.
 trait Blocks {
@@ -86,10 +26,12 @@ trait Blocks {
     unsafe fn resize(&self, block: NonNull<u8>, layout: Layout, new_size: usize, zeroed: bool) -> *mut u8;
 }
 
-impl<L: FreeList> Blocks for HeapCell<L> {
+impl<A: Lend> Blocks for A {
     fn take(&self, layout: Layout, zeroed: bool) -> *mut u8 {
-        let Ok(mut heap) = self.0.try_borrow_mut() else { return core::ptr::null_mut() };
-        errno::unchanged(|| if zeroed { heap.alloc_zeroed(layout) } else { heap.alloc(layout) })
+        let take = |heap: &mut Heap<A::List>| {
+            errno::unchanged(|| if zeroed { heap.alloc_zeroed(layout) } else { heap.alloc(layout) })
+        };
+        self.try_with(take).unwrap_or(ptr::null_mut())
     }
 
     unsafe fn give(&self, block: NonNull<u8>, layout: Layout) {
@@ -110,7 +52,7 @@ impl<L: FreeList> Blocks for HeapCell<L> {
     }
 }
 
-impl<L: FreeList> Blocks for SmallocGlobal<L> {
+impl<L: FreeList, const REGIONS: usize> Blocks for SmallocGlobal<L, REGIONS> {
     fn take(&self, layout: Layout, zeroed: bool) -> *mut u8 {
         if zeroed {
             // SAFETY: this allocator gives a granule for an empty layout.
@@ -168,9 +110,9 @@ unsafe fn resize(
 }
 
 macro_rules! allocator {
-    ($heap:ident, $($api:ident)::+) => {
+    ($heap:ident $(<$regions:ident>)?, $($api:ident)::+) => {
         // SAFETY: blocks stay valid as long as the heap, which is borrowed; copies of the reference are the same heap.
-        unsafe impl<L: FreeList> $($api)::+::Allocator for &$heap<L> {
+        unsafe impl<L: FreeList $(, const $regions: usize)?> $($api)::+::Allocator for &$heap<L $(, $regions)?> {
             fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
                 block(self.take(layout, false), layout.size()).ok_or($($api)::+::AllocError)
             }
@@ -220,8 +162,12 @@ macro_rules! allocator {
 #[cfg(feature = "allocator-api2")]
 allocator!(HeapCell, allocator_api2::alloc);
 #[cfg(feature = "allocator-api2")]
-allocator!(SmallocGlobal, allocator_api2::alloc);
+allocator!(HeapLock, allocator_api2::alloc);
+#[cfg(feature = "allocator-api2")]
+allocator!(SmallocGlobal<REGIONS>, allocator_api2::alloc);
 #[cfg(feature = "nightly")]
 allocator!(HeapCell, core::alloc);
 #[cfg(feature = "nightly")]
-allocator!(SmallocGlobal, core::alloc);
+allocator!(HeapLock, core::alloc);
+#[cfg(feature = "nightly")]
+allocator!(SmallocGlobal<REGIONS>, core::alloc);

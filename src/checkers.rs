@@ -37,30 +37,20 @@ pub(crate) fn zeroed(bytes: NonNull<[u8]>) {
     valgrind::open(bytes.cast(), bytes.len());
 }
 
-/// A payload of `size` bytes is given out; memcheck takes its contents for unknown.
+/// A payload of `size` bytes is handed out. Unless all of them are `zeroed`, or about to be, memcheck takes its contents for
+/// unknown.
 #[inline(always)]
-pub(crate) fn given(payload: NonNull<u8>, size: usize) -> *mut u8 {
-    let _ = size;
+pub(crate) fn given(payload: NonNull<u8>, size: usize, zeroed: bool) {
+    let _ = (payload, size, zeroed);
     #[cfg(feature = "asan")]
     asan::open(payload, size);
     #[cfg(feature = "valgrind")]
-    valgrind::given(payload, size, false);
-    payload.as_ptr()
-}
-
-/// A payload of `size` bytes, all of them zero or about to be cleared, is given out.
-#[inline(always)]
-pub(crate) fn given_zeroed(payload: NonNull<u8>, size: usize) {
-    let _ = (payload, size);
-    #[cfg(feature = "asan")]
-    asan::open(payload, size);
-    #[cfg(feature = "valgrind")]
-    valgrind::given(payload, size, true);
+    valgrind::given(payload, size, zeroed);
 }
 
 /// A payload of `size` bytes comes back. Told while it is nobody else's yet.
 #[inline(always)]
-pub(crate) fn back(payload: *mut u8, size: usize) {
+pub(crate) fn back(payload: NonNull<u8>, size: usize) {
     let _ = (payload, size);
     #[cfg(feature = "asan")]
     asan::close(payload, size);
@@ -70,7 +60,7 @@ pub(crate) fn back(payload: *mut u8, size: usize) {
 
 /// A payload of `old` bytes has `new` bytes now, in the same place. Told before its tail is anybody else's.
 #[inline(always)]
-pub(crate) fn resized(payload: *mut u8, old: usize, new: usize) {
+pub(crate) fn resized(payload: NonNull<u8>, old: usize, new: usize) {
     let _ = (payload, old, new);
     #[cfg(feature = "asan")]
     asan::resized(payload, old, new);
@@ -94,7 +84,7 @@ pub(crate) fn unwatched<R>(start: NonNull<u8>, bytes: usize, access: impl FnOnce
 fn close(start: NonNull<u8>, bytes: usize) {
     let _ = (start, bytes);
     #[cfg(feature = "asan")]
-    asan::close(start.as_ptr(), bytes);
+    asan::close(start, bytes);
     #[cfg(feature = "valgrind")]
     valgrind::close(start, bytes);
 }
@@ -115,15 +105,14 @@ mod asan {
         unsafe { __asan_unpoison_memory_region(start.as_ptr().cast(), bytes) };
     }
 
-    pub(super) fn close(start: *mut u8, bytes: usize) {
+    pub(super) fn close(start: NonNull<u8>, bytes: usize) {
         // SAFETY: as above.
-        unsafe { __asan_poison_memory_region(start.cast(), bytes) };
+        unsafe { __asan_poison_memory_region(start.as_ptr().cast(), bytes) };
     }
 
-    pub(super) fn resized(payload: *mut u8, old: usize, new: usize) {
+    pub(super) fn resized(payload: NonNull<u8>, old: usize, new: usize) {
         close(payload, old);
-        // SAFETY: as above.
-        unsafe { __asan_unpoison_memory_region(payload.cast(), new) };
+        open(payload, new);
     }
 }
 
@@ -162,12 +151,12 @@ mod valgrind {
         request(MALLOCLIKE_BLOCK, [payload.addr().get(), size, 0, usize::from(zeroed)]);
     }
 
-    pub(super) fn back(payload: *mut u8) {
-        request(FREELIKE_BLOCK, [payload.addr(), 0, 0, 0]);
+    pub(super) fn back(payload: NonNull<u8>) {
+        request(FREELIKE_BLOCK, [payload.addr().get(), 0, 0, 0]);
     }
 
-    pub(super) fn resized(payload: *mut u8, old: usize, new: usize) {
-        request(RESIZEINPLACE_BLOCK, [payload.addr(), old, new, 0]);
+    pub(super) fn resized(payload: NonNull<u8>, old: usize, new: usize) {
+        request(RESIZEINPLACE_BLOCK, [payload.addr().get(), old, new, 0]);
     }
 
     pub(super) fn open(start: NonNull<u8>, bytes: usize) {

@@ -26,29 +26,45 @@
 //!
 //! # Reading the code
 //!
-//! Data flows down as sizes and offsets and comes back up as values. A file uses only files below it.
+//! A call goes down once: [`SmallocGlobal`] (or an arena) comes to *hold* a heap, and one body per call in `calls` does the
+//! rest. Sizes and offsets go down, values come back up. An `alloc`, in order:
 //!
-//! ```text
-//! allocator     with the features `allocator-api2` and `nightly`: the traits `Allocator`
-//! global        layout in, pointer or null out; the lock
-//! regions, home several heaps side by side: which one is a thread's, where a payload lies
-//! shared        a heap behind its lock, and (handover) what was freed in it without the lock
-//! unlocked      what is done for a heap while its lock is not held: giving back, waiting for that, clearing
-//! relief        asks the program for room when there is none
-//! fork, lock    every heap locked around a fork; who waits, and how
-//! hardened      with the feature of that name: freed memory is filled, rests, and is checked
-//! heap          the policy: search, split, coalesce, grow, resize
-//! inspect       numbers, snapshots, pictures: reads, never writes
-//! recording     every call in a file: the format, and who writes it
-//! free_list     which free segment a request gets: Linked, Indexed
-//! segment_map   where segments begin and end, two bits a granule
-//! pages         which pages of free memory may hold something, one bit a page; which were moved
-//! region        the mapping; the only home of pointer arithmetic
-//! shadow        what memory checkers are told, if there are any
-//! debugger      where a debugger finds the heaps
-//! path          a path for the system, on the stack
-//! errno, fatal  errno kept; one line, then abort
-//! ```
+//! 1. `global/held.rs`, `enter`: lock the heap of the thread's region.
+//! 2. `heap/place.rs`, `place_fast`: ask the free list for a first look, and take what it finds from the segment map.
+//! 3. `calls/alloc.rs`, `hand_out`: tell the watchers, let the heap go, return the pointer.
+//!
+//! A `dealloc`, in order:
+//!
+//! 1. `global/held.rs`, `enter`: lock the heap of the region in which the payload lies.
+//! 2. `heap/find.rs`, `find_fast`: find the segment that pointer and layout name, and check both.
+//! 3. `heap/tiling.rs`, `give_fast`: clear its bits, count, tell the free list.
+//! 4. `calls/free.rs`: do what the list put off, purge if that is due, let the heap go.
+//!
+//! One rule names the parts of a call: `x` is the whole, `x_fast` is inline and may decline, in which case nothing has
+//! changed, and `x_slow` is the outlined rest. `elsewhere` is for other regions. Memory *is given back* to the free list,
+//! *purged* to the system, *handed out* to the program, and *handed over* to another region.
+//!
+//! A file uses only rooms below its own, of these the ones that stand in the last column, and no two files use each other.
+//! `tests/house.rs` reads this table and checks that.
+//!
+//! | room | what is in it | uses |
+//! |---|---|---|
+//! | `allocator` | with the features `allocator-api2` and `nightly`: the traits `Allocator` | arena global heap free_list system |
+//! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region debugger system |
+//! | `arena` | [`Heap`] as a program uses it, [`HeapCell`], [`HeapLock`] | calls threads heap free_list region system |
+//! | `calls` | every call once, over a heap that is held | watch threads heap free_list recording region |
+//! | `threads` | the lock, regions side by side, frees handed over, `fork` | watch heap free_list inspect region system |
+//! | `watch` | the seam for memory checkers, `hardened`, recordings and the live page | heap free_list recording region checkers system |
+//! | `heap` | the policy: place, find, give back, grow, purge | free_list segment_map pages inspect region checkers debugger system |
+//! | `free_list` | which free segment a request gets: [`Linked`], [`Indexed`] | segment_map region |
+//! | `segment_map` | where segments begin and end, two bits a granule | region |
+//! | `pages` | which pages of free memory may hold something, and which were moved | region system |
+//! | `recording` | every call in a file: the format, and its writer | region system |
+//! | `inspect` | numbers, snapshots, pictures: reads, never writes | system |
+//! | `region` | the mapping that holds heap and bookkeeping; offsets become pointers only here | checkers system |
+//! | `checkers` | AddressSanitizer and memcheck, if the features for them are on | |
+//! | `debugger` | where a debugger finds the heaps | |
+//! | `system` | the environment, files, clocks, mappings, `errno`, fatal errors | |
 
 #![no_std]
 #![cfg_attr(feature = "nightly", feature(allocator_api))]
@@ -81,13 +97,13 @@ extern crate std;
 
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 mod allocator;
+mod arena;
+mod calls;
 mod debugger;
 
 mod free_list;
 mod global;
 
-#[cfg(feature = "hardened")]
-mod hardened;
 mod heap;
 
 mod inspect;
@@ -101,10 +117,9 @@ mod checkers;
 mod segment_map;
 mod system;
 mod threads;
-mod unlocked;
+mod watch;
 
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
-pub use allocator::HeapCell;
+pub use arena::{HeapCell, HeapGuard, HeapLock};
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::LowMemory;
 pub use global::SmallocGlobal;
@@ -112,6 +127,37 @@ pub use heap::{Corruption, Heap, MallocStatus};
 pub use inspect::*;
 pub use region::InitError;
 
+// The code of every page is compiled and run by `cargo test --doc`; tests/docs.rs holds that none is missing.
 #[cfg(doctest)]
-#[doc = include_str!("../README.md")]
-struct ReadmeDocTests;
+mod doc_tests {
+    #[doc = include_str!("../README.md")]
+    struct Readme;
+    #[doc = include_str!("../docs/c.md")]
+    struct C;
+    #[doc = include_str!("../docs/design.md")]
+    struct Design;
+    #[doc = include_str!("../docs/inspecting.md")]
+    struct Inspecting;
+    #[doc = include_str!("../docs/live.md")]
+    struct Live;
+    #[doc = include_str!("../docs/memory.md")]
+    struct Memory;
+    #[doc = include_str!("../docs/performance.md")]
+    struct Performance;
+    #[doc = include_str!("../docs/promises.md")]
+    struct Promises;
+    #[doc = include_str!("../docs/recipes.md")]
+    struct Recipes;
+    #[doc = include_str!("../docs/recording.md")]
+    struct Recording;
+    #[doc = include_str!("../docs/testing.md")]
+    struct Testing;
+    #[doc = include_str!("../docs/threads.md")]
+    struct Threads;
+    #[doc = include_str!("../docs/tried.md")]
+    struct Tried;
+    #[doc = include_str!("../docs/unsafe.md")]
+    struct Unsafe;
+    #[doc = include_str!("../docs/using.md")]
+    struct Using;
+}

@@ -197,6 +197,9 @@ fn a_program_that_runs_out_says_why_first() {
 fn a_value_that_says_nothing_ends_the_program() {
     let name = "unasked";
     let outcome = case::finish(name, with(&mut case::command(name), Some("perhaps")));
-    assert_eq!(outcome.stderr, "smalloc: SMALLOC_REPORT: \"perhaps\" is neither 0 nor 1\n");
+    assert_eq!(
+        outcome.stderr,
+        "smalloc: SMALLOC_REPORT: \"perhaps\" is neither 0 nor 1 (set it to 1, or leave it out)\n"
+    );
     assert_eq!(outcome.status.code(), Some(2));
 }

@@ -20,7 +20,7 @@ mod model {
 
     struct Apart<T>(T);
 
-    struct HandOver {
+    struct FreeRing {
         head: Apart<AtomicUsize>,
         next: Apart<AtomicUsize>,
         slots: [AtomicU64; SLOTS],
@@ -30,7 +30,7 @@ mod model {
         lap as u64 % FIRST
     }
 
-    impl HandOver {
+    impl FreeRing {
         fn new() -> Self {
             Self {
                 head: Apart(AtomicUsize::new(0)),
@@ -85,7 +85,7 @@ mod model {
 
     /// What has been taken, by number, and what was handed over by who takes.
     struct Taker<'a> {
-        ring: &'a HandOver,
+        ring: &'a FreeRing,
         taken: Vec<u64>,
         given: Vec<u64>,
     }
@@ -108,7 +108,7 @@ mod model {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
-            let ring = Arc::new(HandOver::new());
+            let ring = Arc::new(FreeRing::new());
             // How many of the first giver's blocks have been handed over.
             let finished = Arc::new(AtomicUsize::new(0));
             let threads: Vec<_> = (0..)

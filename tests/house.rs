@@ -10,42 +10,12 @@ const FOLDERS: [&str; 6] = ["src", "tests", "examples", "benches", "crates", "fu
 const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
-/// Every module below the root, from the top down, and the modules that it may use. All of these stand below it.
-const LAYERS: [(&str, &[&str]); 15] = [
-    ("allocator", &["global", "heap", "free_list", "region", "system"]),
-    (
-        "global",
-        &[
-            "unlocked",
-            "threads",
-            "heap",
-            "inspect",
-            "recording",
-            "free_list",
-            "region",
-            "checkers",
-            "debugger",
-            "system",
-        ],
-    ),
-    ("unlocked", &["threads", "heap", "free_list", "region", "checkers"]),
-    ("threads", &["hardened", "heap", "inspect", "free_list", "region", "system"]),
-    ("hardened", &["heap", "free_list", "region", "checkers", "system"]),
-    ("heap", &["debugger", "inspect", "free_list", "segment_map", "pages", "region", "checkers", "system"]),
-    ("inspect", &["region", "system"]),
-    ("recording", &["region", "system"]),
-    ("free_list", &["segment_map", "region", "system"]),
-    ("segment_map", &["region", "system"]),
-    ("pages", &["region", "system"]),
-    ("region", &["checkers", "system"]),
-    ("checkers", &[]),
-    ("debugger", &[]),
-    ("system", &[]),
-];
-
 /// What the library depends on. Rivals, parsers and drawing belong to the tests, the examples and the benches.
 /// Two are optional: their traits are what a feature is for.
 const DEPENDENCIES: [&str; 5] = ["libc", "serde", "spin", "static_assertions", "allocator_api2"];
+
+/// Where pointers are computed: the heap's own memory, and every other mapping.
+const POINTER_HOMES: [&str; 2] = ["region/", "system/mapping.rs"];
 
 /// What makes a pointer from a pointer or a number.
 const POINTER_ARITHMETIC: [&str; 9] = [
@@ -79,17 +49,35 @@ impl Source {
         self.modules().first().cloned()
     }
 
-    /// The code that is not for tests, without comments.
+    /// The code without comments.
     fn code(&self) -> String {
-        let code = self.text.split("\n#[cfg(test)]\nmod tests").next().unwrap();
-        code.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+        self.text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
     }
+}
+
+/// A room of the library: its name, and the rooms that it may use.
+struct Room {
+    name: String,
+    uses: Vec<String>,
+}
+
+/// The table of rooms in the documentation of `lib.rs`, from the top down.
+fn rooms() -> Vec<Room> {
+    let lib = sources_in("src").into_iter().find(|source| source.path == Path::new("lib.rs")).unwrap();
+    let rows = lib.text.lines().filter_map(|line| line.strip_prefix("//! | `"));
+    rows.map(|row| {
+        let columns: Vec<&str> = row.split(" | ").collect();
+        let [name, _, uses] = &columns[..] else { panic!("a row of three columns: {row}") };
+        let uses = uses.trim_end_matches('|').split_whitespace().map(str::to_owned).collect();
+        Room { name: name.trim_end_matches('`').to_owned(), uses }
+    })
+    .collect()
 }
 
 /// The files of the library.
 fn sources() -> Vec<Source> {
     let files = sources_in("src");
-    assert!(files.len() > LAYERS.len(), "{} files found", files.len());
+    assert!(files.len() > 50, "{} files found", files.len());
     files
 }
 
@@ -147,6 +135,67 @@ fn group_members(group: &str) -> Vec<String> {
 
 fn first_name(path: &str) -> String {
     path.trim_start().chars().take_while(|letter| letter.is_alphanumeric() || *letter == '_').collect()
+}
+
+/// The modules, among those that have a file, from which `text` takes names: by paths that begin with `crate`, `super` or
+/// `self`, and by those of its imports that begin with a module inside of it. `own` is the module that the text is. What is
+/// only passed on, by `pub use`, does not count.
+fn used_modules(text: &str, own: &[String], files: &[Vec<String>]) -> BTreeSet<Vec<String>> {
+    let mut used = BTreeSet::new();
+    let mut note = |path: Vec<String>| {
+        let longest =
+            (0..=path.len()).rev().map(|length| path[..length].to_vec()).find(|path| files.contains(path));
+        used.extend(longest.filter(|module| !module.is_empty() && module != own));
+    };
+    let text = text.replace("pub(in ", "pub(");
+    let statements = text.split(';').map(str::trim);
+    let plain = statements
+        .filter(|statement| !statement.lines().any(|line| line.starts_with("pub") && line.contains(" use ")));
+    for statement in plain {
+        for path in paths_in(statement) {
+            let names: Vec<&str> = path.split("::").map(str::trim).collect();
+            let ascent = names.iter().take_while(|name| **name == "super").count();
+            let rest = names[ascent.max(1)..].iter().map(|name| (*name).to_owned());
+            match names[0] {
+                _ if path.ends_with("super") => {}
+                "crate" => note(rest.collect()),
+                "self" => note(own.iter().cloned().chain(rest).collect()),
+                "super" if ascent <= own.len() => {
+                    note(own[..own.len() - ascent].iter().cloned().chain(rest).collect());
+                }
+                first => {
+                    let inside: Vec<String> = own.iter().cloned().chain([first.to_owned()]).collect();
+                    if statement.starts_with("use ") && files.contains(&inside) {
+                        note(inside);
+                    }
+                }
+            }
+        }
+    }
+    used
+}
+
+/// All paths of a statement, those in braces written out.
+fn paths_in(statement: &str) -> Vec<String> {
+    let letter = |letter: char| letter.is_alphanumeric() || letter == '_' || letter == ':';
+    if let Some(rest) =
+        statement.rsplit_once("use ").map(|(_, rest)| rest).filter(|_| statement.contains("use "))
+    {
+        return expanded(rest);
+    }
+    statement
+        .split(|other| !letter(other))
+        .filter(|path| ["crate::", "super::", "self::"].iter().any(|root| path.starts_with(root)))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// A tree of imports, written out.
+fn expanded(tree: &str) -> Vec<String> {
+    let tree = tree.trim();
+    let Some((prefix, group)) = tree.split_once('{') else { return vec![tree.to_owned()] };
+    let members = group_members(group);
+    members.iter().flat_map(|member| expanded(member)).map(|path| format!("{prefix}{path}")).collect()
 }
 
 /// The most `super::` that stand in a row.
@@ -213,27 +262,59 @@ fn functions_are_short() {
 }
 
 #[test]
-fn layers_use_only_what_is_below_them() {
-    for (index, (layer, may_use)) in LAYERS.iter().enumerate() {
-        for used in *may_use {
-            assert!(
-                LAYERS[index + 1..].iter().any(|(below, _)| below == used),
-                "{used} is not below {layer}"
-            );
+fn rooms_use_only_what_is_below_them() {
+    let rooms = rooms();
+    assert!(rooms.len() > 10, "{} rooms found", rooms.len());
+    for (index, room) in rooms.iter().enumerate() {
+        for used in &room.uses {
+            let below = rooms[index + 1..].iter().any(|below| below.name == *used);
+            assert!(below, "{used} is not below {}", room.name);
         }
     }
+    let mut seen = BTreeSet::new();
     for source in sources() {
         let Some(layer) = source.layer() else { continue };
-        let (_, may_use) = LAYERS
-            .iter()
-            .find(|(known, _)| *known == layer)
-            .unwrap_or_else(|| panic!("{layer} has no layer"));
+        let room =
+            rooms.iter().find(|room| room.name == layer).unwrap_or_else(|| panic!("{layer} is no room"));
         for used in used_from_root(&source.code()) {
-            let allowed = used == layer || may_use.contains(&used.as_str());
+            let allowed = used == layer || room.uses.contains(&used);
             assert!(allowed, "src/{} uses crate::{used}", source.path.display());
+            seen.insert((layer.clone(), used));
         }
         let ascent = longest_ascent(&source.code());
         assert!(ascent < source.modules().len(), "src/{} reaches the root by super::", source.path.display());
+    }
+    for room in &rooms {
+        for used in &room.uses {
+            let pair = (room.name.clone(), used.clone());
+            assert!(seen.contains(&pair), "{} does not use {used}", room.name);
+        }
+    }
+}
+
+#[test]
+fn no_two_files_use_each_other() {
+    let files = sources();
+    let paths: Vec<Vec<String>> = files.iter().map(Source::modules).collect();
+    let uses: Vec<BTreeSet<usize>> = files
+        .iter()
+        .zip(&paths)
+        .map(|(file, own)| {
+            let used = used_modules(&file.code(), own, &paths);
+            used.into_iter().filter_map(|module| paths.iter().position(|path| *path == module)).collect()
+        })
+        .collect();
+    assert!(uses.iter().map(BTreeSet::len).sum::<usize>() > 2 * files.len(), "few uses are seen");
+    for start in 0..files.len() {
+        let mut reached = BTreeSet::new();
+        let mut next: Vec<usize> = uses[start].iter().copied().collect();
+        while let Some(file) = next.pop() {
+            if file != start && reached.insert(file) {
+                next.extend(&uses[file]);
+            }
+            let (one, other) = (files[start].path.display(), files[file].path.display());
+            assert_ne!(file, start, "src/{one} is used by what it uses: {other}, {reached:?}");
+        }
     }
 }
 
@@ -264,9 +345,8 @@ fn library_depends_on_little_and_uses_it() {
 
 #[test]
 fn pointer_arithmetic_has_one_home() {
-    let is_home = |source: &Source| {
-        source.layer().as_deref() == Some("region") || source.path == Path::new("system/mapping.rs")
-    };
+    let is_home =
+        |source: &Source| POINTER_HOMES.iter().any(|home| source.path.to_string_lossy().starts_with(home));
     for source in sources().iter().filter(|source| !is_home(source)) {
         for (index, line) in source.code().lines().enumerate() {
             for token in POINTER_ARITHMETIC {
@@ -281,6 +361,14 @@ fn pointer_arithmetic_has_one_home() {
 fn the_reader_reads() {
     let text = "use crate::{\n    a::{b, c},\n    d,\n};\nfn f() { crate::e::g() }";
     assert_eq!(used_from_root(text), ["a", "d", "e"].map(str::to_owned).into());
+    let file = |path: &str| path.split('/').map(str::to_owned).collect::<Vec<_>>();
+    let files = [file("a"), file("a/b"), file("a/c"), file("d")];
+    let text = "mod b;\npub(crate) use c::Sea;\nuse b::{Bee, Two};\nfn f() { crate::d::g(self::c::h) }";
+    assert_eq!(used_modules(text, &file("a"), &files), [file("a/b"), file("a/c"), file("d")].into());
+    assert_eq!(
+        used_modules("use super::{A, c::Sea};\n", &file("a/b"), &files),
+        [file("a"), file("a/c")].into()
+    );
     assert_eq!(longest_ascent("use super::super::x; super::y"), 2);
     let text = "impl A {\n    pub(crate) unsafe extern \"C\" fn one(\n        a: u8,\n    ) -> u8 {\n        a\n    }\n\n    fn two(\n        b: u8,\n    );\n    fn three() {}\n}\n";
     assert_eq!(

@@ -134,9 +134,9 @@ mod model {
             self.lock.rest.load(Ordering::Relaxed) & SLOW != 0
         }
 
-        fn set_slow(&mut self, watched: bool) {
+        fn set_slow(&mut self, reasons: u8) {
             let rest = self.lock.rest.load(Ordering::Relaxed) & !SLOW;
-            self.lock.rest.store(if watched { rest | SLOW } else { rest }, Ordering::Relaxed);
+            self.lock.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
         }
 
         /// Loom reports two threads that are in here at the same time, and a read that need not see the last write.

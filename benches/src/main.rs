@@ -19,6 +19,7 @@
 //! | `remote` | one thread allocates, another frees: blocks per second |
 //! | `latency` | single calls of a million: median, 99 %, 99.9 %, worst; of each call the least over the rounds |
 //! | `large` | a block that grows to 1 GiB by doubling; 512 MiB written and read at random; also with huge pages |
+//! | `programs` | the work of the examples `ast`, `words` and `cache` as whole programs: processor time, peak memory |
 //! | `callgrind` | instructions and mispredicted branches of the replays, exact (needs valgrind) |
 //! | `all` | all of these, one after the other, each in a process of its own |
 //!
@@ -27,7 +28,7 @@
 //! | `--traces PATH` | | a trace, or a folder of them; can be repeated |
 //! | `--only A,B` | all | allocators, in the order of the columns |
 //! | `--base A` | the first | the allocator that the others are divided by |
-//! | `--rounds N` | 5 | interleaved rounds, 3 for `churn`; for `efficiency` the fills, 10 (the published ones are 300) |
+//! | `--rounds N` | 5 | interleaved rounds, 3 for `churn`, 7 for `programs`; for `efficiency` the fills, 10 (the published ones are 300) |
 //! | `--out DIR` | | writes a CSV file for each table |
 //! | `--limit S` | 1 | seconds after which one allocator's round is cut, marked `*` |
 //! | `--touch none`, `first`, `all` | none | how much of its blocks a timed replay writes |
@@ -57,6 +58,7 @@
 //!   is written, or all with `--touch all`.
 //! - `churn`, `random`, `cheese` and the threads begin each round with a fresh heap.
 //! - `footprint` uses a process for each number, with all of its own memory touched before.
+//! - `programs` reads the Rust files and folders that follow it, or the sources that cargo keeps. It takes the allocators for which there is a binary in `src/bin`: smalloc, system, mimalloc and jemalloc.
 //! - What the time limit cut short (`*`) would look worse at full length.
 //!
 //! The `smalloc` whose free list is the plain one is `smalloc-linked`, those with several regions
@@ -77,6 +79,7 @@ mod footprint;
 mod large;
 mod latency;
 mod options;
+mod programs;
 mod random;
 mod region;
 mod replay;
@@ -88,7 +91,7 @@ mod trace;
 use options::Options;
 
 /// What `all` runs, and whether it needs traces.
-const ALL: [(&str, bool); 13] = [
+const ALL: [(&str, bool); 14] = [
     ("replay", true),
     ("cold", true),
     ("footprint", true),
@@ -101,6 +104,7 @@ const ALL: [(&str, bool); 13] = [
     ("remote", false),
     ("latency", false),
     ("large", false),
+    ("programs", false),
     ("callgrind", true),
 ];
 
@@ -143,6 +147,7 @@ fn run(options: &Options) -> io::Result<()> {
         "remote" => threads::run_remote(options),
         "latency" => latency::run(options),
         "large" => large::run(options),
+        "programs" => programs::run(options),
         "callgrind" => callgrind::run(options),
         "callgrind-child" => callgrind::child(&options.arguments),
         "" | "help" => {

@@ -10,13 +10,15 @@ use crate::allocators::{NAMES, ON_DEMAND};
 /// What `--help` prints.
 pub const HELP: &str = "\
 smalloc-bench COMMAND [OPTIONS]
+smalloc-bench programs [OPTIONS] [PATH...]    (Rust files or folders of them; else the sources that cargo keeps)
 
-commands: all replay cold footprint churn random efficiency cheese threads larson remote latency large callgrind
+commands: all replay cold footprint churn random efficiency cheese threads larson remote latency large programs
+          callgrind
 
 --traces PATH       a trace or a folder of them, for replay, cold, footprint, callgrind; repeatable
 --only A,B          the allocators, in the order of the columns
 --base A            the allocator that the others are divided by (the first)
---rounds N          interleaved rounds (5, churn 3); fills of efficiency (10)
+--rounds N          interleaved rounds (5, churn 3, programs 7); fills of efficiency (10)
 --out DIR           writes a CSV file for each table
 --limit S           seconds until one allocator's round is cut and marked * (1)
 --touch T           what a timed replay writes of its blocks: none, first (byte), all (none)

@@ -247,7 +247,12 @@ impl Progress {
 
     /// Says that `steps` more steps are done.
     pub(crate) fn step(&mut self, steps: usize) {
-        self.done += steps;
+        self.reach(self.done + steps);
+    }
+
+    /// Says that `done` steps are done in all.
+    pub(crate) fn reach(&mut self, done: usize) {
+        self.done = done;
         if self.terminal && self.started.elapsed() >= self.next {
             self.next = self.started.elapsed() + Duration::from_millis(100);
             self.shown = true;

@@ -3,8 +3,8 @@
 //! It exists to be read, to teach, and to be the measure for [`Indexed`](super::Indexed): a search walks from the head
 //! and steps over every free segment that does not fit, which are thousands in a heap of some size.
 
-use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search};
-use crate::region::{Granule, LINK_BYTES, Reservation};
+use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Rest, Search};
+use crate::region::{Extent, Granule, LINK_BYTES, Reservation};
 use crate::segment_map::MORE;
 
 /// The end of the list, in either direction. No segment starts there: regions end before.
@@ -182,14 +182,14 @@ impl Search for Linked {
         Self::search_for_fit(ground, self.first_from(ground, from), n).start()
     }
 
-    fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest) {
-        match (start < from, rest != Rest::Exact(0)) {
+    fn took(&mut self, ground: &Ground, start: Granule, part: Extent, rest: Rest) {
+        match (start < part.start, rest != Rest::Exact(0)) {
             (false, false) => self.remove_from_free_list(ground, number(start)),
-            (false, true) => self.replace(ground, number(start), number(to)),
+            (false, true) => self.replace(ground, number(start), number(part.end)),
             (true, false) => {}
             (true, true) => {
                 let next = Self::links(ground, number(start)).next;
-                self.link(ground, number(to), Links { prev: number(start), next });
+                self.link(ground, number(part.end), Links { prev: number(start), next });
             }
         }
     }
@@ -198,29 +198,28 @@ impl Search for Linked {
         false
     }
 
-    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule) -> Owed {
-        let (start, end) = hole;
-        match (start < from, to < end) {
-            (false, false) => self.add_to_free_list(ground, number(from)),
-            (false, true) => self.replace(ground, number(to), number(from)),
+    fn gave(&mut self, ground: &Ground, hole: Extent, segment: Extent) -> Deferred {
+        match (hole.start < segment.start, segment.end < hole.end) {
+            (false, false) => self.add_to_free_list(ground, number(segment.start)),
+            (false, true) => self.replace(ground, number(segment.end), number(segment.start)),
             (true, false) => {}
-            (true, true) => self.remove_from_free_list(ground, number(to)),
+            (true, true) => self.remove_from_free_list(ground, number(segment.end)),
         }
-        Owed::Nothing
+        Deferred::Nothing
     }
 
     #[inline(always)]
-    fn top_fell(&mut self, ground: &Ground, _from: Granule, to: Granule, joined: bool) -> Owed {
+    fn top_fell(&mut self, ground: &Ground, _from: Granule, to: Granule, joined: bool) -> Deferred {
         if joined {
             self.remove_from_free_list(ground, number(to));
         }
-        Owed::Nothing
+        Deferred::Nothing
     }
 
     /// Nothing is put off.
-    fn settle(&mut self, _owed: Owed) {}
+    fn settle(&mut self, _owed: Deferred) {}
 
-    fn covered(&mut self, _from: Granule, _to: Granule) {}
+    fn covered(&mut self, _segment: Extent) {}
 
     fn largest(&self, ground: &Ground) -> usize {
         let mut largest = 0;
@@ -233,14 +232,10 @@ impl Search for Linked {
         largest
     }
 
-    fn check(
-        &self,
-        ground: &Ground,
-        holes: &mut dyn Iterator<Item = (Granule, Granule)>,
-    ) -> Result<(), Broken> {
+    fn check(&self, ground: &Ground, holes: &mut dyn Iterator<Item = Extent>) -> Result<(), Broken> {
         let mut prev = NIL;
         let mut at = self.head;
-        for (start, _) in holes {
+        for Extent { start, .. } in holes {
             let broken = |invariant, what| Err(Broken { invariant, at: start, what });
             if at == NIL {
                 return broken("L1", "the list ends before this free segment");

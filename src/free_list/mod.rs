@@ -17,7 +17,7 @@ mod linked;
 pub use indexed::Indexed;
 pub use linked::Linked;
 
-use crate::region::{Granule, Region, Reservation};
+use crate::region::{Extent, GRANULE, Granule, Region, Reservation};
 use crate::segment_map::SegmentMap;
 use static_assertions::const_assert;
 
@@ -131,10 +131,10 @@ pub enum Rest {
     Long,
 }
 
-/// What a list has put off to keep a short way short: it is done, by [`Search::settle`], before the lock is released.
+/// Work that a list has put off to keep the fast path short: [`Search::settle`] does it, before the lock is released.
 #[derive(Clone, Copy)]
 #[must_use = "the index is wrong until it is settled"]
-pub enum Owed {
+pub enum Deferred {
     /// There is nothing to be done.
     Nothing,
     /// A chunk's bound rises to a size code.
@@ -157,6 +157,8 @@ pub trait Search: Send + Sized + 'static {
     const NAME: &'static str;
     /// Bytes at the start of a free segment that the list writes to.
     const LINK_BYTES: usize = 0;
+    /// Granules that they take.
+    const LINKS: usize = Self::LINK_BYTES.div_ceil(GRANULE);
     /// The list of a heap that is not mapped yet.
     const EMPTY: Self;
 
@@ -199,31 +201,27 @@ pub trait Search: Send + Sized + 'static {
     /// Whether the list need not be told when a request takes `start..to`, the front of a free segment.
     fn is_unmoved(&self, start: Granule, to: Granule, rest: Rest) -> bool;
 
-    /// After a request took `from..to` of the free segment at `start`. What is left in front of it and behind it are
-    /// free segments of their own.
-    fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest);
+    /// After a request took a part of the free segment at `start`. What is left in front of it and behind it are free
+    /// segments of their own.
+    fn took(&mut self, ground: &Ground, start: Granule, part: Extent, rest: Rest);
 
-    /// After `from..to` became free: with what was free around it, it is the free segment `hole.0..hole.1`.
-    fn gave(&mut self, ground: &Ground, hole: (Granule, Granule), from: Granule, to: Granule) -> Owed;
+    /// After a segment became free: with what was free around it, it is the free segment `hole`.
+    fn gave(&mut self, ground: &Ground, hole: Extent, segment: Extent) -> Deferred;
 
     /// After top came down from `from` to `to`. If `joined`, a free segment that began at `to` is wilderness now.
-    fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, joined: bool) -> Owed;
+    fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, joined: bool) -> Deferred;
 
     /// Does what was put off.
-    fn settle(&mut self, owed: Owed);
+    fn settle(&mut self, owed: Deferred);
 
-    /// After a huge segment `from..to` came into use.
-    fn covered(&mut self, from: Granule, to: Granule);
+    /// After a huge segment came into use.
+    fn covered(&mut self, segment: Extent);
 
     /// Granules of the largest free segment below top; 0 when there is none.
     fn largest(&self, ground: &Ground) -> usize;
 
     /// Checks the list's invariants; `holes` are all free segments below top, in ascending order.
-    fn check(
-        &self,
-        ground: &Ground,
-        holes: &mut dyn Iterator<Item = (Granule, Granule)>,
-    ) -> Result<(), Broken>;
+    fn check(&self, ground: &Ground, holes: &mut dyn Iterator<Item = Extent>) -> Result<(), Broken>;
 }
 
 /// A broken invariant: its name, where, and what.

@@ -1,65 +1,11 @@
 //! The report of a request that found no place: off unless it was asked for, and told once.
 
-use super::{Heap, SmallocGlobal};
+use super::reporting::Reporting;
+use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::system::errno;
-use crate::system::fatal::{refuse, write_to_stderr};
+use crate::system::fatal::write_to_stderr;
 use crate::threads::lock::Guard;
-use core::alloc::Layout;
-use core::ffi::CStr;
-use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-
-/// Whether failures are reported: nobody has said, so the environment will; no; the next one; one has been.
-const UNSAID: u8 = 0;
-const OFF: u8 = 1;
-const NEXT: u8 = 2;
-const DONE: u8 = 3;
-
-/// Whether the next failure is to be reported.
-pub(super) struct Reporting {
-    state: AtomicU8,
-    /// Threads that expect failures at the moment.
-    expecting: AtomicUsize,
-}
-
-impl Reporting {
-    pub(super) const fn unsaid() -> Self {
-        Self { state: AtomicU8::new(UNSAID), expecting: AtomicUsize::new(0) }
-    }
-
-    const fn on() -> Self {
-        Self { state: AtomicU8::new(NEXT), ..Self::unsaid() }
-    }
-
-    /// Asks the environment, if the program has said nothing.
-    pub(super) fn ask_environment(&self) {
-        if self.state.load(Ordering::Relaxed) == UNSAID {
-            let state = if asked_for() { NEXT } else { OFF };
-            let _ = self.state.compare_exchange(UNSAID, state, Ordering::Relaxed, Ordering::Relaxed);
-        }
-    }
-
-    /// Whether this failure is to be reported. True once.
-    fn is_next(&self) -> bool {
-        self.expecting.load(Ordering::Relaxed) == 0
-            && self.state.compare_exchange(NEXT, DONE, Ordering::Relaxed, Ordering::Relaxed).is_ok()
-    }
-}
-
-/// Whether the environment variable `SMALLOC_REPORT` asks for a report. What is neither yes nor no ends the process.
-fn asked_for() -> bool {
-    // SAFETY: the name ends in a zero byte.
-    let value = unsafe { libc::getenv(c"SMALLOC_REPORT".as_ptr()) };
-    let Some(value) = NonNull::new(value) else { return false };
-    // SAFETY: what the environment holds ends in a zero byte.
-    let text = unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes();
-    match text {
-        b"1" => true,
-        b"0" | b"" => false,
-        _ => refuse(format_args!("SMALLOC_REPORT: \"{}\" is neither 0 nor 1", text.escape_ascii())),
-    }
-}
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The same heap, which reports the first request that finds no place: see
@@ -73,7 +19,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     #[must_use]
     pub const fn reporting_failures(mut self) -> Self {
-        self.reporting = Reporting::on();
+        self.reporting = Reporting::armed();
         self
     }
 
@@ -89,7 +35,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// for; where a program expects failures, [`expecting_failures`](Self::expecting_failures) keeps them out of the
     /// report. What [`smalloc`](Self::smalloc) cannot place is never reported: its status tells.
     pub fn report_failures(&self, report: bool) {
-        self.reporting.state.store(if report { NEXT } else { OFF }, Ordering::Relaxed);
+        self.reporting.set(report);
     }
 
     /// Runs `work`, and reports no failure meanwhile, on this thread or another.
@@ -105,25 +51,22 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// }
     /// ```
     pub fn expecting_failures<R>(&self, work: impl FnOnce() -> R) -> R {
-        struct Expecting<'a>(&'a AtomicUsize);
-        impl Drop for Expecting<'_> {
-            fn drop(&mut self) {
-                self.0.fetch_sub(1, Ordering::Relaxed);
-            }
-        }
-        self.reporting.expecting.fetch_add(1, Ordering::Relaxed);
-        let _expecting = Expecting(&self.reporting.expecting);
-        work()
+        self.reporting.expecting(work)
     }
 
     /// Reports a request that found no place in the region tried last, if that was asked for.
     #[cold]
     #[inline(never)]
-    pub(super) fn report<'a>(&'a self, heap: Guard<'a, Heap<L>>, layout: Layout) -> Guard<'a, Heap<L>> {
+    pub(super) fn report<'a>(
+        &'a self,
+        heap: Guard<'a, Guarded<L>>,
+        size: usize,
+        align: usize,
+    ) -> Guard<'a, Guarded<L>> {
         if !self.reporting.is_next() {
             return heap;
         }
-        let failure = heap.failure(layout.size(), layout.align());
+        let failure = heap.failure(size, align);
         heap.unlocked(|| errno::unchanged(|| failure.tell(write_to_stderr))).0
     }
 }

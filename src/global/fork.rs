@@ -1,11 +1,11 @@
 //! What a `fork` does to a heap that is a static, and the end of one that is not.
 
-use super::SmallocGlobal;
+use super::held::Slow;
+use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::system::errno;
 use crate::threads::fork_table;
-use crate::threads::lock::SlowReason;
-use crate::unlocked;
+use crate::threads::lock::{Lock, SlowReason};
 use core::ptr;
 use core::sync::atomic::Ordering;
 
@@ -37,7 +37,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let handlers = [Self::before_fork, Self::after_fork, Self::after_fork_in_child];
         errno::unchanged(|| fork_table::cover(ptr::from_ref(self).cast(), handlers, &self.covered_at));
         for shared in self.regions.all() {
-            shared.heap.lock().set_slow(SlowReason::FirstUse, false);
+            shared.lock.lock().set_slow(SlowReason::FirstUse, false);
         }
     }
 
@@ -51,7 +51,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let there = global.is_covered();
         if there {
             // SAFETY: after_fork is called by the same thread in both processes.
-            global.regions.all().iter().for_each(|shared| unsafe { unlocked::lock_for_fork(&shared.heap) });
+            global.regions.all().iter().for_each(|shared| unsafe { lock_for_fork(global, &shared.lock) });
         }
         there
     }
@@ -76,8 +76,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         // SAFETY: the caller's promise.
         let global = unsafe { &*address.cast::<Self>() };
         for region in 0..REGIONS {
-            let mut heap = global.lock(region);
-            heap.bare().stop_moving();
+            let mut heap = global.enter_slow(region).guard;
+            heap.stop_moving();
             // Who was about to say so in the parent is not there.
             heap.set_slow(SlowReason::FirstUse, false);
             drop(heap);
@@ -85,6 +85,27 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         global.leave_page_to_parent();
         // SAFETY: the caller's promise.
         unsafe { Self::after_fork(address) }
+    }
+}
+
+/// Takes the lock for the time of a `fork`, when nothing is being purged: the child has not the thread that would see to the
+/// end of it.
+///
+/// # Safety
+/// As for [`Lock::lock_for_fork`].
+unsafe fn lock_for_fork<L: FreeList, const REGIONS: usize>(
+    global: &SmallocGlobal<L, REGIONS>,
+    lock: &Lock<Guarded<L>>,
+) {
+    loop {
+        drop(Slow { global, guard: lock.lock() }.idle());
+        // SAFETY: the caller's promise, or released below.
+        unsafe { lock.lock_for_fork() };
+        if !lock.lock().is_purging() {
+            return;
+        }
+        // SAFETY: this thread took it just now, and holds no guard.
+        unsafe { lock.unlock_after_fork() };
     }
 }
 
@@ -98,25 +119,5 @@ impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
 }
 
 #[cfg(test)]
-mod tests {
-    use crate::SmallocGlobal;
-    use core::alloc::Layout;
-
-    /// Nobody takes a lock of a heap by the short way before it is covered, and everybody may afterwards.
-    #[test]
-    fn new_heaps_are_watched_until_they_are_covered() {
-        static HEAP: SmallocGlobal<crate::Linked, 2> = SmallocGlobal::with_region_size(1 << 20);
-        let short_way = || HEAP.regions.all().each_ref().map(|shared| shared.heap.try_lock_fast().is_some());
-        assert_eq!((short_way(), HEAP.is_covered()), ([false; 2], false));
-        assert!(HEAP.smalloc(Layout::new::<u64>()).0.is_some());
-        assert_eq!((short_way(), HEAP.is_covered()), ([true; 2], true));
-    }
-
-    /// What has not been touched is looked at without a lock.
-    #[test]
-    fn untouched_heaps_have_the_numbers_of_new_ones() {
-        static HEAP: SmallocGlobal = SmallocGlobal::new();
-        let seen = HEAP.try_stats();
-        assert_eq!((seen, HEAP.is_untouched()), (Some(SmallocGlobal::<crate::Indexed>::new().stats()), true));
-    }
-}
+#[path = "../../tests/unit/global/fork.rs"]
+mod tests;

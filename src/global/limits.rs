@@ -1,12 +1,12 @@
 //! How much memory the heap takes: giving back, a limit, asking the program for room, zeros that need not be written.
 
-use super::low_memory::{Asking, LowMemory};
-use super::{Heap, SmallocGlobal};
+use super::low_memory::{InCallback, LowMemory};
+use super::{Guarded, SmallocGlobal};
+use crate::calls;
 use crate::free_list::FreeList;
 use crate::heap::Purge;
 use crate::recording::{Call, Record};
 use crate::threads::lock::Guard;
-use crate::unlocked;
 use core::alloc::{GlobalAlloc, Layout};
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
@@ -24,29 +24,19 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// assert!(unsafe { core::slice::from_raw_parts(block, 1 << 20) }.iter().all(|&byte| byte == 0));
     /// ```
     pub unsafe fn realloc_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let region = self.regions.number_of(payload);
-        let heap = self.lock(region);
-        // What is recorded is told call by call, as calls that every heap has.
-        if !heap.is_slow() {
-            let segment = heap.segment_of(payload, layout);
-            match unlocked::grown_zeroed(heap, segment, (layout.size(), new_size)) {
-                Ok(()) => return payload,
-                Err(heap) => drop(heap),
-            }
-        } else {
-            drop(heap);
+        let held = self.enter_slow(self.regions.number_of(payload));
+        // Whoever watches is told call by call, of calls that every heap has.
+        if held.guard.lock().is_slow() {
+            drop(held);
+        } else if calls::resize_zeroed(held, payload, layout, new_size) {
+            return payload;
         }
-        // SAFETY: the caller's promise: the size, rounded up to the alignment, does not exceed isize::MAX.
-        let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
         // SAFETY: what grows is not empty.
-        let moved = unsafe { self.alloc_zeroed(new_layout) };
-        if !moved.is_null() {
-            // SAFETY: both payloads are in use and this thread's, so they do not overlap.
-            unsafe { moved.copy_from_nonoverlapping(payload, layout.size().min(new_size)) };
-            // SAFETY: the caller's promise.
-            unsafe { self.dealloc(payload, layout) };
-        }
-        moved
+        let alloc = |heap: &mut &Self, layout| unsafe { heap.alloc_zeroed(layout) };
+        // SAFETY: the caller's promise.
+        let free = |heap: &mut &Self, payload, layout| unsafe { heap.dealloc(payload, layout) };
+        // SAFETY: the caller's promise; what is allocated has the layout that it was asked for.
+        unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) }
     }
 
     /// Gives everything back to the system that is free, and says how many bytes.
@@ -68,8 +58,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn trim(&self) -> usize {
         (0..REGIONS).fold(0, |sum: usize, region| {
-            let heap = unlocked::idle(self.lock(region));
-            sum.saturating_add(unlocked::purge(heap, Purge::ALL))
+            sum.saturating_add(calls::purge(self.enter_slow(region).idle(), Purge::ALL))
         })
     }
 
@@ -90,7 +79,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut most = 0;
         for (region, heap) in self.lock_all().iter_mut().enumerate() {
             most = heap.set_limit(bytes).max(most);
-            self.note(region, heap, || Record::new(Call::Limit, bytes, None));
+            self.note(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
         }
         most
     }
@@ -124,7 +113,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// assert!(!block.is_null() && CACHE.load(Ordering::Relaxed).is_null());
     /// ```
     pub fn on_low_memory(&self, function: Option<LowMemory>) {
-        self.relief.set(function);
+        self.low_memory.set(function);
     }
 
     /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False where it
@@ -140,16 +129,20 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// }
     /// ```
     pub fn huge_pages(&self, wanted: bool) -> bool {
-        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.bare().huge_pages(wanted))
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.huge_pages(wanted))
     }
 
     /// Asks the program for room, without the lock. With a result, it is worth another try, as long as that lives.
     #[cold]
     pub(super) fn ask_for_room<'a>(
         &'a self,
-        heap: Guard<'a, Heap<L>>,
-        layout: Layout,
-    ) -> (Guard<'a, Heap<L>>, Option<Asking<'a>>) {
-        if self.relief.is_set() { heap.unlocked(|| self.relief.ask(layout)) } else { (heap, None) }
+        guard: Guard<'a, Guarded<L>>,
+        size: usize,
+        align: usize,
+    ) -> (Guard<'a, Guarded<L>>, Option<InCallback<'a>>) {
+        match Layout::from_size_align(size, align) {
+            Ok(layout) if self.low_memory.is_set() => guard.unlocked(|| self.low_memory.ask(layout)),
+            _ => (guard, None),
+        }
     }
 }

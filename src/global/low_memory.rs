@@ -1,4 +1,4 @@
-//! Asking the program for room: what it wants to be told when a request finds no place.
+//! InCallback the program for room: what it wants to be told when a request finds no place.
 
 use crate::system::fatal::fatal;
 use crate::threads::lock::thread_token;
@@ -11,52 +11,56 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 /// worth another try. It must not panic.
 pub type LowMemory = fn(Layout) -> bool;
 
-/// Threads that may be asking at the same time; what further ones want fails at once.
-const ASKING: usize = 16;
+/// Threads that may be inside at the same time; what further ones want fails at once.
+const MOST_INSIDE: usize = 16;
 
-/// Whom to ask, and who is asking.
-pub(crate) struct Relief {
+/// The callback, and the threads that are inside it.
+pub(crate) struct LowMemoryCallback {
     /// A `LowMemory`, or null.
-    whom: AtomicPtr<()>,
-    /// The tokens of threads that are asking, or are trying again; 0 where there is none.
-    asking: [AtomicUsize; ASKING],
+    function: AtomicPtr<()>,
+    /// The tokens of threads that are inside, or are trying again; 0 where there is none.
+    inside: [AtomicUsize; MOST_INSIDE],
 }
 
-impl Relief {
+impl LowMemoryCallback {
     pub(crate) const fn new() -> Self {
-        Self { whom: AtomicPtr::new(ptr::null_mut()), asking: [const { AtomicUsize::new(0) }; ASKING] }
+        Self {
+            function: AtomicPtr::new(ptr::null_mut()),
+            inside: [const { AtomicUsize::new(0) }; MOST_INSIDE],
+        }
     }
 
-    pub(crate) fn set(&self, whom: Option<LowMemory>) {
+    pub(crate) fn set(&self, function: Option<LowMemory>) {
         // SAFETY: an optional function is a pointer that may be null.
-        let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(whom) };
-        self.whom.store(pointer, Ordering::Release);
+        let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(function) };
+        self.function.store(pointer, Ordering::Release);
     }
 
     /// Whether there is anybody to ask.
     pub(crate) fn is_set(&self) -> bool {
-        !self.whom.load(Ordering::Relaxed).is_null()
+        !self.function.load(Ordering::Relaxed).is_null()
     }
 
-    /// Asks for room for a request. None where nobody is to be asked, the answer is no, or this thread is asking
+    /// Asks for room for a request. None where nobody is to be asked, the answer is no, or this thread is inside
     /// already. Else there may be room now; this thread asks no further until the result is dropped.
     #[cold]
-    pub(crate) fn ask(&self, layout: Layout) -> Option<Asking<'_>> {
+    pub(crate) fn ask(&self, layout: Layout) -> Option<InCallback<'_>> {
         // SAFETY: the pointer was made from an optional function of this type.
-        let whom = unsafe { transmute::<*mut (), Option<LowMemory>>(self.whom.load(Ordering::Acquire)) };
-        let whom = whom?;
+        let function =
+            unsafe { transmute::<*mut (), Option<LowMemory>>(self.function.load(Ordering::Acquire)) };
+        let function = function?;
         let me = thread_token();
-        if self.asking.iter().any(|token| token.load(Ordering::Relaxed) == me) {
+        if self.inside.iter().any(|token| token.load(Ordering::Relaxed) == me) {
             return None;
         }
         let is_taken = |token: &&AtomicUsize| {
             token.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        let asking = Asking(self.asking.iter().find(is_taken)?);
+        let inside = InCallback(self.inside.iter().find(is_taken)?);
         let unwinding = Unwinding;
-        let freed = whom(layout);
+        let freed = function(layout);
         core::mem::forget(unwinding);
-        freed.then_some(asking)
+        freed.then_some(inside)
     }
 }
 
@@ -69,10 +73,10 @@ impl Drop for Unwinding {
     }
 }
 
-/// A thread is asking as long as this lives.
-pub(crate) struct Asking<'a>(&'a AtomicUsize);
+/// A thread is inside as long as this lives.
+pub(crate) struct InCallback<'a>(&'a AtomicUsize);
 
-impl Drop for Asking<'_> {
+impl Drop for InCallback<'_> {
     fn drop(&mut self) {
         self.0.store(0, Ordering::Relaxed);
     }

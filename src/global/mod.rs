@@ -1,40 +1,44 @@
-//! The door: a layout comes in, a pointer or null goes out.
+//! `SmallocGlobal`: a `GlobalAlloc` over one or more heaps, each behind a lock.
 //!
-//! Under the lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the
-//! caller alone.
+//! Under a lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the caller
+//! alone.
 
+mod cross_region;
+mod elsewhere;
 mod failures;
 mod fork;
+mod held;
 mod limits;
-mod long_way;
 mod low_memory;
 mod measure;
 mod publish;
+mod published;
 mod record;
 mod remote_free;
-mod resize;
+mod reporting;
 mod statistics;
 
 pub use low_memory::LowMemory;
 
-use crate::checkers;
+use crate::calls;
 use crate::debugger;
-use crate::free_list::{Fit, FreeList, Indexed};
-use crate::heap::{MallocStatus, Missed, Owed};
-use crate::recording::{Call, Record, Recorder};
-use crate::region::{Granule, InitError};
-use crate::system::errno;
+use crate::free_list::{FreeList, Indexed};
+use crate::heap::MallocStatus;
+use crate::recording::{Call, RecordError, Recorder};
+use crate::region::InitError;
+use crate::system::{environment, errno};
 use crate::threads::fork_table;
-use crate::threads::lock::{Guard, Lock};
+use crate::threads::lock::Lock;
 use crate::threads::regions::Regions;
-use crate::threads::shared::Heap;
-use crate::unlocked::{purge_if_due, settled};
+use crate::threads::shared::Guarded;
+use crate::watch::Request;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use failures::Reporting;
-use low_memory::Relief;
-use publish::Published;
+use core::sync::atomic::AtomicUsize;
+use cross_region::CrossRegion;
+use low_memory::LowMemoryCallback;
+use published::Published;
+use reporting::Reporting;
 
 /// A first-fit heap that any thread may use: the global allocator.
 ///
@@ -74,43 +78,19 @@ use publish::Published;
 #[repr(C)]
 pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     regions: Regions<L, REGIONS>,
-    /// The address at which the heap is covered against `fork`, or why there is none: see `fork`.
+    /// The address at which the heap is covered against `fork`, or why there is none: see `fork_table`.
     covered_at: AtomicUsize,
-    between: Between,
-    relief: Relief,
+    cross_region: CrossRegion,
+    low_memory: LowMemoryCallback,
     reporting: Reporting,
     /// Taken by who holds a heap's lock, as is the next.
-    live: Lock<Option<Published<REGIONS>>>,
+    published: Lock<Option<Published<REGIONS>>>,
     recorder: Lock<Recorder>,
 }
 
-/// From this size on, in bytes, a free in another region takes the lock if it can: what is handed over to a region that
-/// nobody uses any more stays there, and that should not be much.
+/// From this size on, in bytes, a free in another region takes the lock if it can: blocks that are handed over to a region
+/// that nobody uses any more stay there, and that should not be much memory.
 const LARGE: usize = 64 << 10;
-/// Smaller requests for zeroed memory, in bytes, are cleared without a look at what is zero: they hold no whole page or one.
-const CLEARED_WHOLE: usize = 8 << 10;
-
-/// What happens between several regions, which none of them knows.
-struct Between {
-    /// Requests that no region could place, and the size of the last of them.
-    failures: AtomicU64,
-    last_failed_size: AtomicUsize,
-    /// Calls of `realloc` that moved to another region.
-    moved: AtomicU64,
-}
-
-/// Where a request was placed, in a region whose lock is held.
-struct Found<'a, L: FreeList> {
-    region: usize,
-    heap: Guard<'a, Heap<L>>,
-    placement: Fit,
-}
-
-impl<L: FreeList> Found<'_, L> {
-    fn status(&self) -> MallocStatus {
-        MallocStatus { region: self.region, ..self.placement.into() }
-    }
-}
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// How many regions there are.
@@ -132,18 +112,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// A heap of regions that want `bytes` bytes each; 0 asks for as much as is sensible.
     const fn of(bytes: usize) -> Self {
-        let between = Between {
-            failures: AtomicU64::new(0),
-            last_failed_size: AtomicUsize::new(0),
-            moved: AtomicU64::new(0),
-        };
         Self {
             regions: Regions::unmapped(bytes),
             covered_at: AtomicUsize::new(fork_table::UNTRIED),
-            between,
-            relief: Relief::new(),
-            reporting: Reporting::unsaid(),
-            live: Lock::new(None),
+            cross_region: CrossRegion::new(),
+            low_memory: LowMemoryCallback::new(),
+            reporting: Reporting::unset(),
+            published: Lock::new(None),
             recorder: Lock::new(Recorder::OFF),
         }
     }
@@ -159,16 +134,19 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             if !self.is_covered() {
                 self.cover();
             }
+            environment::tell_unknown();
             self.reporting.ask_environment();
             let log = Self::log_from_environment();
             self.regions.init()?;
             if self.is_covered() {
                 for shared in self.regions.all() {
-                    debugger::enter(ptr::from_ref(shared).addr(), &shared.heap.lock().parts());
+                    debugger::enter(ptr::from_ref(shared).addr(), &shared.lock.lock().parts());
                 }
             }
             // A recording that somebody has begun in the meantime goes on.
-            log.map(|log| self.begin(log));
+            if let Some(Err(error @ RecordError::System { .. })) = log.map(|log| self.begin(log)) {
+                environment::RECORD.complain(format_args!("cannot record: {error} (make room for the file)"));
+            }
             self.publish_for_environment();
             Ok(())
         })
@@ -188,12 +166,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub fn smalloc(&self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
-        let found = self.place(layout, Call::Smalloc);
-        let payload = found.placement.start().map(|at| found.heap.region().pointer(at));
-        if let Some(payload) = payload {
-            checkers::given(payload, layout.size());
-        }
-        (payload, found.status())
+        let placed = self.place(Request::new(Call::Smalloc, layout));
+        let status = MallocStatus { region: placed.held.region(), ..placed.fit.into() };
+        (placed.hand_out(), status)
     }
 
     /// Frees a payload, whose size need not be told, and joins it with its free neighbours.
@@ -206,164 +181,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let payload = payload.as_ptr();
         let region = self.regions.number_of(payload);
         if REGIONS == 1 || region == self.regions.home_number() || !self.hand_over(region, payload, None) {
-            self.free_locking(region, payload, None);
+            calls::free_slow(self.enter_slow(region), payload, None);
         }
     }
-
-    /// Places a request at home, else in the other regions; maps them if they are not mapped.
-    fn place(&self, layout: Layout, call: Call) -> Found<'_, L> {
-        let home = self.regions.home_number();
-        let found = self.place_in(home, layout, call);
-        if found.placement.start().is_some() { found } else { self.place_elsewhere(found, layout, call) }
-    }
-
-    /// Places a request in the region of that number.
-    #[inline]
-    fn place_in(&self, region: usize, layout: Layout, call: Call) -> Found<'_, L> {
-        let mut heap = self.lock(region);
-        let placement = if call == Call::AllocZeroed {
-            heap.place_zeroed(layout.size(), layout.align())
-        } else {
-            heap.place(layout.size(), layout.align())
-        };
-        self.note(region, &mut heap, || Record::request(call, layout, placement));
-        self.show(region, &heap);
-        if let Some(at) = placement.start() {
-            heap = settled(heap, at, layout.size());
-        }
-        Found { region, heap, placement }
-    }
-
-    /// Places a request that found no place at home: because there were no regions yet, or in the others.
-    #[cold]
-    fn place_elsewhere<'a>(&'a self, found: Found<'a, L>, layout: Layout, call: Call) -> Found<'a, L> {
-        let mut found = found;
-        if found.heap.base().is_null() {
-            let home = found.region;
-            drop(found);
-            if self.init().is_ok() {
-                return self.place(layout, call);
-            }
-            found = self.place_in(home, layout, call);
-        } else if REGIONS > 1 {
-            for region in self.regions.numbers_from(found.region).skip(1) {
-                // One lock at a time: only in the order of the regions may there be several.
-                drop(found);
-                found = self.place_in(region, layout, call);
-                if found.placement.start().is_some() {
-                    return found;
-                }
-            }
-            self.between.failures.fetch_add(1, Ordering::Relaxed);
-            self.between.last_failed_size.store(layout.size(), Ordering::Relaxed);
-        }
-        let (heap, asking) = self.ask_for_room(found.heap, layout);
-        if asking.is_some() {
-            drop(heap);
-            return self.place(layout, call);
-        }
-        found.heap = if call == Call::Smalloc { heap } else { self.report(heap, layout) };
-        found
-    }
-
-    /// Frees in another region than the thread's home.
-    #[inline(never)]
-    fn dealloc_elsewhere(&self, payload: *mut u8, layout: Layout) {
-        if layout.size() >= LARGE
-            && let Some(heap) = self.regions.get(self.regions.number_of(payload)).heap.try_lock_fast()
-        {
-            return give_back_any(heap, payload, layout);
-        }
-        self.dealloc_locking(payload, layout);
-    }
-
-    /// Frees where the lock was taken, or in another region than the thread's home.
-    #[inline(never)]
-    fn dealloc_locking(&self, payload: *mut u8, layout: Layout) {
-        let region = self.regions.number_of(payload);
-        if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
-            self.free_locking(region, payload, Some(layout));
-        }
-    }
-
-    /// Frees a payload in a region, by the long way.
-    fn free_locking(&self, region: usize, payload: *mut u8, layout: Option<Layout>) {
-        let mut heap = self.lock(region);
-        self.free_in(region, &mut heap, payload, layout);
-        purge_if_due(heap);
-    }
-
-    /// Frees a payload in a region whose lock is held, and may be watched.
-    fn free_in(
-        &self,
-        region: usize,
-        heap: &mut Guard<'_, Heap<L>>,
-        payload: *mut u8,
-        layout: Option<Layout>,
-    ) {
-        let Some(layout) = layout else {
-            let (at, n) = heap.segment_at(payload, None);
-            let bytes = Granule(n).bytes();
-            self.note(region, heap, || Record::new(Call::Sfree, bytes, Some(at.bytes())));
-            checkers::back(payload, bytes);
-            heap.give_back(at, n);
-            return self.show(region, heap);
-        };
-        let (at, n) = heap.segment_of(payload, layout);
-        self.note(region, heap, || Record::free(Call::Dealloc, layout, at));
-        checkers::back(payload, layout.size());
-        heap.give_back(at, n);
-        self.show(region, heap);
-    }
-
-    /// Takes the lock of the region of that number, and frees what was handed over to it.
-    #[inline]
-    fn lock(&self, region: usize) -> Guard<'_, Heap<L>> {
-        self.cover_first();
-        let mut heap = self.regions.get(region).heap.lock();
-        self.free_waiting(region, &mut heap);
-        heap
-    }
-}
-
-/// Clears a small payload that was just placed.
-#[inline]
-fn cleared<L: FreeList>(heap: Guard<'_, Heap<L>>, at: Granule, layout: Layout) -> *mut u8 {
-    let payload = heap.region().pointer(at);
-    drop(heap);
-    checkers::given_zeroed(payload, layout.size());
-    // SAFETY: the payload was just allocated, with layout.size() bytes.
-    unsafe { payload.write_bytes(0, layout.size()) };
-    payload.as_ptr()
-}
-
-/// Does what a short way put off, as does the next: each kind has a call of its own, so that the compiler keeps the parts in
-/// registers, and puts nothing together that is taken apart again.
-#[inline(never)]
-fn raise<L: FreeList>(mut heap: Guard<'_, Heap<L>>, chunk: usize, code: u8) {
-    heap.settle(Owed::Raise { chunk, code });
-}
-
-#[inline(never)]
-fn clear<L: FreeList>(mut heap: Guard<'_, Heap<L>>, from: usize, to: usize) {
-    heap.settle(Owed::Clear { from, to });
-    purge_if_due(heap);
-}
-
-/// Frees a segment of which one window does not show a free neighbour whole.
-#[inline(never)]
-fn give_back_seen<L: FreeList>(mut heap: Guard<'_, Heap<L>>, at: Granule, n: usize, below: u64, above: u64) {
-    heap.give_back_seen(at, n, below, above);
-    purge_if_due(heap);
-}
-
-/// Frees what one window does not show. Takes the guard itself, so that it stays in a register where it comes from.
-#[inline(never)]
-fn give_back_any<L: FreeList>(mut heap: Guard<'_, Heap<L>>, payload: *mut u8, layout: Layout) {
-    let (at, n) = heap.segment_of_long(payload, layout);
-    checkers::back(payload, layout.size());
-    heap.give_back_here(at, n);
-    purge_if_due(heap);
 }
 
 impl<L: FreeList, const REGIONS: usize> core::fmt::Debug for SmallocGlobal<L, REGIONS> {
@@ -386,15 +206,9 @@ impl<L: FreeList, const REGIONS: usize> Default for SmallocGlobal<L, REGIONS> {
 unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, REGIONS> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        let home = self.regions.home_number();
-        let Some(mut heap) = self.regions.get(home).heap.try_lock_fast() else {
-            return self.alloc_again(layout);
-        };
-        self.free_waiting(home, &mut heap);
-        match heap.place_at_once(layout.size(), layout.align()) {
-            Ok(at) => checkers::given(heap.region().pointer(at), layout.size()),
-            Err(Missed::Looked) => self.alloc_searching(heap, layout),
-            Err(Missed::Other) => self.alloc_any(heap, layout),
+        match self.enter_drained(self.regions.home_number()) {
+            Some(held) => calls::alloc::<_, _, false>(held, layout),
+            None => self.alloc_slow::<false>(layout),
         }
     }
 
@@ -404,47 +218,27 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         if REGIONS > 1 && self.regions.number_of(payload) != home {
             return self.dealloc_elsewhere(payload, layout);
         }
-        let Some(mut heap) = self.regions.get(home).heap.try_lock_fast() else {
-            return self.dealloc_locking(payload, layout);
-        };
-        let Some(short) = heap.segment_at_once(payload, layout) else {
-            return give_back_any(heap, payload, layout);
-        };
-        checkers::back(payload, layout.size());
-        match heap.give_back_at_once(short) {
-            Some(Owed::Nothing) => {}
-            Some(Owed::Raise { chunk, code }) => raise(heap, chunk, code),
-            Some(Owed::Clear { from, to }) => clear(heap, from, to),
-            None => give_back_seen(heap, short.at, short.n, short.below, short.above),
+        match self.enter(home) {
+            Some(held) => calls::free(held, payload, layout),
+            None => self.dealloc_slow(payload, layout),
         }
     }
 
     #[inline]
     unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
-        if layout.size() >= CLEARED_WHOLE {
-            return self.alloc_zeroed_again(layout);
-        }
-        let home = self.regions.home_number();
-        let Some(mut heap) = self.regions.get(home).heap.try_lock_fast() else {
-            return self.alloc_zeroed_again(layout);
-        };
-        self.free_waiting(home, &mut heap);
-        let place = match heap.place_at_once(layout.size(), layout.align()) {
-            Ok(at) => Some(at),
-            Err(missed) => heap.place_searching(layout.size(), layout.align(), missed).start(),
-        };
-        match place {
-            Some(at) => cleared(heap, at, layout),
-            None => self.alloc_zeroed_elsewhere(heap, layout),
+        match self.enter_drained(self.regions.home_number()) {
+            Some(held) => calls::alloc::<_, _, true>(held, layout),
+            None => self.alloc_slow::<true>(layout),
         }
     }
 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let region = self.regions.number_of(payload);
-        let Some(mut heap) = self.regions.get(region).heap.try_lock_fast() else {
-            return self.realloc_again(region, payload, layout, new_size);
-        };
-        self.free_waiting(region, &mut heap);
-        self.realloc_in::<false>(region, heap, payload, layout, new_size)
+        match self.enter_drained(region) {
+            // SAFETY: the caller's promise.
+            Some(held) => unsafe { calls::realloc(held, payload, layout, new_size) },
+            // SAFETY: the caller's promise.
+            None => unsafe { self.realloc_slow(region, payload, layout, new_size) },
+        }
     }
 }

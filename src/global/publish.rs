@@ -3,16 +3,16 @@
 //! While a heap publishes its lock is watched, so that every call passes [`SmallocGlobal::show`] before it releases the
 //! lock. The page is used with the lock held only, and there is one at a time.
 
-use super::{Heap, SmallocGlobal};
+use super::published::Published;
+use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
+use crate::heap::Heap;
 use crate::inspect::{LiveError, LivePage};
 use crate::system::clock::{boot_ns, coarse_ns};
-use crate::system::errno;
-use crate::system::fatal::{refuse, say};
 use crate::system::path::Path;
-use crate::threads::lock::{Guard, SlowReason};
-use core::ffi::CStr;
-use core::ptr::NonNull;
+use crate::system::{environment, errno};
+use crate::threads::lock::{Lock, SlowReason};
+use crate::watch::Watch;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// Nanoseconds between two times that all numbers are written.
@@ -24,26 +24,6 @@ const SHARE: u64 = 50;
 static ASKED: AtomicBool = AtomicBool::new(false);
 /// When a heap of this process first published, in nanoseconds since the system started.
 static BEGAN: AtomicU64 = AtomicU64::new(u64::MAX);
-
-/// The page, and what of it is known of each region.
-pub(super) struct Published<const REGIONS: usize> {
-    page: LivePage,
-    /// The bytes in use, and top.
-    used_and_top: [(usize, usize); REGIONS],
-}
-
-impl<const REGIONS: usize> Published<REGIONS> {
-    /// Sets what a region has, and adds up what all have.
-    fn set(&mut self, region: usize, used_and_top: (usize, usize)) -> (usize, usize) {
-        if let Some(own) = self.used_and_top.get_mut(region) {
-            *own = used_and_top;
-        }
-        let add = |sum: (usize, usize), one: &(usize, usize)| {
-            (sum.0.wrapping_add(one.0), sum.1.wrapping_add(one.1))
-        };
-        self.used_and_top.iter().fold((0, 0), add)
-    }
-}
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and `smalloc top` to be read by
@@ -88,7 +68,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             return Err(LiveError::NotStatic);
         }
         let heaps = self.lock_all();
-        if self.live.lock().is_some() {
+        if self.published.lock().is_some() {
             return Err(LiveError::AlreadyPublishing);
         }
         drop(heaps);
@@ -98,7 +78,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut heaps = self.lock_all();
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
         let used_and_top = heaps.each_ref().map(|heap| heap.used_and_top());
-        *self.live.lock() = Some(Published { page, used_and_top });
+        *self.published.lock() = Some(Published { page, used_and_top });
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, true));
         Ok(())
     }
@@ -106,7 +86,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Stops to publish; the file stays, with the numbers of now. False if the heap did not publish.
     pub fn stop_publishing(&self) -> bool {
         let mut heaps = self.lock_all();
-        let published = self.live.lock().take();
+        let published = self.published.lock().take();
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, false));
         if let Some(Published { page, .. }) = &published {
             page.write(&self.stats_of(&heaps), boot_ns(), 0);
@@ -121,11 +101,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if !self.is_covered() || ASKED.swap(true, Ordering::Relaxed) {
             return;
         }
-        // SAFETY: the name ends in a zero byte.
-        let value = unsafe { libc::getenv(c"SMALLOC_LIVE".as_ptr()) };
-        let Some(value) = NonNull::new(value) else { return };
-        // SAFETY: what the environment holds ends in a zero byte.
-        self.publish_where_told(unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes());
+        if let Some(text) = environment::LIVE.value() {
+            self.publish_where_told(text);
+        }
     }
 
     /// Publishes in the file that a text with `%p` in it names. Apart, since a path takes pages of the stack, which a
@@ -138,27 +116,19 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         match published {
             Ok(()) => {}
             // Programs that this one starts inherit its environment.
-            Err(LiveError::InUse { process }) => {
-                say(format_args!(
-                    "SMALLOC_LIVE: nothing is published, process {process} does to \"{text}\" (try %p in it)"
-                ));
-            }
-            Err(error) => refuse(format_args!("SMALLOC_LIVE: cannot publish to \"{text}\": {error}")),
-        }
-    }
-
-    /// Publishes what a call has left behind in a region, if that is wanted.
-    #[inline(always)]
-    pub(super) fn show(&self, region: usize, heap: &Guard<'_, Heap<L>>) {
-        if heap.is_slow() {
-            self.write_page(region, heap);
+            Err(LiveError::InUse { process }) => environment::LIVE.tell(format_args!(
+                "not publishing: process {process} already publishes to \"{text}\" (use %p for one file per process)"
+            )),
+            Err(error) => environment::LIVE.complain(format_args!(
+                "cannot publish to \"{text}\": {error} (name a file that can be written)"
+            )),
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn write_page(&self, region: usize, heap: &Guard<'_, Heap<L>>) {
-        let mut live = self.live.lock();
+    fn write_page(&self, region: usize, heap: &Heap<L>) {
+        let mut live = self.published.lock();
         let Some(published) = &mut *live else { return };
         let (used, top) = published.set(region, heap.used_and_top());
         let now = coarse_ns();
@@ -177,10 +147,25 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// In the child of a `fork`, lets go of the page, which is the parent's.
     pub(super) fn leave_page_to_parent(&self) {
         let mut heaps = self.lock_all();
-        let mut live = self.live.lock();
+        let mut live = self.published.lock();
         if live.as_ref().is_some_and(|published| published.page.process() != u64::from(process())) {
             *live = None;
             heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, false));
+        }
+    }
+}
+
+/// Publishes what every call leaves behind in a region's heap, as a watcher.
+pub(super) struct Publishing<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
+    pub(super) global: &'a SmallocGlobal<L, REGIONS>,
+    pub(super) lock: &'a Lock<Guarded<L>>,
+}
+
+impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for Publishing<'_, L, REGIONS, SLOW> {
+    #[inline(always)]
+    fn done(&mut self, heap: &Heap<L>) {
+        if SLOW && self.lock.is_slow() {
+            self.global.write_page(self.global.regions.number_of_lock(self.lock), heap);
         }
     }
 }

@@ -3,13 +3,15 @@
 //! While a heap is recorded its lock is watched, so that the short ways of `alloc` and `dealloc` do not exist; the others
 //! ask. The recorder has a lock of its own, which is taken last, so that the calls on all regions are in one order.
 
-use super::{Heap, SmallocGlobal};
+use super::{Guarded, SmallocGlobal};
 use crate::free_list::{Fit, FreeList};
+use crate::heap::Heap;
 use crate::recording::{self, Call, Head, Record, RecordError, Recorded};
-use crate::region::Granule;
+use crate::region::{Extent, Granule};
 use crate::system::append_file::AppendFile;
 use crate::system::errno;
-use crate::threads::lock::{Guard, SlowReason};
+use crate::threads::lock::{Lock, SlowReason};
+use crate::watch::{Free, Named, Request, Resize, Watch};
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -88,8 +90,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         recorder.begin(log, Head::new(L::NAME, REGIONS as u32, size))?;
         for (region, heap) in heaps.iter().enumerate() {
             for run in heap.runs().flatten().filter(|run| run.in_use) {
-                let size = Granule(run.end.above(run.start)).bytes();
-                let held = Record::new(Call::Held, size, Some(run.start.bytes()));
+                let held = Record::new(Call::Held, run.extent.bytes(), Some(run.extent.start.bytes()));
                 recorder.write(Record { region: region as u16, ..held });
             }
             if let Some(limit) = heap.limit() {
@@ -101,43 +102,76 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Ok(())
     }
 
-    /// Records a call that is being made on the heap of a region, if it is recorded.
+    /// Records a call that is being made on the heap of a region, whose lock is held, if it is recorded.
     #[inline(always)]
-    pub(super) fn note(&self, region: usize, heap: &mut Guard<'_, Heap<L>>, record: impl FnOnce() -> Record) {
-        if heap.is_slow() {
-            self.write_down(heap, Record { region: region as u16, ..record() });
+    pub(super) fn note(&self, region: usize, lock: &Lock<Guarded<L>>, record: impl FnOnce() -> Record) {
+        if lock.is_slow() {
+            self.write_down(lock, Record { region: region as u16, ..record() });
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn write_down(&self, heap: &mut Guard<'_, Heap<L>>, record: Record) {
+    fn write_down(&self, lock: &Lock<Guarded<L>>, record: Record) {
         if !errno::unchanged(|| self.recorder.lock().write(record)) {
-            heap.set_slow(SlowReason::Recorder, false);
+            lock.set_slow(SlowReason::Recorder, false);
         }
     }
 }
 
-impl Record {
-    /// A request, and where it was placed.
-    pub(super) fn request(call: Call, layout: Layout, placement: Fit) -> Self {
-        let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
-        Self {
-            align: layout.align(),
-            stepped: narrow(placement.stepped()),
-            probes: narrow(placement.probes()),
-            ..Self::new(call, layout.size(), placement.start().map(Granule::bytes))
+/// Records the calls on a region's heap, as a watcher.
+pub(super) struct Recording<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
+    pub(super) global: &'a SmallocGlobal<L, REGIONS>,
+    pub(super) lock: &'a Lock<Guarded<L>>,
+}
+
+impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Recording<'_, L, REGIONS, SLOW> {
+    #[inline(always)]
+    fn note(&self, record: impl FnOnce() -> Record) {
+        if SLOW {
+            self.global.note(self.global.regions.number_of_lock(self.lock), self.lock, record);
         }
     }
+}
 
-    /// A payload at `old` is to have `new_size` bytes, and where it was placed.
-    pub(super) fn resize(layout: Layout, new_size: usize, old: Granule, placement: Fit) -> Self {
-        let request = Self::request(Call::Realloc, layout, placement);
-        Self { size: new_size, old_offset: Some(old.bytes()), ..request }
+impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for Recording<'_, L, REGIONS, SLOW> {
+    #[inline(always)]
+    fn placed(&mut self, _heap: &Heap<L>, request: &Request, fit: Fit) {
+        self.note(|| placed(request, fit));
     }
 
-    /// What is freed.
-    pub(super) fn free(call: Call, layout: Layout, at: Granule) -> Self {
-        Self { align: layout.align(), ..Self::new(call, layout.size(), Some(at.bytes())) }
+    #[inline(always)]
+    fn freeing(&mut self, _heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
+        self.note(|| {
+            let at = Some(segment.start.bytes());
+            let with = |call, layout: Layout| Record {
+                align: layout.align(),
+                ..Record::new(call, layout.size(), at)
+            };
+            match named {
+                Named::Pointer => Record::new(Call::Sfree, segment.bytes(), at),
+                Named::Layout(layout) => with(Call::Dealloc, layout),
+                Named::MovedFrom(layout) => with(Call::MovedFrom, layout),
+            }
+        });
+        Free::Now
+    }
+
+    #[inline(always)]
+    fn resized(&mut self, _heap: &Heap<L>, resize: &Resize) {
+        let at = resize.segment.start;
+        self.note(|| placed(&Request::moving(resize.layout, resize.new_size, at), Fit::NONE.at(at)));
+    }
+}
+
+/// The record of a request, and of where it was placed.
+fn placed(request: &Request, fit: Fit) -> Record {
+    let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+    Record {
+        align: request.align,
+        old_offset: request.from.map(Granule::bytes),
+        stepped: narrow(fit.stepped()),
+        probes: narrow(fit.probes()),
+        ..Record::new(request.call, request.size, fit.start().map(Granule::bytes))
     }
 }

@@ -1,13 +1,13 @@
 //! A free that does not wait: the block is handed over to whoever holds its region's lock next.
 
-use super::SmallocGlobal;
+use super::held::{Locked, Slow};
+use super::{Guarded, SmallocGlobal};
+use crate::calls;
 use crate::free_list::FreeList;
 use crate::heap::is_aligned;
 use crate::region::{GRANULE, Granule};
 use crate::threads::free_ring::{FIRST, SLOTS};
 use crate::threads::lock::Guard;
-use crate::threads::shared::Heap;
-use crate::unlocked::purge_if_due;
 use core::alloc::Layout;
 
 /// Blocks that are handed over between two looks at what is due to go back to the system. More than wait at once: where
@@ -24,7 +24,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let block = Block { at: Granule(offset / GRANULE), size: layout.map(|layout| layout.size()) };
         match block.pack() {
             Some(packed) if aligned && offset.is_multiple_of(GRANULE) => {
-                let ticket = shared.handed_over().and_then(|ring| ring.put(packed));
+                let ticket = shared.ring().and_then(|ring| ring.put(packed));
                 if ticket.is_some_and(|ticket| ticket % LOOK_EVERY == LOOK_EVERY - 1) {
                     self.purge_for_owner(region);
                 }
@@ -34,47 +34,49 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Gives back what is due in a region, unless its lock is taken. An owner that only allocates never does it: memory
-    /// is given back at the end of a free.
+    /// Purges what is due in a region, unless its lock is taken. An owner that only allocates never does it: purging is
+    /// considered at the end of a free.
     #[cold]
     #[inline(never)]
     fn purge_for_owner(&self, region: usize) {
-        let shared = self.regions.get(region);
-        if let Some(mut heap) = shared.heap.try_lock() {
-            self.free_waiting(region, &mut heap);
-            purge_if_due(heap);
+        if let Some(guard) = self.regions.get(region).lock.try_lock() {
+            calls::purge_if_due(Slow { global: self, guard }.drained(region));
         }
-    }
-
-    /// Frees what was handed over to a heap, if there is any: whoever takes its lock does this first.
-    #[inline]
-    pub(super) fn free_waiting(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
-        if REGIONS > 1 && self.regions.get(region).has_waiting() {
-            self.free_handed_over(region, heap);
-        }
-    }
-
-    /// Frees all that was handed over to a heap. A double free, or a layout that does not match, is found out here.
-    #[cold]
-    #[inline(never)]
-    fn free_handed_over(&self, region: usize, heap: &mut Guard<'_, Heap<L>>) {
-        let Some(ring) = self.regions.get(region).handed_over() else { return };
-        ring.take(|packed| {
-            let block = Block::unpack(packed);
-            let payload = heap.region().pointer(block.at).as_ptr();
-            match block.size.and_then(|size| Layout::from_size_align(size, 1).ok()) {
-                Some(layout) if !heap.is_slow() => heap.free(payload, layout),
-                layout => self.free_in(region, heap, payload, layout),
-            }
-        });
     }
 
     /// Takes all locks, and frees what was handed over.
-    pub(super) fn lock_all(&self) -> [Guard<'_, Heap<L>>; REGIONS] {
+    pub(super) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; REGIONS] {
         self.cover_first();
-        let mut heaps = self.regions.lock_all();
-        heaps.iter_mut().enumerate().for_each(|(region, heap)| self.free_waiting(region, heap));
-        heaps
+        let mut region = 0;
+        self.regions.lock_all().map(|guard| {
+            let held = Slow { global: self, guard }.drained(region);
+            region = region.wrapping_add(1);
+            held.guard
+        })
+    }
+}
+
+impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'_, L, REGIONS, SLOW> {
+    /// Frees what was handed over to the heap, if there is anything: whoever takes its lock does this first.
+    #[inline(always)]
+    pub(super) fn drained(mut self, region: usize) -> Self {
+        if REGIONS > 1 && self.global.regions.get(region).has_waiting() {
+            self.free_handed_over(region);
+        }
+        self
+    }
+
+    /// Frees all that was handed over to the heap. A double free, or a layout that does not match, is found out here.
+    #[cold]
+    #[inline(never)]
+    fn free_handed_over(&mut self, region: usize) {
+        let Some(ring) = self.global.regions.get(region).ring() else { return };
+        ring.take(|packed| {
+            let block = Block::unpack(packed);
+            let payload = self.guard.region().pointer(block.at).as_ptr();
+            let layout = block.size.and_then(|size| Layout::from_size_align(size, 1).ok());
+            calls::free_one(self, payload, layout);
+        });
     }
 }
 
@@ -102,23 +104,5 @@ impl Block {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn blocks_are_what_they_were() {
-        let most = u32::MAX as usize - 1;
-        let large = i32::MAX as usize - 1;
-        for at in [0, 1, 12_345, most] {
-            for size in [None, Some(0), Some(1), Some(4096), Some(large)] {
-                let block = Block { at: Granule(at), size };
-                let packed = block.pack().unwrap();
-                assert!(packed >= FIRST && packed.is_multiple_of(2));
-                assert_eq!(Block::unpack(packed), block);
-            }
-        }
-        assert_eq!(Block { at: Granule(most + 1), size: None }.pack(), None);
-        assert_eq!(Block { at: Granule(usize::MAX), size: None }.pack(), None);
-        assert_eq!(Block { at: Granule(0), size: Some(large + 1) }.pack(), None);
-    }
-}
+#[path = "../../tests/unit/global/remote_free.rs"]
+mod tests;

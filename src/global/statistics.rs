@@ -1,12 +1,12 @@
 //! Looking at a heap that threads use: its numbers, its segments, whether it is whole.
 
-use super::SmallocGlobal;
+use super::held::Slow;
+use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
-use crate::heap::Corruption;
+use crate::heap::{Corruption, Heap};
 use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::system::clock::monotonic_ns;
 use crate::threads::lock::Guard;
-use crate::threads::shared::Heap;
 use core::sync::atomic::Ordering;
 
 /// Attempts at a snapshot while other threads keep adding segments.
@@ -40,15 +40,19 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     /// All numbers of all regions, whose locks the caller holds.
-    pub(super) fn stats_of(&self, heaps: &[Guard<'_, Heap<L>>; REGIONS]) -> Stats {
+    pub(super) fn stats_of(&self, heaps: &[Guard<'_, Guarded<L>>; REGIONS]) -> Stats {
         self.sum(self.regions.all().iter().zip(heaps).map(|(shared, heap)| shared.stats(heap)))
     }
 
     /// The same, where the caller holds the lock of one region: one region after the other. None if another thread is
     /// at work in one.
-    pub(super) fn stats_beside(&self, region: usize, heap: &Guard<'_, Heap<L>>) -> Option<Stats> {
+    pub(super) fn stats_beside(&self, region: usize, heap: &Heap<L>) -> Option<Stats> {
         let mut parts = self.regions.all().iter().enumerate().map(|(other, shared)| {
-            Some(if other == region { shared.stats(heap) } else { shared.stats(&shared.heap.try_lock()?) })
+            Some(if other == region {
+                shared.stats(heap)
+            } else {
+                shared.stats(&shared.lock.try_lock()?.heap)
+            })
         });
         // One by one: all of them would take much of a small stack.
         let first = parts.next()??;
@@ -61,9 +65,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if self.is_untouched() {
             return Some(Stats::default());
         }
-        let mut heaps = self.regions.all().each_ref().map(|shared| shared.heap.try_lock());
-        for (region, heap) in heaps.iter_mut().enumerate() {
-            self.free_waiting(region, heap.as_mut()?);
+        let mut region = 0;
+        let heaps = self.regions.all().each_ref().map(|shared| {
+            let guard =
+                shared.lock.try_lock().map(|guard| Slow { global: self, guard }.drained(region).guard);
+            region = region.wrapping_add(1);
+            guard
+        });
+        if heaps.iter().any(Option::is_none) {
+            return None;
         }
         let stats = self.regions.all().iter().zip(heaps.iter().flatten());
         Some(self.sum(stats.map(|(shared, heap)| shared.stats(heap))))
@@ -76,7 +86,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[must_use]
     pub fn region_stats(&self, region: usize) -> Option<Stats> {
         let shared = self.regions.all().get(region)?;
-        Some(shared.stats(&self.lock(region)))
+        Some(shared.stats(&self.enter_slow(region).guard.heap))
     }
 
     /// The numbers of all regions together.
@@ -87,12 +97,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The sum of what the regions have counted, with what happened between them.
     fn with_between(&self, mut sum: Stats) -> Stats {
         if REGIONS > 1 {
-            let moved = self.between.moved.load(Ordering::Relaxed);
+            let moved = self.cross_region.moved.load(Ordering::Relaxed);
             sum.allocs = sum.allocs.wrapping_sub(moved);
             sum.frees = sum.frees.wrapping_sub(moved);
             sum.reallocs_moved = sum.reallocs_moved.wrapping_add(moved);
-            sum.failures = self.between.failures.load(Ordering::Relaxed);
-            sum.last_failed_size = self.between.last_failed_size.load(Ordering::Relaxed);
+            sum.failures = self.cross_region.failures.load(Ordering::Relaxed);
+            sum.last_failed_size = self.cross_region.last_failed_size.load(Ordering::Relaxed);
         }
         sum
     }
@@ -136,7 +146,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Errors
     /// The first invariant that does not hold, by name, and where.
     pub fn check(&self) -> Result<(), Corruption> {
-        (0..REGIONS)
-            .try_for_each(|region| self.lock(region).check().map_err(|found| Corruption { region, ..found }))
+        (0..REGIONS).try_for_each(|region| {
+            self.enter_slow(region).guard.check().map_err(|found| Corruption { region, ..found })
+        })
     }
 }

@@ -6,6 +6,7 @@ use crate::region::{GRANULE, Granule};
 use core::fmt;
 
 #[cfg(test)]
+#[path = "../../tests/unit/heap/check.rs"]
 mod tests;
 
 /// A broken invariant of the heap: its bookkeeping contradicts itself.
@@ -52,36 +53,37 @@ impl<L: FreeList> Heap<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub fn check(&self) -> Result<(), Corruption> {
-        if self.ground.region.base().is_null() {
+        if self.tiling.ground.region.base().is_null() {
             return Ok(());
         }
         let (mut used, mut live, mut holes, mut after_hole) = (0_u64, 0_u64, 0_usize, false);
         for run in self.runs() {
             let run = run?;
-            let broken = |invariant, what| Err(Corruption::from(Broken { invariant, at: run.start, what }));
+            let broken =
+                |invariant, what| Err(Corruption::from(Broken { invariant, at: run.extent.start, what }));
             if run.in_use {
-                used = used.wrapping_add(run.end.above(run.start) as u64);
+                used = used.wrapping_add(run.extent.len() as u64);
                 live = live.wrapping_add(1);
             } else {
                 holes = holes.wrapping_add(1);
                 if after_hole {
                     return broken("M2", "two neighbours are both free");
                 }
-                if self.ground.map.hole_start(run.end) != run.start {
+                if self.tiling.ground.map.hole_start(run.extent.end) != run.extent.start {
                     return broken("M1", "a free segment looks shorter or longer from its end");
                 }
             }
             after_hole = !run.in_use;
         }
         self.check_counters(used, live, holes)?;
-        let mut runs =
-            self.runs().filter_map(Result::ok).filter(|run| !run.in_use).map(|run| (run.start, run.end));
-        Ok(self.list.check(&self.ground, &mut runs)?)
+        let mut holes = self.runs().filter_map(Result::ok).filter(|run| !run.in_use).map(|run| run.extent);
+        Ok(self.tiling.list.check(&self.tiling.ground, &mut holes)?)
     }
 
     fn check_counters(&self, used: u64, live: u64, holes: usize) -> Result<(), Corruption> {
-        let broken = |what| Err(Corruption::from(Broken { invariant: "H1", at: self.ground.top, what }));
-        let counters = &self.counters;
+        let broken =
+            |what| Err(Corruption::from(Broken { invariant: "H1", at: self.tiling.ground.top, what }));
+        let counters = &self.tiling.counters;
         if used != counters.usage.used() {
             return broken("the bytes in use are not what was counted");
         }
@@ -91,12 +93,12 @@ impl<L: FreeList> Heap<L> {
         if holes != counters.holes() {
             return broken("the free segments are not as many as were counted");
         }
-        if self.ground.top > self.ready
-            || self.ready > Granule(self.ground.region.size() / GRANULE).min(self.limit)
+        if self.tiling.ground.top > self.tiling.ready
+            || self.tiling.ready > Granule(self.tiling.ground.region.size() / GRANULE).min(self.limit)
         {
             return broken("top lies above what is open, or that above the region or the limit");
         }
-        if !self.ground.map.is_clear_from(self.ground.top) {
+        if !self.tiling.ground.map.is_clear_from(self.tiling.ground.top) {
             return broken("a granule of the wilderness is in use");
         }
         Ok(())

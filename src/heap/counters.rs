@@ -7,40 +7,40 @@ use crate::region::{Span, Table};
 /// The raw counts, in the order in which `crates/tool/gdb/smalloc_gdb.py` reads them. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Counters {
+pub(crate) struct Counters {
     /// Granules given to all requests so far.
-    pub(super) allocated: u64,
+    pub(crate) allocated: u64,
     /// Granules in use, and their peak.
-    pub(super) usage: Usage,
+    pub(crate) usage: Usage,
     /// Bytes asked for by all requests so far.
-    pub(super) requested: u64,
+    pub(crate) requested: u64,
     /// Segments freed, moved ones included.
-    pub(super) freed: u64,
+    pub(crate) freed: u64,
     /// Segments cut short in place.
     cuts: u64,
     /// Sides on which freed segments were not joined with a free neighbour; the wilderness is one.
     apart: u64,
     /// Free segments of which a part was taken and a part was left.
-    pub(super) splits: u64,
+    pub(crate) splits: u64,
     /// Requests that the wilderness served.
     extensions: u64,
     /// Segments that grew into the free segment behind them.
     growths: u64,
     /// Aligned requests that left padding in front.
     paddings: u64,
-    pub(super) reallocs: u64,
-    pub(super) reallocs_in_place: u64,
-    pub(super) reallocs_moved: u64,
-    pub(super) failures: u64,
-    pub(super) last_failed_size: usize,
+    pub(crate) reallocs: u64,
+    pub(crate) reallocs_in_place: u64,
+    pub(crate) reallocs_moved: u64,
+    pub(crate) failures: u64,
+    pub(crate) last_failed_size: usize,
     /// One entry for every segment that was ever placed.
-    pub(super) hops: HopHistogram,
+    pub(crate) hops: HopHistogram,
     /// The hops of the requests that found no place: one histogram, once there is a region.
     failed: Table<HopHistogram>,
 }
 
 impl Counters {
-    pub(super) const ZERO: Self = Self {
+    pub(crate) const ZERO: Self = Self {
         allocated: 0,
         usage: Usage::ZERO,
         requested: 0,
@@ -61,25 +61,25 @@ impl Counters {
     };
 
     /// Bytes of what is seldom written.
-    pub(super) fn seldom_bytes() -> usize {
+    pub(crate) fn seldom_bytes() -> usize {
         Table::<HopHistogram>::bytes(1)
     }
 
     /// Takes its part of what is seldom written.
-    pub(super) fn attach(&mut self, seldom: &mut Span) {
+    pub(crate) fn attach(&mut self, seldom: &mut Span) {
         self.failed = Table::cut_off(seldom, 1);
     }
 
     /// A request of `size` bytes was given a segment of `n` granules.
     #[inline(always)]
-    pub(super) fn placed(&mut self, size: usize, n: usize, hops: usize) {
+    pub(crate) fn placed(&mut self, size: usize, n: usize, hops: usize) {
         self.hops.record(hops);
         self.grew(size, n);
     }
 
     /// `n` granules more are in use, for `size` bytes more.
     #[inline(always)]
-    pub(super) fn grew(&mut self, size: usize, n: usize) {
+    pub(crate) fn grew(&mut self, size: usize, n: usize) {
         self.requested = self.requested.wrapping_add(size as u64);
         self.allocated = self.allocated.wrapping_add(n as u64);
         self.usage.grew(n);
@@ -87,18 +87,18 @@ impl Counters {
 
     /// Granules that were given out and that came back, so far.
     #[inline(always)]
-    pub(super) fn turnover(&self) -> u64 {
+    pub(crate) fn turnover(&self) -> u64 {
         self.allocated.wrapping_mul(2).wrapping_sub(self.usage.used())
     }
 
     /// A `realloc` kept its place.
-    pub(super) fn resized(&mut self) {
+    pub(crate) fn resized(&mut self) {
         self.reallocs_in_place = self.reallocs_in_place.wrapping_add(1);
     }
 
     /// A request of `size` bytes found no place in the region.
     #[cold]
-    pub(super) fn failed(&mut self, size: usize, hops: usize) {
+    pub(crate) fn failed(&mut self, size: usize, hops: usize) {
         let mut failed = self.failed.get(0);
         failed.record(hops);
         self.failed.set(0, failed);
@@ -107,64 +107,65 @@ impl Counters {
     }
 
     /// The hops of all requests that found no place.
-    pub(super) fn failed_hops(&self) -> HopHistogram {
+    pub(crate) fn failed_hops(&self) -> HopHistogram {
         if self.failures == 0 { HopHistogram::new() } else { self.failed.get(0) }
     }
 
     /// A request took a part of a free segment, or all of it if nothing was `left` behind.
     #[inline(always)]
-    pub(super) fn took(&mut self, left: bool) {
+    pub(crate) fn took(&mut self, left: bool) {
         self.splits = self.splits.wrapping_add(u64::from(left));
     }
 
     /// A request was served by the wilderness.
     #[inline(always)]
-    pub(super) fn extended(&mut self) {
+    pub(crate) fn extended(&mut self) {
         self.extensions = self.extensions.wrapping_add(1);
     }
 
     /// A segment is about to take a part of the free segment behind it.
-    pub(super) fn grew_into_hole(&mut self) {
+    pub(crate) fn grew_into_hole(&mut self) {
         self.growths = self.growths.wrapping_add(1);
     }
 
-    /// A segment lost its tail, which is free now.
-    pub(super) fn cut(&mut self) {
+    /// A segment lost its tail of `n` granules, which are free now.
+    pub(crate) fn cut(&mut self, n: usize) {
         self.cuts = self.cuts.wrapping_add(1);
+        self.usage.shrank(n);
     }
 
     /// A segment of `n` granules is no longer in use.
     #[inline(always)]
-    pub(super) fn freed(&mut self, n: usize) {
+    pub(crate) fn freed(&mut self, n: usize) {
         self.freed = self.freed.wrapping_add(1);
         self.usage.shrank(n);
     }
 
     /// What was freed was joined with what lies below, what lies behind, both or none.
     #[inline(always)]
-    pub(super) fn gave(&mut self, below: bool, behind: bool) {
+    pub(crate) fn gave(&mut self, below: bool, behind: bool) {
         self.apart = self.apart.wrapping_add(u64::from(!below)).wrapping_add(u64::from(!behind));
     }
 
     /// Padding in front of an aligned segment became a free segment.
-    pub(super) fn padded(&mut self) {
+    pub(crate) fn padded(&mut self) {
         self.paddings = self.paddings.wrapping_add(1);
     }
 
     /// Segments placed so far.
-    pub(super) fn placed_total(&self) -> u64 {
+    pub(crate) fn placed_total(&self) -> u64 {
         self.hops.count()
     }
 
     /// Neighbours that freed segments were joined with, the wilderness included.
-    pub(super) fn coalesces(&self) -> u64 {
+    pub(crate) fn coalesces(&self) -> u64 {
         let sides = self.freed.wrapping_add(self.cuts).wrapping_mul(2);
         sides.wrapping_sub(self.apart)
     }
 
     /// Free segments below top. Whatever is freed or cut off, and padding, is one more; joining it with a neighbour,
     /// and using a free segment up, is one less.
-    pub(super) fn holes(&self) -> usize {
+    pub(crate) fn holes(&self) -> usize {
         let appeared = self.freed.wrapping_add(self.cuts).wrapping_add(self.paddings);
         let taken = self.placed_total().wrapping_sub(self.extensions).wrapping_add(self.growths);
         let used_up = taken.wrapping_sub(self.splits);

@@ -48,12 +48,12 @@ impl<L: FreeList> Heap<L> {
         let mut heap = Self::UNMAPPED;
         heap.attach(&reservation, size);
         // Nothing is known of what the memory holds, so all of it may be marked, and that takes all of the marks' room.
-        heap.touched = Granule(size / GRANULE);
-        if !heap.pages.commit(heap.touched) {
+        heap.tiling.touched = Granule(size / GRANULE);
+        if !heap.tiling.pages.commit(heap.tiling.touched) {
             return Err(refused);
         }
-        heap.never_purge();
-        checkers::opened(heap.ground.region.pointer(Granule(0)), size);
+        heap.purge_policy.never();
+        checkers::opened(heap.tiling.ground.region.pointer(Granule(0)), size);
         heap.reservation = reservation;
         Ok(heap)
     }

@@ -2,49 +2,60 @@
 
 use super::Heap;
 use super::usage::{Peak, Peaks};
+use crate::debugger::Parts;
 use crate::free_list::FreeList;
-use crate::inspect::Stats;
+use crate::inspect::{Failure, SegmentBuffer, Snapshot, SnapshotError, Stats};
 use crate::region::{GRANULE, Granule};
+use core::ptr;
 
 impl<L: FreeList> Heap<L> {
     pub(crate) fn peaks(&mut self) -> Peaks<'_> {
-        Peaks { usage: &mut self.counters.usage, older: &mut self.older_peaks, top: self.ground.top }
+        Peaks {
+            usage: &mut self.tiling.counters.usage,
+            older: &mut self.older_peaks,
+            top: self.tiling.ground.top,
+        }
     }
 
     /// Memory above this was never handed out.
     pub(crate) fn highest_top(&self) -> Granule {
-        let since_fold = self.counters.usage.peak(self.ground.top).top;
+        let since_fold = self.tiling.counters.usage.peak(self.tiling.ground.top).top;
         Granule(self.older_peaks.highest_top.max(since_fold))
     }
 
     /// The peaks since the heap began or they were reset.
     pub(super) fn peak(&self) -> Peak {
-        self.older_peaks.all.max(self.counters.usage.peak(self.ground.top))
+        self.older_peaks.all.max(self.tiling.counters.usage.peak(self.tiling.ground.top))
     }
 
     /// All numbers of this instant.
     #[must_use]
     pub fn stats(&self) -> Stats {
-        Stats { largest_hole: Granule(self.list.largest(&self.ground)).bytes(), ..self.counts() }
+        Stats {
+            largest_hole: Granule(self.tiling.list.largest(&self.tiling.ground)).bytes(),
+            ..self.counts()
+        }
     }
 
     /// All numbers but the size of the largest hole, for which [`Linked`](crate::Linked) has to walk its list.
     pub(crate) fn counts(&self) -> Stats {
-        let counters = &self.counters;
+        let counters = &self.tiling.counters;
         let placed = counters.placed_total();
         let peak = self.peak();
         let used = Granule(counters.usage.used() as usize).bytes();
-        let region_size = self.ground.region.size();
+        let region_size = self.tiling.ground.region.size();
         Stats {
             region_size,
             used_bytes: used,
             free_bytes: region_size.saturating_sub(used),
-            top: self.ground.top.bytes(),
+            top: self.tiling.ground.top.bytes(),
             peak_used_bytes: peak.used_bytes(),
             peak_top: peak.top_bytes(),
             live_segments: placed.wrapping_sub(counters.freed) as usize,
-            free_segments: counters.holes().wrapping_add(usize::from(self.ground.top.bytes() < region_size)),
-            hole_bytes: self.ground.top.bytes().saturating_sub(used),
+            free_segments: counters
+                .holes()
+                .wrapping_add(usize::from(self.tiling.ground.top.bytes() < region_size)),
+            hole_bytes: self.tiling.ground.top.bytes().saturating_sub(used),
             largest_hole: 0,
             allocs: placed.wrapping_sub(counters.reallocs_moved),
             frees: counters.freed.wrapping_sub(counters.reallocs_moved),
@@ -59,9 +70,9 @@ impl<L: FreeList> Heap<L> {
             coalesces: counters.coalesces(),
             contended: 0,
             handed_over: 0,
-            committed_bytes: self.ground.region.committed(),
+            committed_bytes: self.tiling.ground.region.committed(),
             metadata_bytes: self.tables_committed(),
-            purged_total: self.purged_bytes(),
+            purged_total: self.purge_policy.purged_bytes(),
             hops: counters.hops,
             failed_hops: counters.failed_hops(),
         }
@@ -86,7 +97,7 @@ impl<L: FreeList> Heap<L> {
 
     /// The bytes in use, and top.
     pub(crate) fn used_and_top(&self) -> (usize, usize) {
-        (Granule(self.counters.usage.used() as usize).bytes(), self.ground.top.bytes())
+        (Granule(self.tiling.counters.usage.used() as usize).bytes(), self.tiling.ground.top.bytes())
     }
 
     /// Bytes of the tables that are open. Of lent memory, all that is not the region.
@@ -94,10 +105,63 @@ impl<L: FreeList> Heap<L> {
         if self.reservation.is_lent() {
             return self.reservation.bytes().saturating_sub(self.region_size());
         }
-        self.ground
+        self.tiling
+            .ground
             .map
             .committed()
-            .saturating_add(self.list.committed())
-            .saturating_add(self.pages.committed())
+            .saturating_add(self.tiling.list.committed())
+            .saturating_add(self.tiling.pages.committed())
+    }
+
+    /// The size of the region in bytes.
+    #[must_use]
+    pub fn region_size(&self) -> usize {
+        self.region().size()
+    }
+
+    /// Where the region begins: offsets count from here. A multiple of 2 MiB; in lent memory, of 64 bytes.
+    #[must_use]
+    pub fn base(&self) -> *mut u8 {
+        self.region().base()
+    }
+
+    /// All segments of this instant, in memory that is not the heap's.
+    ///
+    /// # Errors
+    /// The system gave no memory to copy them to.
+    pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
+        let segments = self.segment_count();
+        let mut buffer = SegmentBuffer::populated(segments)
+            .map_err(|errno| SnapshotError::NoMemory { segments, errno })?;
+        if !self.copy_segments(&mut buffer) {
+            return Err(SnapshotError::GrewTooFast { capacity: buffer.capacity() });
+        }
+        Ok(Snapshot::new(buffer, self.counts(), 0, 0))
+    }
+
+    /// What is to be told of a request that has just found no place. With a region, and room in the wilderness below the
+    /// limit, it can only be that the system gave no memory.
+    pub(crate) fn failure(&self, size: usize, align: usize) -> Failure {
+        let start = self.region().align_up(self.tiling.ground.top, align.max(GRANULE));
+        let end = start.map(|start| start.bytes().saturating_add(size));
+        let (limit, region) = (self.limit(), self.tiling.ground.region.size());
+        let refused = end.is_some_and(|end| end <= limit.unwrap_or(region));
+        let mut failure = Failure::new(size, align, refused, limit, &self.counts());
+        self.visit_segments(|segment| {
+            failure.count(segment);
+            true
+        });
+        failure
+    }
+
+    /// Where a debugger finds the parts of this heap, which stays where it is.
+    pub(crate) fn parts(&self) -> Parts {
+        Parts {
+            list: usize::from(L::NAME == "indexed"),
+            region: (self.region().base().addr(), self.region().size()),
+            bitmaps: self.tiling.ground.map.addresses(),
+            top_at: ptr::from_ref(&self.tiling.ground.top).addr(),
+            counters_at: ptr::from_ref(&self.tiling.counters).addr(),
+        }
     }
 }

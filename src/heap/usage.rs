@@ -13,7 +13,7 @@ const MEASUREMENTS: usize = 16;
 /// What is in use now, and the peaks since the last fold.
 #[derive(Debug)]
 #[repr(C)]
-pub(super) struct Usage {
+pub(crate) struct Usage {
     /// How many more granules may come into use before there are more than ever since the last fold.
     headroom: u64,
     /// The most granules in use at once since the last fold.
@@ -23,11 +23,11 @@ pub(super) struct Usage {
 }
 
 impl Usage {
-    pub(super) const ZERO: Self = Self { headroom: 0, peak_used: 0, peak_top: 0 };
+    pub(crate) const ZERO: Self = Self { headroom: 0, peak_used: 0, peak_top: 0 };
 
     /// `n` granules more are in use.
     #[inline(always)]
-    pub(super) fn grew(&mut self, n: usize) {
+    pub(crate) fn grew(&mut self, n: usize) {
         let (headroom, more_than_ever) = self.headroom.overflowing_sub(n as u64);
         self.headroom = headroom;
         if more_than_ever {
@@ -38,24 +38,24 @@ impl Usage {
 
     /// `n` granules fewer are in use.
     #[inline(always)]
-    pub(super) fn shrank(&mut self, n: usize) {
+    pub(crate) fn shrank(&mut self, n: usize) {
         self.headroom = self.headroom.wrapping_add(n as u64);
     }
 
     /// Granules in use.
     #[inline(always)]
-    pub(super) fn used(&self) -> u64 {
+    pub(crate) fn used(&self) -> u64 {
         self.peak_used.wrapping_sub(self.headroom)
     }
 
     /// Top is about to come down from `top`.
     #[inline(always)]
-    pub(super) fn top_fell(&mut self, top: Granule) {
+    pub(crate) fn top_fell(&mut self, top: Granule) {
         self.peak_top = self.peak_top.max(top.0);
     }
 
     /// The peaks since the last fold, where top is at `top`.
-    pub(super) fn peak(&self, top: Granule) -> Peak {
+    pub(crate) fn peak(&self, top: Granule) -> Peak {
         Peak { used: self.peak_used, top: self.peak_top.max(top.0) }
     }
 }
@@ -70,7 +70,7 @@ pub(crate) struct Peak {
 impl Peak {
     const ZERO: Self = Self { used: 0, top: 0 };
 
-    pub(super) fn max(self, other: Self) -> Self {
+    pub(crate) fn max(self, other: Self) -> Self {
         Self { used: self.used.max(other.used), top: self.top.max(other.top) }
     }
 
@@ -129,7 +129,7 @@ impl Peaks<'_> {
     }
 
     /// The most granules in use at once since this was asked last.
-    pub(super) fn take_look(mut self) -> u64 {
+    pub(crate) fn take_look(mut self) -> u64 {
         self.fold();
         core::mem::replace(&mut self.older.look, Peak::ZERO).used
     }

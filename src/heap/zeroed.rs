@@ -1,33 +1,35 @@
-//! What is known to be zero: pages as the system gave them, or gives them again after they were purged.
+//! Memory that is known to be zero: pages as the system gave them, or gives them again after they were purged.
 
 use super::{Heap, granules};
 use crate::free_list::{Fit, FreeList};
-use crate::region::{GRANULE, Granule};
+use crate::region::{Extent, GRANULE, Granule};
 use core::ptr::NonNull;
 
-impl<L: FreeList> Heap<L> {
-    /// Granules at the start of a hole that the list writes to.
-    pub(super) const LINKS: usize = L::LINK_BYTES.div_ceil(GRANULE);
+/// The part of the wilderness that may hold something: what a request takes of it is marked.
+#[derive(Clone, Copy)]
+pub(crate) struct UsedBefore(Extent);
 
+impl<L: FreeList> Heap<L> {
     /// Places a request for zeroed memory. What of it may not be zero, [`Self::next_unknown`] says.
     pub(crate) fn place_zeroed(&mut self, size: usize, align: usize) -> Fit {
-        let before = self.wilderness();
-        let placement = self.place(size, align);
-        self.soil_placed(before, placement.start(), size);
-        placement
+        let before = self.used_before();
+        let fit = self.place(size, align);
+        if let Some(at) = fit.start() {
+            self.soil_placed(before, Extent::of(at, granules(size)));
+        }
+        fit
     }
 
-    /// Where the wilderness begins, and up to where all of it may hold something.
-    pub(crate) fn wilderness(&self) -> (Granule, Granule) {
-        (self.ground.top, self.touched.max(self.ground.top))
+    /// The part of the wilderness that may hold something now.
+    pub(crate) fn used_before(&self) -> UsedBefore {
+        UsedBefore(Extent::new(self.top(), self.tiling.touched.max(self.top())))
     }
 
-    /// Marks what a request of `size` bytes took of the part of the wilderness that may hold something. `before` is what
-    /// [`Self::wilderness`] said before the request.
-    pub(crate) fn soil_placed(&mut self, before: (Granule, Granule), start: Option<Granule>, size: usize) {
-        let (top, touched) = before;
-        if let Some(at) = start.filter(|&at| at >= top) {
-            self.pages.soil(at, at.up(granules(size)).min(touched));
+    /// Marks what a request took of the part of the wilderness that may hold something. `before` is from before the request.
+    fn soil_placed(&mut self, before: UsedBefore, taken: Extent) {
+        let UsedBefore(Extent { start: top, end: touched }) = before;
+        if taken.start >= top {
+            self.tiling.pages.soil(Extent::new(taken.start, taken.end.min(touched)));
         }
     }
 
@@ -42,51 +44,36 @@ impl<L: FreeList> Heap<L> {
         from: Granule,
     ) -> Option<(NonNull<[u8]>, Granule)> {
         let to = at.up(granules(size));
-        let (first, end) = self.pages.whole(at.up(Self::LINKS), to);
-        let (from, next) = if first >= end {
-            (from, to)
-        } else if from < first {
-            (from, first)
+        let pages = self.tiling.pages.whole(Extent::new(at.up(L::LINKS), to));
+        let Extent { start: from, end: next } = if pages.is_empty() {
+            Extent::new(from, to)
+        } else if from < pages.start {
+            Extent::new(from, pages.start)
         } else {
-            self.pages.dirty_run(from, end).unwrap_or((end.max(from), to))
+            let rest = Extent::new(from, pages.end);
+            self.tiling.pages.dirty_run(rest).unwrap_or(Extent::new(pages.end.max(from), to))
         };
         let offset = from.above(at).wrapping_mul(GRANULE);
         let bytes = size.min(next.above(at).wrapping_mul(GRANULE)).saturating_sub(offset);
         (from < to && bytes > 0)
-            .then(|| (NonNull::slice_from_raw_parts(self.ground.region.pointer(from), bytes), next))
+            .then(|| (NonNull::slice_from_raw_parts(self.region().pointer(from), bytes), next))
     }
 
-    /// After the segment at `at` grew from `n` granules to `new_size` bytes in place: marks what it took of the part of the
-    /// wilderness that may hold something. `before` is as above. Returns what it got and may hold something of the
-    /// `old_size` bytes' last granule.
+    /// After a segment grew in place to `new_size` bytes: marks what it took of the part of the wilderness that may hold
+    /// something. `before` is from before that. Returns the bytes behind the `old_size` bytes up to the old segment's end:
+    /// they may hold something.
     pub(crate) fn soil_grown(
         &mut self,
-        before: (Granule, Granule),
-        (at, n): (Granule, usize),
+        before: UsedBefore,
+        segment: Extent,
         old_size: usize,
         new_size: usize,
     ) -> NonNull<[u8]> {
-        let old_end = Granule(n).bytes();
-        if new_size > old_end {
-            self.soil_placed(before, Some(at.up(n)), new_size.wrapping_sub(old_end));
+        let new_end = segment.start.up(granules(new_size));
+        if new_end > segment.end {
+            self.soil_placed(before, Extent::new(segment.end, new_end));
         }
-        let rest = new_size.min(old_end).saturating_sub(old_size);
-        self.ground.region.bytes(at.bytes().wrapping_add(old_size), rest)
-    }
-
-    /// Marks what was freed and is part of a hole now.
-    pub(super) fn soil(&mut self, from: Granule, to: Granule) {
-        // If a hole began at `to`, what the list wrote there lies inside of one now.
-        self.pages.soil(from, to.up(Self::LINKS).min(self.ground.top));
-    }
-
-    /// After top came down by the long way. Below `at`, where a hole joined the wilderness, pages are marked already.
-    pub(super) fn soil_wilderness(&mut self, at: Granule) {
-        self.pages.soil(at, self.touched);
-        if self.ground.top < at {
-            // What the list wrote where that hole began.
-            self.pages.soil(self.ground.top, self.ground.top.up(Self::LINKS));
-        }
-        self.touched = self.ground.top;
+        let rest = new_size.min(segment.bytes()).saturating_sub(old_size);
+        self.region().bytes(segment.start.bytes().wrapping_add(old_size), rest)
     }
 }

@@ -355,4 +355,5 @@ impl Live {
 }
 
 #[cfg(test)]
+#[path = "../../tests/unit/inspect/live.rs"]
 mod tests;

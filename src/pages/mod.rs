@@ -15,7 +15,7 @@ mod moved;
 
 pub(crate) use moved::Moved;
 
-use crate::region::{GRANULE, Granule, NEAR, Reservation, Span, Table};
+use crate::region::{Extent, GRANULE, Granule, NEAR, Reservation, Span, Table};
 use crate::system::mapping::page_size;
 
 /// Pages in a word of the bitmap.
@@ -82,20 +82,20 @@ impl Pages {
         1 << self.shift
     }
 
-    /// The whole pages in `from..to`; an empty range if there are none.
-    pub(crate) fn whole(&self, from: Granule, to: Granule) -> (Granule, Granule) {
-        let first = self.page(from.up(self.granules().wrapping_sub(1)));
-        let end = self.page(to).max(first);
-        (self.start(first), self.start(end))
+    /// The whole pages in a range; an empty range if there are none.
+    pub(crate) fn whole(&self, range: Extent) -> Extent {
+        let first = self.page(range.start.up(self.granules().wrapping_sub(1)));
+        let end = self.page(range.end).max(first);
+        Extent::new(self.start(first), self.start(end))
     }
 
-    /// Marks every page of which a part lies in `from..to`. Mostly that is one, or two.
+    /// Marks every page of which a part lies in the range. Mostly that is one, or two.
     #[inline(always)]
-    pub(crate) fn soil(&mut self, from: Granule, to: Granule) {
-        if from >= to {
+    pub(crate) fn soil(&mut self, range: Extent) {
+        if range.is_empty() {
             return;
         }
-        let (first, last) = (self.page(from), self.page(to.down(1)));
+        let (first, last) = (self.page(range.start), self.page(range.end.down(1)));
         self.mark(first);
         if last > first {
             self.mark(last);
@@ -112,20 +112,20 @@ impl Pages {
         self.dirty.set(word, self.dirty.get(word) | 1 << (page % WORD));
     }
 
-    /// Unmarks the pages `from..to`, which are whole.
-    pub(crate) fn clean(&mut self, from: Granule, to: Granule) {
-        self.write(self.page(from), self.page(to), 0);
-        if to >= self.end && from < self.end {
-            self.end = from;
+    /// Unmarks pages, which are whole.
+    pub(crate) fn clean(&mut self, pages: Extent) {
+        self.write(self.page(pages.start), self.page(pages.end), 0);
+        if pages.end >= self.end && pages.start < self.end {
+            self.end = pages.start;
         }
     }
 
-    /// The lowest run of marked pages in `from..to`, which are whole pages.
-    pub(crate) fn dirty_run(&self, from: Granule, to: Granule) -> Option<(Granule, Granule)> {
-        let to = to.min(self.end);
-        let first = self.find(self.page(from), self.page(to), 0)?;
-        let end = self.find(first, self.page(to), u64::MAX).unwrap_or(self.page(to));
-        Some((self.start(first), self.start(end)))
+    /// The lowest run of marked pages among `pages`, which are whole.
+    pub(crate) fn dirty_run(&self, pages: Extent) -> Option<Extent> {
+        let to = self.page(pages.end.min(self.end));
+        let first = self.find(self.page(pages.start), to, 0)?;
+        let end = self.find(first, to, u64::MAX).unwrap_or(to);
+        Some(Extent::new(self.start(first), self.start(end)))
     }
 
     /// The first page in `from..to` whose mark, flipped by `flip`, is set.

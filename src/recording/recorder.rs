@@ -3,10 +3,10 @@
 use super::format::{End, Head, MAGIC, Record};
 use crate::region::InitError;
 use crate::system::append_file::AppendFile;
+use crate::system::environment;
 use crate::system::errno::Reason;
-use crate::system::fatal::{refuse, say};
+use crate::system::fatal::say;
 use crate::system::path::Path;
-use core::ffi::CStr;
 use core::fmt;
 
 /// What a recording came to; see [`SmallocGlobal::stop_recording`](crate::SmallocGlobal::stop_recording).
@@ -160,21 +160,10 @@ fn create_at(path: &Path) -> Result<AppendFile, RecordError> {
     })
 }
 
-/// The file that the environment variable `SMALLOC_RECORD` names, in which `%p` stands for the number of the process.
-/// None where it is not set, and in programs that run with more rights than their caller.
-///
-/// A file that cannot be made ends the process: whoever wants a recording wants to know. One that another process, such
-/// as the parent, is being recorded to is left to it.
+/// The file that the environment variable `SMALLOC_RECORD` names, in which `%p` stands for the number of the process. None
+/// where it is not set, cannot be made, or is being recorded to by another process, such as the parent.
 pub(crate) fn from_environment() -> Option<AppendFile> {
-    // SAFETY: the call has no conditions.
-    if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {
-        return None;
-    }
-    // SAFETY: the name ends in a zero byte.
-    let value = unsafe { libc::getenv(c"SMALLOC_RECORD".as_ptr()) };
-    let value = core::ptr::NonNull::new(value)?;
-    // SAFETY: what the environment holds ends in a zero byte.
-    create_where_told(unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes())
+    create_where_told(environment::RECORD.value()?)
 }
 
 /// Makes the file that a text with `%p` in it names. Apart, since a path takes pages of the stack, which a first call
@@ -182,31 +171,19 @@ pub(crate) fn from_environment() -> Option<AppendFile> {
 #[cold]
 #[inline(never)]
 fn create_where_told(value: &[u8]) -> Option<AppendFile> {
-    match create_at(&Path::with_process(value)) {
-        Ok(log) => Some(log),
-        Err(RecordError::InUse) => {
-            say(format_args!(
-                "SMALLOC_RECORD: not recorded, another process is, to \"{}\" (%p would be the process's number)",
-                value.escape_ascii()
-            ));
-            None
-        }
-        Err(error) => {
-            refuse(format_args!("SMALLOC_RECORD: cannot record to \"{}\": {error}", value.escape_ascii()))
-        }
+    let created = create_at(&Path::with_process(value));
+    let text = value.escape_ascii();
+    match &created {
+        Ok(_) => {}
+        Err(RecordError::InUse) => environment::RECORD.tell(format_args!(
+            "not recording: another process already records to \"{text}\" (use %p for one file per process)"
+        )),
+        Err(error) => environment::RECORD
+            .complain(format_args!("cannot record to \"{text}\": {error} (name a file that can be written)")),
     }
+    created.ok()
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn paths_that_cannot_be_are_refused() {
-        assert_eq!(create(b"a\0b").err(), Some(RecordError::BadPath));
-        assert_eq!(create(&[b'a'; 5000]).err(), Some(RecordError::BadPath));
-        assert_eq!(create(b"").err(), Some(RecordError::System { errno: libc::ENOENT }));
-        assert_eq!(create(b"/").err(), Some(RecordError::System { errno: libc::EISDIR }));
-        assert_eq!(create(b"/dev/null").err(), Some(RecordError::System { errno: libc::EINVAL }));
-    }
-}
+#[path = "../../tests/unit/recording/recorder.rs"]
+mod tests;

@@ -18,10 +18,13 @@
 //! - **R2** every table with entries for chunks is committed for every chunk that begins below the committed end of the
 //!   region, and for [`SPARE_CHUNKS`] more. Granules and chunks that reach a table's accessors come from there.
 
+mod granule;
 mod pieces;
 mod table;
 mod transfer;
 
+pub(crate) use granule::{CHUNK, GRANULE};
+pub(crate) use granule::{Extent, Granule};
 pub(crate) use pieces::Pieces;
 pub(crate) use table::{LINE, Node, Table, WINDOW};
 pub(crate) use transfer::Transfer;
@@ -33,10 +36,6 @@ use crate::system::mapping::{map, unmap, whole_pages};
 use core::fmt;
 use core::ptr::{self, NonNull};
 
-/// Bytes in a granule, the unit of size and address.
-pub(crate) const GRANULE: usize = 16;
-/// Granules in a chunk: one word of each bitmap.
-pub(crate) const CHUNK: usize = 64;
 /// Chunks that every table has beyond the end of the committed region, so that a look past `top` reads zeros.
 pub(crate) const SPARE_CHUNKS: usize = 64;
 /// Bytes of heap whose small tables lie side by side.
@@ -51,48 +50,6 @@ pub(crate) const MAX_REGION: usize = (1 << 36) - BASE_ALIGN;
 const ATTEMPTS: usize = 256;
 /// The smallest region: one page on the systems with the largest pages.
 pub(crate) const MIN_REGION: usize = 1 << 16;
-
-/// The offset of a place in the region, in granules from its base.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub struct Granule(pub(crate) usize);
-
-impl Granule {
-    /// The chunk that holds this granule.
-    #[inline(always)]
-    pub(crate) const fn chunk(self) -> usize {
-        self.0 / CHUNK
-    }
-
-    /// The granule's place in the words of its chunk.
-    #[inline(always)]
-    pub(crate) const fn bit(self) -> usize {
-        self.0 % CHUNK
-    }
-
-    /// The granule `n` above this one.
-    #[inline(always)]
-    pub(crate) const fn up(self, n: usize) -> Self {
-        Self(self.0.wrapping_add(n))
-    }
-
-    /// The granule `n` below this one.
-    #[inline(always)]
-    pub(crate) const fn down(self, n: usize) -> Self {
-        Self(self.0.wrapping_sub(n))
-    }
-
-    /// How many granules this one lies above `lower`.
-    #[inline(always)]
-    pub(crate) const fn above(self, lower: Self) -> usize {
-        self.0.wrapping_sub(lower.0)
-    }
-
-    /// The offset in bytes from the region's base.
-    #[inline(always)]
-    pub(crate) const fn bytes(self) -> usize {
-        self.0.wrapping_mul(GRANULE)
-    }
-}
 
 /// Why a heap could not be made: the kernel refused the mapping, or memory that was lent is too small.
 ///

@@ -1,7 +1,7 @@
 //! Giving memory back to the system, piece by piece.
 
 use super::transfer::map_anew;
-use super::{Granule, Region};
+use super::{Extent, Granule, Region};
 use crate::system::errno;
 
 /// Pieces that are given back in one go: what lists them is on the stack, and takes less than a page of it.
@@ -32,8 +32,8 @@ struct Piece {
 impl Piece {
     const NONE: Self = Self { from: 0, to: 0, dirty: 0, refused: false };
 
-    fn range(&self) -> (Granule, Granule) {
-        (Granule(self.from as usize), Granule(self.to as usize))
+    fn pages(&self) -> Extent {
+        Extent::new(Granule(self.from as usize), Granule(self.to as usize))
     }
 }
 
@@ -43,11 +43,12 @@ impl Pieces {
         Self { base: region.base, pieces: [Piece::NONE; MOST_PIECES], count: 0, granules: 0, anew: false }
     }
 
-    /// Adds a range above all others, of which `granules` are dirty; false, and nothing has changed, when there are too
-    /// many.
-    pub(crate) fn push(&mut self, from: Granule, to: Granule, granules: usize) -> bool {
+    /// Adds pages above all others, of which `granules` are dirty; false, and nothing has changed, when there are too
+    /// many pieces.
+    pub(crate) fn push(&mut self, pages: Extent, granules: usize) -> bool {
         let Some(place) = self.pieces.get_mut(self.count) else { return false };
-        *place = Piece { from: from.0 as u32, to: to.0 as u32, dirty: granules as u32, refused: false };
+        let (from, to) = (pages.start.0 as u32, pages.end.0 as u32);
+        *place = Piece { from, to, dirty: granules as u32, refused: false };
         self.count = self.count.wrapping_add(1);
         self.granules = self.granules.wrapping_add(granules);
         true
@@ -64,13 +65,13 @@ impl Pieces {
     }
 
     /// The pieces.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (Granule, Granule)> {
-        self.pieces.iter().take(self.count).map(Piece::range)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Extent> {
+        self.pieces.iter().take(self.count).map(Piece::pages)
     }
 
     /// Those of them that the system refused.
-    pub(crate) fn refused(&self) -> impl Iterator<Item = (Granule, Granule)> {
-        self.pieces.iter().take(self.count).filter(|piece| piece.refused).map(Piece::range)
+    pub(crate) fn refused(&self) -> impl Iterator<Item = Extent> {
+        self.pieces.iter().take(self.count).filter(|piece| piece.refused).map(Piece::pages)
     }
 
     /// Dirty granules in those that it took.
@@ -80,10 +81,10 @@ impl Pieces {
     }
 
     /// Where the first begins and the last ends.
-    pub(crate) fn span(&self) -> (Granule, Granule) {
+    pub(crate) fn span(&self) -> Extent {
         let mut pieces = self.iter();
-        let first = pieces.next().unwrap_or((Granule(0), Granule(0)));
-        (first.0, pieces.last().unwrap_or(first).1)
+        let first = pieces.next().unwrap_or(Extent::EMPTY);
+        Extent::new(first.start, pieces.last().unwrap_or(first).end)
     }
 
     /// Whether the pieces are parts of the mapping around them now.
@@ -99,10 +100,10 @@ impl Pieces {
     pub(crate) unsafe fn discard(&mut self) {
         errno::unchanged(|| {
             for piece in self.pieces.iter_mut().take(self.count) {
-                let (from, to) = piece.range();
+                let pages = piece.pages();
                 // SAFETY: the piece lies inside the region (R1).
-                let start = unsafe { self.base.add(from.bytes()) };
-                let bytes = Granule(to.above(from)).bytes();
+                let start = unsafe { self.base.add(pages.start.bytes()) };
+                let bytes = pages.bytes();
                 // SAFETY: the caller promises that the pages are free; they belong to the region alone.
                 piece.refused = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } != 0;
                 // Where it cannot be mapped anew, for want of mappings, it is only emptied.

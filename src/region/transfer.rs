@@ -19,7 +19,7 @@
 //! - **X4** Parts are in ascending order and do not overlap. They are dealt with in that order, so what lies below a part
 //!   is in its place by then. That place ends below where the part's pages go: they are less than a page above their own.
 
-use super::{Granule, Region};
+use super::{Extent, Granule, Region};
 use crate::system::errno;
 use crate::system::fatal::fatal;
 use core::ptr;
@@ -38,7 +38,7 @@ pub(crate) struct Transfer {
     to: usize,
     bytes: usize,
     /// Its whole pages.
-    pages: (Granule, Granule),
+    pages: Extent,
     /// By how many granules parts go up; a number that wraps if they go down.
     shift: usize,
     /// In granules.
@@ -54,7 +54,7 @@ impl Transfer {
             from: from.bytes(),
             to: to.bytes(),
             bytes,
-            pages: (from, from),
+            pages: Extent::EMPTY,
             shift: 0,
             parts: [(0, 0); MOST_PARTS],
             count: 0,
@@ -62,19 +62,19 @@ impl Transfer {
     }
 
     /// The payload's whole pages are `pages`, and those of its parts go up by `shift` granules (X2, X3).
-    pub(crate) fn lie_in(&mut self, pages: (Granule, Granule), shift: usize) {
+    pub(crate) fn lie_in(&mut self, pages: Extent, shift: usize) {
         self.pages = pages;
         self.shift = shift;
     }
 
-    /// Adds the part `from..to`, which lies in one mapping (X2), above all others (X4). Where it is too small, or there are
-    /// too many, it is none, and is copied.
-    pub(crate) fn push(&mut self, from: Granule, to: Granule) {
-        if Granule(to.above(from)).bytes() > self.bytes / SMALLEST_PART
+    /// Adds a part, which lies in one mapping (X2), above all others (X4). Where it is too small, or there are too many, it
+    /// is copied instead.
+    pub(crate) fn push(&mut self, part: Extent) {
+        if part.bytes() > self.bytes / SMALLEST_PART
             && let Some(place) = self.parts.get_mut(self.count)
         {
             // Numbers fit, as regions do.
-            *place = (from.0 as u32, to.0 as u32);
+            *place = (part.start.0 as u32, part.end.0 as u32);
             self.count = self.count.wrapping_add(1);
         }
     }
@@ -85,18 +85,18 @@ impl Transfer {
     }
 
     /// The parts.
-    pub(crate) fn parts(&self) -> impl Iterator<Item = (Granule, Granule)> {
+    pub(crate) fn parts(&self) -> impl Iterator<Item = Extent> {
         let parts = self.parts.iter().take(self.count);
-        parts.map(|&(from, to)| (Granule(from as usize), Granule(to as usize)))
+        parts.map(|&(from, to)| Extent::new(Granule(from as usize), Granule(to as usize)))
     }
 
     /// Where the parts' pages go.
-    pub(crate) fn new_parts(&self) -> impl Iterator<Item = (Granule, Granule)> {
-        self.parts().map(|(from, to)| (from.up(self.shift), to.up(self.shift)))
+    pub(crate) fn new_parts(&self) -> impl Iterator<Item = Extent> {
+        self.parts().map(|part| Extent::new(part.start.up(self.shift), part.end.up(self.shift)))
     }
 
     /// The payload's whole pages.
-    pub(crate) fn pages(&self) -> (Granule, Granule) {
+    pub(crate) fn pages(&self) -> Extent {
         self.pages
     }
 
@@ -108,18 +108,17 @@ impl Transfer {
     pub(crate) unsafe fn carry_out(&self) -> bool {
         let (mut done, mut next) = (self.count > 0, self.from);
         errno::unchanged(|| {
-            for (from, to) in self.parts() {
+            for part in self.parts() {
                 // SAFETY: X1; these bytes lie below the part and above the one before (X4).
-                unsafe { self.copy(next, from.bytes()) };
+                unsafe { self.copy(next, part.start.bytes()) };
                 // SAFETY: X1, and what is below is in its place.
-                done &= unsafe { self.move_part(from, to) };
-                next = to.bytes();
+                done &= unsafe { self.move_part(part) };
+                next = part.end.bytes();
             }
             // SAFETY: X1; this is what lies above all parts.
             unsafe { self.copy(next, self.from.wrapping_add(self.bytes)) };
-            let (first, end) = self.pages;
             // SAFETY: the payload has left these pages, which are whole and this thread's (X1).
-            done && unsafe { map_anew(self.address(first.bytes()), Granule(end.above(first)).bytes()) }
+            done && unsafe { map_anew(self.address(self.pages.start.bytes()), self.pages.bytes()) }
         })
     }
 
@@ -143,19 +142,19 @@ impl Transfer {
         unsafe { self.place(from).copy_from_nonoverlapping(self.address(from), to.wrapping_sub(from)) };
     }
 
-    /// Moves the part `from..to`. False where it was copied.
+    /// Moves a part. False where it was copied.
     ///
     /// # Safety
     /// X1, and all of the payload that is below is in its place (X4).
-    unsafe fn move_part(&self, from: Granule, to: Granule) -> bool {
-        let bytes = Granule(to.above(from)).bytes();
+    unsafe fn move_part(&self, part: Extent) -> bool {
+        let (from, bytes) = (part.start, part.bytes());
         let (old, new) = (self.address(from.bytes()), self.address(from.up(self.shift).bytes()));
         // SAFETY: X2: whole pages of this thread, old ones and new ones; nothing of the payload is in the new ones (X4).
         let moved = unsafe { move_pages(old, new, bytes) };
         let place = self.place(from.bytes());
         if !moved {
             // SAFETY: X1.
-            unsafe { self.copy(from.bytes(), to.bytes()) };
+            unsafe { self.copy(from.bytes(), part.end.bytes()) };
         } else if new != place {
             // SAFETY: the bytes go down by less than a page (X3), within the new segment, to above what is in its place
             // (X4).
@@ -255,75 +254,5 @@ unsafe fn open_at(start: *mut u8, bytes: usize, flag: libc::c_int) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Granule, Region, Transfer, copy_from_way, put_back};
-    use crate::system::mapping::{map, page_size};
-    use core::ptr;
-
-    /// Four open pages that hold their number.
-    fn pages() -> *mut u8 {
-        let start = map(ptr::null_mut(), 4 * page_size(), libc::PROT_READ | libc::PROT_WRITE, 0).unwrap();
-        for page in 0..4 {
-            let place = start.wrapping_add(page * page_size());
-            // SAFETY: the page was just mapped.
-            unsafe { place.write_bytes(page as u8 + 1, page_size()) };
-        }
-        start
-    }
-
-    fn first_bytes(start: *mut u8) -> [u8; 4] {
-        // SAFETY: four pages are open there.
-        [0, 1, 2, 3].map(|page| unsafe { start.wrapping_add(page * page_size()).read() })
-    }
-
-    /// The second and the third of four pages.
-    fn middle(start: *mut u8) -> (*mut u8, usize) {
-        (start.wrapping_add(page_size()), 2 * page_size())
-    }
-
-    #[test]
-    fn only_what_was_taken_away_is_put_back() {
-        let start = pages();
-        let (middle, bytes) = middle(start);
-        // SAFETY: the pages are this test's.
-        unsafe { put_back(middle, bytes) };
-        assert_eq!(first_bytes(start), [1, 2, 3, 4]);
-        // SAFETY: as above.
-        unsafe { libc::munmap(middle.cast(), bytes) };
-        // SAFETY: as above.
-        unsafe { put_back(middle, bytes) };
-        assert_eq!(first_bytes(start), [1, 0, 0, 4]);
-    }
-
-    #[test]
-    fn what_does_not_arrive_is_copied_from_its_way() {
-        let (way, new) = (pages(), pages());
-        let ((way, bytes), (place, _)) = (middle(way), middle(new));
-        // SAFETY: the pages are this test's.
-        unsafe { libc::munmap(place.cast(), bytes) };
-        // SAFETY: as above.
-        unsafe { copy_from_way(way, place, bytes) };
-        assert_eq!(first_bytes(new), [1, 2, 3, 4]);
-    }
-
-    #[test]
-    fn parts_that_are_small_are_none() {
-        let bytes = 128 * 128 * 1024;
-        let mut transfer = Transfer::of(&Region::NONE, Granule(0), Granule(1 << 20), bytes);
-        let part = bytes / 128 / 16;
-        transfer.push(Granule(0), Granule(part));
-        transfer.push(Granule(part), Granule(2 * part + 1));
-        assert!(transfer.parts().eq([(Granule(part), Granule(2 * part + 1))]));
-    }
-
-    #[test]
-    fn parts_go_up_and_down() {
-        let (from, to) = (Granule(5 << 20), Granule(6 << 20));
-        let mut transfer = Transfer::of(&Region::NONE, from, Granule(0), 16 << 20);
-        transfer.push(from, to);
-        transfer.lie_in((from, to), 1 << 20);
-        assert!(transfer.new_parts().eq([(Granule(6 << 20), Granule(7 << 20))]));
-        transfer.lie_in((from, to), 0_usize.wrapping_sub(5 << 20));
-        assert!(transfer.new_parts().eq([(Granule(0), Granule(1 << 20))]));
-    }
-}
+#[path = "../../tests/unit/region/transfer.rs"]
+mod tests;

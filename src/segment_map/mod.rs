@@ -33,7 +33,7 @@ mod ends;
 mod long;
 mod runs;
 
-use crate::region::{CHUNK, Granule, LINE, Reservation, SPARE_CHUNKS, Table, WINDOW};
+use crate::region::{CHUNK, Extent, Granule, LINE, Reservation, SPARE_CHUNKS, Table, WINDOW};
 use runs::{longest_run, longest_run_about, runs};
 use static_assertions::const_assert;
 
@@ -315,50 +315,50 @@ impl SegmentMap {
         self.heads.flip_window(at, 1);
     }
 
-    /// Puts `from..to` in use, inside the free segment `hole.0..hole.1`.
+    /// Puts a part of the free segment `hole` in use.
     #[inline(always)]
-    pub(crate) fn take(&mut self, hole: (Granule, Granule), from: Granule, to: Granule) {
-        let tagged = is_tagged(hole.0, hole.1);
+    pub(crate) fn take(&mut self, hole: Extent, part: Extent) {
+        let tagged = is_tagged(hole.start, hole.end);
         if tagged {
-            self.untag(hole.0, hole.1);
+            self.untag(hole.start, hole.end);
         }
-        self.fill(from, to);
-        self.heads.set_bit(from);
+        self.fill(part.start, part.end);
+        self.heads.set_bit(part.start);
         if tagged {
-            self.tag_hole(hole.0, from);
-            self.tag_hole(to, hole.1);
+            self.tag_hole(hole.start, part.start);
+            self.tag_hole(part.end, hole.end);
         }
     }
 
-    /// Frees the segment `from..to` and joins it with the free segments around it: `hole.0..hole.1` is free then.
-    pub(crate) fn give(&mut self, hole: (Granule, Granule), from: Granule, to: Granule) {
+    /// Frees a segment and joins it with the free segments around it: all of `hole` is free then.
+    pub(crate) fn give(&mut self, hole: Extent, segment: Extent) {
         // A free segment without tags has had no part with tags.
-        let tagged = is_tagged(hole.0, hole.1);
+        let tagged = is_tagged(hole.start, hole.end);
         if tagged {
-            self.untag_hole(hole.0, from);
-            self.untag_hole(to, hole.1);
+            self.untag_hole(hole.start, segment.start);
+            self.untag_hole(segment.end, hole.end);
         }
-        self.clear(from, to);
+        self.clear(segment.start, segment.end);
         if tagged {
-            self.tag(hole.0, hole.1);
+            self.tag(hole.start, hole.end);
         }
     }
 
-    /// Frees the segment `from..to`, which ends at top: it and the free segment `start..from` join the wilderness.
-    pub(crate) fn give_to_wilderness(&mut self, start: Granule, from: Granule, to: Granule) {
-        self.untag_hole(start, from);
-        self.clear(from, to);
+    /// Frees a segment that ends at top: it and the free segment that begins at `start` below it join the wilderness.
+    pub(crate) fn give_to_wilderness(&mut self, start: Granule, segment: Extent) {
+        self.untag_hole(start, segment.start);
+        self.clear(segment.start, segment.end);
     }
 
-    /// Puts `from..to` in use at the wilderness's start, so that `to` is the new top.
-    pub(crate) fn take_wilderness(&mut self, from: Granule, to: Granule) {
-        self.fill(from, to);
-        self.heads.set_bit(from);
+    /// Puts a part of the wilderness in use, so that its end is the new top.
+    pub(crate) fn take_wilderness(&mut self, part: Extent) {
+        self.fill(part.start, part.end);
+        self.heads.set_bit(part.start);
     }
 
-    /// Notes that `start..end`, wilderness until now, is a free segment below top.
-    pub(crate) fn note_hole(&mut self, start: Granule, end: Granule) {
-        self.tag_hole(start, end);
+    /// Notes that a part of the wilderness is a free segment below top from now on.
+    pub(crate) fn note_hole(&mut self, hole: Extent) {
+        self.tag_hole(hole.start, hole.end);
     }
 
     /// Moves the end of the segment `head..end` to `to`, up or down, where the free segment `end..hole_end` is

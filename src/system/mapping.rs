@@ -38,6 +38,15 @@ pub(crate) unsafe fn unmap(start: *mut u8, bytes: usize) {
     }
 }
 
+/// The element of that index of an array.
+///
+/// # Safety
+/// The array has that many elements, or one fewer.
+pub(super) unsafe fn nth<T>(first: NonNull<T>, index: usize) -> NonNull<T> {
+    // SAFETY: the caller's promise.
+    unsafe { first.add(index) }
+}
+
 /// As aligned as a mapping.
 #[repr(align(4096))]
 struct Page;

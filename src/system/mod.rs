@@ -6,6 +6,7 @@
 pub(crate) mod append_file;
 mod buffer;
 pub(crate) mod clock;
+pub(crate) mod environment;
 pub(crate) mod errno;
 pub(crate) mod fatal;
 pub(crate) mod mapping;

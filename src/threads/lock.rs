@@ -19,7 +19,7 @@
 //!          drop: store of `rest`
 //! ```
 //!
-//! At rest the word may also be watched: `SLOW` instead of 0, and beside `FORKING`. Then only
+//! At rest the word may also say `SLOW`, instead of 0 and beside `FORKING`. Then only
 //! [`Lock::try_lock_fast`] fails, so that what happens most need not ask who watches.
 //!
 //! Taking the lock and naming its owner are one atomic step, and so are the reverse. Were they two, a signal handler that
@@ -98,7 +98,7 @@ impl<T> Lock<T> {
         Self::at_rest(FREE, 0, value)
     }
 
-    /// A lock that is watched from the beginning.
+    /// A lock that is slow from the beginning.
     pub(crate) const fn slow(reason: SlowReason, value: T) -> Self {
         Self::at_rest(SLOW, reason as u8, value)
     }
@@ -134,10 +134,26 @@ impl<T> Lock<T> {
         (at_rest(word, me) && self.take(word, me)).then(|| self.guard())
     }
 
-    /// Takes the lock if it is free and not watched, in one step, without waiting.
+    /// Takes the lock if it is free and not slow, in one step, without waiting.
     #[inline(always)]
     pub(crate) fn try_lock_fast(&self) -> Option<Guard<'_, T>> {
         self.take(FREE, thread_token()).then(|| self.guard())
+    }
+
+    /// Whether [`Lock::try_lock_fast`] fails when the lock is at rest.
+    #[inline(always)]
+    pub(crate) fn is_slow(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) & SLOW != 0
+    }
+
+    /// Lets [`Lock::try_lock_fast`] fail from now on, or as far as this reason is concerned succeed again. The caller holds
+    /// the lock.
+    pub(crate) fn set_slow(&self, reason: SlowReason, slow: bool) {
+        let others = self.reasons.load(Ordering::Relaxed) & !(reason as u8);
+        let reasons = if slow { others | reason as u8 } else { others };
+        self.reasons.store(reasons, Ordering::Relaxed);
+        let rest = self.rest.load(Ordering::Relaxed) & !SLOW;
+        self.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
     }
 
     /// How many times a thread had to wait for the lock.
@@ -241,24 +257,19 @@ fn at_rest(word: usize, me: usize) -> bool {
 }
 
 impl<T> Guard<'_, T> {
-    /// Whether [`Lock::try_lock_fast`] fails when the lock is at rest.
-    #[inline(always)]
-    pub(crate) fn is_slow(&self) -> bool {
-        self.lock.rest.load(Ordering::Relaxed) & SLOW != 0
-    }
-
     /// Lets [`Lock::try_lock_fast`] fail from now on, or as far as this reason is concerned succeed again.
     pub(crate) fn set_slow(&mut self, reason: SlowReason, slow: bool) {
-        let others = self.lock.reasons.load(Ordering::Relaxed) & !(reason as u8);
-        let reasons = if slow { others | reason as u8 } else { others };
-        self.lock.reasons.store(reasons, Ordering::Relaxed);
-        let watched = reasons != 0;
-        let rest = self.lock.rest.load(Ordering::Relaxed) & !SLOW;
-        self.lock.rest.store(if watched { rest | SLOW } else { rest }, Ordering::Relaxed);
+        self.lock.set_slow(reason, slow);
     }
 }
 
 impl<'a, T> Guard<'a, T> {
+    /// The lock that is held.
+    #[inline(always)]
+    pub(crate) fn lock(&self) -> &'a Lock<T> {
+        self.lock
+    }
+
     /// Releases the lock, does the work, and takes the lock again.
     pub(crate) fn unlocked<R>(self, work: impl FnOnce() -> R) -> (Self, R) {
         let lock = self.lock;
@@ -319,17 +330,17 @@ pub(crate) fn recursive() -> ! {
 }
 
 /// How a thread waits next.
-struct Wait {
+pub(crate) struct Wait {
     pauses: u32,
 }
 
 impl Wait {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Wait { pauses: FIRST_PAUSES }
     }
 
     /// Waits a little longer than the last time; in the end sleeps, as one of so many.
-    fn a_while(&mut self, sleepers: &AtomicU32) {
+    pub(crate) fn a_while(&mut self, sleepers: &AtomicU32) {
         if self.pauses <= MOST_PAUSES {
             for _ in 0..self.pauses {
                 core::hint::spin_loop();

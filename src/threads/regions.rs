@@ -8,14 +8,19 @@
 //! One reservation holds them all, and the stride is a power of two, so that a payload's region follows from its
 //! address. Whoever needs several locks at once takes them in the order of the regions.
 
+use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
+use super::home::{self, NUMBERS};
+use super::lock::{Guard, Lock};
+use super::shared::{Guarded, RING, Shared};
 use crate::free_list::FreeList;
 use crate::heap::map_side_by_side;
-use crate::region::InitError;
-use crate::threads::home::{self, NUMBERS};
-use crate::threads::lock::Guard;
-use crate::threads::shared::{Heap, RING, Shared};
+use crate::region::{InitError, MAX_REGION, MIN_REGION};
+use crate::system::environment;
+
+/// The region of a heap that was not told a size, in bytes: more than most machines have. Addresses cost nothing.
+const DEFAULT_REGION: usize = 32 << 30;
 
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
@@ -70,6 +75,14 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         payload.addr().wrapping_sub(self.base.load(Ordering::Relaxed)).wrapping_sub(start)
     }
 
+    /// The number of the region that a lock guards.
+    pub(crate) fn number_of_lock(&self, lock: &Lock<Guarded<L>>) -> usize {
+        if N == 1 {
+            return 0;
+        }
+        self.shared.iter().position(|shared| ptr::eq(&shared.lock, lock)).unwrap_or(0)
+    }
+
     /// All regions, in order.
     pub(crate) fn all(&self) -> &[Shared<L>; N] {
         &self.shared
@@ -81,18 +94,22 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     }
 
     /// Takes all locks.
-    pub(crate) fn lock_all(&self) -> [Guard<'_, Heap<L>>; N] {
-        self.shared.each_ref().map(|shared| shared.heap.lock())
+    pub(crate) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; N] {
+        self.shared.each_ref().map(|shared| shared.lock.lock())
     }
 
     /// Maps the regions, unless they are mapped.
     pub(crate) fn init(&self) -> Result<(), InitError> {
         let mut heaps = self.lock_all();
-        let mapped = |heap: &Guard<'_, Heap<L>>| !heap.base().is_null();
+        let mapped = |heap: &Guard<'_, Guarded<L>>| !heap.base().is_null();
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let stride = map_side_by_side(&mut heaps.each_mut().map(|heap| heap.bare()), self.wanted, RING)?;
+        let stride = map_side_by_side(
+            &mut heaps.each_mut().map(|guarded| &mut guarded.heap),
+            self.region_bytes(),
+            RING,
+        )?;
         if N > 1 {
             self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
         }
@@ -101,12 +118,20 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
+    /// The size to be mapped for each region, in bytes.
+    fn region_bytes(&self) -> usize {
+        match self.wanted {
+            0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or(DEFAULT_REGION),
+            wanted => wanted,
+        }
+    }
+
     /// As [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork), for all.
     ///
     /// # Safety
     /// As there.
     pub(crate) unsafe fn unlock_after_fork(&self) {
         // SAFETY: the caller's promise.
-        self.shared.iter().for_each(|shared| unsafe { shared.heap.unlock_after_fork() });
+        self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
     }
 }

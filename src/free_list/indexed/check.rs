@@ -4,17 +4,14 @@ use super::Indexed;
 use super::bounds::{FAN_OUT, LEVELS};
 use super::size_code::{class, code};
 use crate::free_list::{Broken, Ground};
-use crate::region::Granule;
+use crate::region::Extent;
 use crate::segment_map::chunk_start;
 
 impl Indexed {
     /// What the index says of every free segment below top.
-    pub(super) fn check_holes(
-        &self,
-        holes: &mut dyn Iterator<Item = (Granule, Granule)>,
-    ) -> Result<(), Broken> {
-        for (start, end) in holes {
-            let n = end.above(start);
+    pub(super) fn check_holes(&self, holes: &mut dyn Iterator<Item = Extent>) -> Result<(), Broken> {
+        for hole in holes {
+            let (start, n) = (hole.start, hole.len());
             let code = code(n);
             let broken = |invariant, what| Err(Broken { invariant, at: start, what });
             if self.hints.get(class(code)) > start.chunk() {

@@ -3,7 +3,7 @@
 use super::bounds::FAN_OUT;
 use super::group::at_least;
 use super::size_code::{EXACT, code};
-use super::{Indexed, Request};
+use super::{Indexed, Query};
 use crate::free_list::Ground;
 use crate::region::Granule;
 use static_assertions::const_assert;
@@ -14,22 +14,22 @@ impl Indexed {
         &self,
         ground: &Ground,
         (level, node): (usize, usize),
-        request: &Request,
+        query: &Query,
     ) -> Option<Granule> {
         let shift = 6 * level;
-        let mut fits = at_least(self.bounds.level(level).node(node), code(request.n));
+        let mut fits = at_least(self.bounds.level(level).node(node), code(query.n));
         while fits != 0 {
             let index = node * FAN_OUT + fits.trailing_zeros() as usize;
             fits &= fits.wrapping_sub(1);
-            if index < request.from.chunk() >> shift {
+            if index < query.from.chunk() >> shift {
                 continue;
             }
             if index > ground.top.chunk() >> shift {
                 return None;
             }
             let found = match level.checked_sub(1) {
-                Some(below) => self.lowest_below(ground, (below, index), request),
-                None => Self::fit_in_chunk(ground, index, request).ok(),
+                Some(below) => self.lowest_below(ground, (below, index), query),
+                None => Self::fit_in_chunk(ground, index, query).ok(),
             };
             if found.is_some() {
                 return found;

@@ -16,8 +16,8 @@ mod hints;
 mod lookout;
 mod size_code;
 
-use super::{Broken, Fit, FreeList, Ground, Look, Owed, Rest, Search, search_candidates};
-use crate::region::{CHUNK, GRANULE, Granule, Reservation};
+use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Rest, Search, search_candidates};
+use crate::region::{CHUNK, Extent, GRANULE, Granule, Reservation};
 use bounds::{Bounds, LEVELS};
 use hints::{Hints, NONE};
 use size_code::{EXACT, class, class_from, code};
@@ -70,8 +70,8 @@ impl Indexed {
     /// The lowest fit below top in the chunk, if there is one; or in the next, right at its start. Else the length of the
     /// last free segment that starts in the chunk, which alone can be longer than one; 0 where `n` is not.
     #[inline(always)]
-    fn fit_in_chunk(ground: &Ground, chunk: usize, request: &Request) -> Result<Granule, usize> {
-        let &Request { n, from, grid } = request;
+    fn fit_in_chunk(ground: &Ground, chunk: usize, query: &Query) -> Result<Granule, usize> {
+        let &Query { n, from, grid } = query;
         if n <= EXACT {
             let bit = if chunk == from.chunk() { from.bit() } else { 0 };
             return ground.map.run_in_chunk(chunk, bit, n, grid).filter(|&start| start < ground.top).ok_or(0);
@@ -82,31 +82,31 @@ impl Indexed {
         if length >= n && start >= from { Ok(start) } else { Err(length) }
     }
 
-    /// A search for any request: most are plain, and have a copy of their own.
+    /// A search for any query: most are plain, and have a copy of their own.
     #[inline(never)]
-    fn search_any(&mut self, ground: &Ground, request: Request) -> Fit {
-        self.search_request(ground, &request)
+    fn search_any(&mut self, ground: &Ground, query: Query) -> Fit {
+        self.search_query(ground, &query)
     }
 
     /// Begins at the hint for the size, or above.
     #[inline(always)]
-    fn search_request(&mut self, ground: &Ground, request: &Request) -> Fit {
-        let code = code(request.n);
-        let begin = self.hints.begin(request.n, code);
+    fn search_query(&mut self, ground: &Ground, query: &Query) -> Fit {
+        let code = code(query.n);
+        let begin = self.hints.begin(query.n, code);
         if begin == NONE {
             return Fit::NONE;
         }
-        let first = begin.max(request.from.chunk());
+        let first = begin.max(query.from.chunk());
         // A hint is for several sizes, of which the larger ones may not fit there.
         let missed = if self.bounds.get(first) < code {
             None
         } else {
-            match Self::fit_in_chunk(ground, first, request) {
+            match Self::fit_in_chunk(ground, first, query) {
                 Ok(start) => return Fit::NONE.at(start),
                 Err(last) => Some(last),
             }
         };
-        self.search_behind(ground, first, missed, code, request)
+        self.search_behind(ground, first, missed, code, query)
     }
 
     /// Looks at chunk after chunk above `first`, as far as their bounds promise a fit below top. Where `first` was looked at in
@@ -118,21 +118,21 @@ impl Indexed {
         first: usize,
         mut missed: Option<usize>,
         code: u8,
-        request: &Request,
+        query: &Query,
     ) -> Fit {
         let (mut fit, mut chunk, mut again) = (Fit::NONE, first, false);
         loop {
             if let Some(last) = missed {
-                let bound = self.pass(ground, chunk, last, request);
+                let bound = self.pass(ground, chunk, last, query);
                 // Up to so many granules, bounds tell what fits from what does not.
-                again |= request.n > EXACT && bound >= code;
+                again |= query.n > EXACT && bound >= code;
                 fit.step();
             }
             chunk = self.bounds.next(chunk, ground.top.chunk(), code, &mut fit);
             if chunk == NONE {
                 break;
             }
-            match Self::fit_in_chunk(ground, chunk, request) {
+            match Self::fit_in_chunk(ground, chunk, query) {
                 Ok(start) => {
                     fit = fit.at(start);
                     break;
@@ -140,11 +140,11 @@ impl Indexed {
                 Err(last) => missed = Some(last),
             }
         }
-        if request.is_plain() {
+        if query.is_plain() {
             // The hints of what is surely no smaller than n rise to where the search ended.
-            self.hints.raise(class_from(request.n), chunk);
+            self.hints.raise(class_from(query.n), chunk);
             if again {
-                self.hints.prove(request.n, code, chunk);
+                self.hints.prove(query.n, code, chunk);
             }
         }
         fit
@@ -153,9 +153,9 @@ impl Indexed {
     /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off, and
     /// returns it. `last` is the length of the last free segment that starts there, if `n` is more than a chunk.
     #[inline(always)]
-    fn pass(&mut self, ground: &Ground, chunk: usize, last: usize, request: &Request) -> u8 {
-        let n = request.n;
-        let bound = if !request.is_plain() {
+    fn pass(&mut self, ground: &Ground, chunk: usize, last: usize, query: &Query) -> u8 {
+        let n = query.n;
+        let bound = if !query.is_plain() {
             code(ground.map.longest_hole_in_chunk(chunk, ground.top))
         } else if n <= SMALL {
             n as u8 - 1
@@ -169,7 +169,7 @@ impl Indexed {
 }
 
 /// What is searched for.
-struct Request {
+struct Query {
     n: usize,
     /// Where the search begins: 0, or the end of a free segment.
     from: Granule,
@@ -177,7 +177,7 @@ struct Request {
     grid: u64,
 }
 
-impl Request {
+impl Query {
     /// Whether any place will do: a search in vain proves that there is none.
     #[inline(always)]
     fn is_plain(&self) -> bool {
@@ -233,22 +233,22 @@ impl Search for Indexed {
 
     #[inline(always)]
     fn search(&mut self, ground: &Ground, n: usize) -> Fit {
-        self.search_request(ground, &Request { n, from: Granule(0), grid: ANYWHERE })
+        self.search_query(ground, &Query { n, from: Granule(0), grid: ANYWHERE })
     }
 
     /// A copy of the general search, of which half falls away.
     #[inline(always)]
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
-        let request = Request { n, from: Granule(0), grid: ANYWHERE };
-        self.search_behind(ground, self.hints.get(n), Some(0), code(n), &request)
+        let query = Query { n, from: Granule(0), grid: ANYWHERE };
+        self.search_behind(ground, self.hints.get(n), Some(0), code(n), &query)
     }
 
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
-        self.search_any(ground, Request { n, from, grid: ANYWHERE })
+        self.search_any(ground, Query { n, from, grid: ANYWHERE })
     }
 
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule> {
-        self.lowest_below(ground, (LEVELS - 1, 0), &Request { n, from, grid: ANYWHERE })
+        self.lowest_below(ground, (LEVELS - 1, 0), &Query { n, from, grid: ANYWHERE })
     }
 
     /// Alignments up to a chunk are a grid on the chunk's word, so that each chunk is looked at once.
@@ -257,7 +257,7 @@ impl Search for Indexed {
         if n > EXACT || step > CHUNK {
             return search_candidates(self, ground, n, align);
         }
-        let fit = self.search_any(ground, Request { n, from: Granule(0), grid: multiples(step) });
+        let fit = self.search_any(ground, Query { n, from: Granule(0), grid: multiples(step) });
         match fit.start() {
             Some(place) => (fit.at(ground.map.near_hole_start(place)), place),
             None => (fit, Granule(0)),
@@ -267,11 +267,11 @@ impl Search for Indexed {
     /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk. What was as
     /// large as a chunk leaves a bound behind that is far too high, and that a look at one word puts right.
     #[inline(always)]
-    fn took(&mut self, ground: &Ground, start: Granule, from: Granule, to: Granule, rest: Rest) {
-        if !self.is_unmoved(start, to, rest) {
-            self.rest_moved(start, to, rest);
+    fn took(&mut self, ground: &Ground, start: Granule, part: Extent, rest: Rest) {
+        if !self.is_unmoved(start, part.end, rest) {
+            self.rest_moved(start, part.end, rest);
         }
-        if to.above(from) >= CHUNK {
+        if part.len() >= CHUNK {
             let left = ground.map.longest_hole_about(start.chunk());
             if left < CHUNK {
                 self.bounds.lower(start.chunk(), left as u8);
@@ -287,37 +287,37 @@ impl Search for Indexed {
     /// Where the chunk's bound already says that such a segment starts there, so do the bounds above it (I2) and the
     /// hints (I4).
     #[inline(always)]
-    fn gave(&mut self, _ground: &Ground, hole: (Granule, Granule), _from: Granule, _to: Granule) -> Owed {
-        let (chunk, n) = (hole.0.chunk(), hole.1.above(hole.0));
+    fn gave(&mut self, _ground: &Ground, hole: Extent, _segment: Extent) -> Deferred {
+        let (chunk, n) = (hole.start.chunk(), hole.len());
         if n > EXACT {
             self.hints.refute(n, chunk);
         }
         let code = code(n);
-        if self.bounds.get(chunk) < code { Owed::Raise { chunk, code } } else { Owed::Nothing }
+        if self.bounds.get(chunk) < code { Deferred::Raise { chunk, code } } else { Deferred::Nothing }
     }
 
     /// No free segment starts in what is wilderness now, and no bound may say that one does (I4).
     #[inline(always)]
-    fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, _joined: bool) -> Owed {
+    fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, _joined: bool) -> Deferred {
         let (first, end) = (to.0.div_ceil(CHUNK), from.chunk() + 1);
-        if first < end { Owed::Clear { from: first, to: end } } else { Owed::Nothing }
+        if first < end { Deferred::Clear { from: first, to: end } } else { Deferred::Nothing }
     }
 
     #[inline(always)]
-    fn settle(&mut self, owed: Owed) {
+    fn settle(&mut self, owed: Deferred) {
         match owed {
-            Owed::Nothing => {}
-            Owed::Raise { chunk, code } => {
+            Deferred::Nothing => {}
+            Deferred::Raise { chunk, code } => {
                 self.bounds.raise(chunk, code);
                 self.hints.appeared(class(code), chunk);
             }
-            Owed::Clear { from, to } => self.bounds.clear(from..to),
+            Deferred::Clear { from, to } => self.bounds.clear(from..to),
         }
     }
 
     /// The words inside a huge segment are not kept, so no bound and no hint may send a search there.
-    fn covered(&mut self, from: Granule, to: Granule) {
-        let inside = from.chunk() + 1..to.down(1).chunk();
+    fn covered(&mut self, segment: Extent) {
+        let inside = segment.start.chunk() + 1..segment.end.down(1).chunk();
         self.bounds.clear(inside.clone());
         self.hints.skip(inside);
     }
@@ -332,11 +332,7 @@ impl Search for Indexed {
         largest
     }
 
-    fn check(
-        &self,
-        ground: &Ground,
-        holes: &mut dyn Iterator<Item = (Granule, Granule)>,
-    ) -> Result<(), Broken> {
+    fn check(&self, ground: &Ground, holes: &mut dyn Iterator<Item = Extent>) -> Result<(), Broken> {
         self.check_holes(holes)?;
         self.check_bounds(ground)
     }

@@ -2,7 +2,7 @@
 
 use core::iter::Peekable;
 
-use super::MapOptions;
+use super::options::MapOptions;
 use crate::inspect::snapshot::{Segment, Segments, Snapshot};
 
 /// Cells in a row at most.

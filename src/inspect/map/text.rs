@@ -3,7 +3,7 @@
 use core::fmt::{self, Write};
 
 use super::layout::{Cell, Layout, Line, State};
-use super::{Color, MapOptions};
+use super::options::{Color, MapOptions};
 use crate::inspect::human::{Bytes, Count, Percent, Text};
 use crate::inspect::number::{share, wide};
 use crate::inspect::snapshot::Snapshot;

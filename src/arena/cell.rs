@@ -1,0 +1,74 @@
+//! An arena that several collections of one thread share.
+
+use crate::free_list::{FreeList, Indexed};
+use crate::heap::Heap;
+use crate::region::InitError;
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+use crate::system::fatal::fatal;
+use core::cell::{RefCell, RefMut};
+
+/// A [`Heap`] that several collections of one thread share: `&HeapCell` is an `Allocator`.
+///
+/// ```
+/// # #[cfg(feature = "allocator-api2")] {
+/// use allocator_api2::vec::Vec;
+/// use smalloc::{Heap, HeapCell, Indexed};
+///
+/// let heap = HeapCell::new(Heap::<Indexed>::with_region_size(1 << 20)?);
+/// let mut numbers = Vec::new_in(&heap);
+/// numbers.extend(0..1000_u32);
+/// let mut more = Vec::new_in(&heap);
+/// more.push(1_u8);
+/// assert_eq!(heap.borrow_mut().stats().live_segments, 2);
+/// # }
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+#[derive(Debug)]
+pub struct HeapCell<L: FreeList = Indexed>(RefCell<Heap<L>>);
+
+impl<L: FreeList> HeapCell<L> {
+    /// Lets a heap be shared.
+    #[must_use]
+    pub const fn new(heap: Heap<L>) -> Self {
+        Self(RefCell::new(heap))
+    }
+
+    /// A heap with a region of its own, as [`Heap::with_region_size`] makes it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
+        Heap::with_region_size(bytes).map(Self::new)
+    }
+
+    /// The heap. What allocates from it while this lives is refused, and what frees ends the process.
+    ///
+    /// # Panics
+    /// If it is borrowed already.
+    #[must_use]
+    pub fn borrow_mut(&self) -> RefMut<'_, Heap<L>> {
+        self.0.borrow_mut()
+    }
+
+    /// The heap, for it alone.
+    #[must_use]
+    pub fn into_inner(self) -> Heap<L> {
+        self.0.into_inner()
+    }
+}
+
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+impl<L: FreeList> super::Lend for HeapCell<L> {
+    type List = L;
+
+    fn with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> R {
+        match self.0.try_borrow_mut() {
+            Ok(mut heap) => work(&mut heap),
+            Err(_) => fatal(format_args!("recursive call: the heap is borrowed")),
+        }
+    }
+
+    fn try_with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> Option<R> {
+        self.0.try_borrow_mut().ok().map(|mut heap| work(&mut heap))
+    }
+}

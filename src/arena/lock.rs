@@ -1,0 +1,129 @@
+//! An arena that several threads share.
+
+use crate::free_list::{FreeList, Indexed};
+use crate::heap::Heap;
+use crate::region::InitError;
+use crate::threads::lock::Wait;
+use core::fmt;
+use core::ops::{Deref, DerefMut};
+use core::sync::atomic::{AtomicU32, Ordering};
+use spin::mutex::{SpinMutex, SpinMutexGuard};
+
+/// A [`Heap`] that threads share, behind a spinlock of its own: what [`HeapCell`](crate::HeapCell) is for one thread.
+///
+/// With the feature `allocator-api2` or `nightly`, `&HeapLock` is an `Allocator`; in an `Arc` it can be a part of what it
+/// serves. A thread that finds the lock taken pauses, each time twice as long, and after some microseconds sleeps, so that
+/// many more threads than cores are no problem.
+///
+/// A thread that holds the lock and asks for it again waits for ever: a signal handler must not use a heap that its thread
+/// may be using. In a child of `fork` the lock stays taken if another thread held it at that moment, as a `Mutex` does; a
+/// [`SmallocGlobal`](crate::SmallocGlobal) in a static is covered against both.
+///
+/// ```
+/// use core::alloc::Layout;
+/// use smalloc::{HeapLock, Indexed};
+/// use std::sync::Arc;
+///
+/// let heap = Arc::new(HeapLock::<Indexed>::with_region_size(1 << 20)?);
+/// let threads: Vec<_> = (0..4)
+///     .map(|_| {
+///         let heap = Arc::clone(&heap);
+///         std::thread::spawn(move || heap.lock().smalloc(Layout::new::<[u8; 100]>()).1.success)
+///     })
+///     .collect();
+/// assert!(threads.into_iter().all(|thread| thread.join().unwrap()));
+/// assert_eq!(heap.lock().stats().live_segments, 4);
+/// # Ok::<(), smalloc::InitError>(())
+/// ```
+pub struct HeapLock<L: FreeList = Indexed> {
+    heap: SpinMutex<Heap<L>>,
+    /// Threads that sleep until they look at the lock again: the more there are, the longer each sleeps.
+    sleepers: AtomicU32,
+}
+
+impl<L: FreeList> HeapLock<L> {
+    /// Lets threads share a heap.
+    #[must_use]
+    pub const fn new(heap: Heap<L>) -> Self {
+        Self { heap: SpinMutex::new(heap), sleepers: AtomicU32::new(0) }
+    }
+
+    /// A heap with a region of its own, as [`Heap::with_region_size`] makes it.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
+        Heap::with_region_size(bytes).map(Self::new)
+    }
+
+    /// The heap, as soon as no other thread has it. It is let go when the guard is dropped.
+    pub fn lock(&self) -> HeapGuard<'_, L> {
+        let mut wait = Wait::new();
+        loop {
+            if let Some(guard) = self.try_lock() {
+                return guard;
+            }
+            while self.heap.is_locked() {
+                wait.a_while(&self.sleepers);
+            }
+        }
+    }
+
+    /// The heap, or none if another thread has it. Never waits.
+    pub fn try_lock(&self) -> Option<HeapGuard<'_, L>> {
+        self.heap.try_lock().map(HeapGuard)
+    }
+
+    /// The heap, for it alone.
+    #[must_use]
+    pub fn into_inner(self) -> Heap<L> {
+        self.heap.into_inner()
+    }
+}
+
+impl<L: FreeList> fmt::Debug for HeapLock<L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sleepers = self.sleepers.load(Ordering::Relaxed);
+        f.debug_struct("HeapLock")
+            .field("list", &L::NAME)
+            .field("sleepers", &sleepers)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The [`Heap`] of a [`HeapLock`], which this thread has until the guard is dropped.
+#[must_use = "the heap is let go when the guard is dropped"]
+pub struct HeapGuard<'a, L: FreeList>(SpinMutexGuard<'a, Heap<L>>);
+
+impl<L: FreeList> Deref for HeapGuard<'_, L> {
+    type Target = Heap<L>;
+
+    fn deref(&self) -> &Heap<L> {
+        &self.0
+    }
+}
+
+impl<L: FreeList> DerefMut for HeapGuard<'_, L> {
+    fn deref_mut(&mut self) -> &mut Heap<L> {
+        &mut self.0
+    }
+}
+
+impl<L: FreeList> fmt::Debug for HeapGuard<'_, L> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HeapGuard").field("list", &L::NAME).finish_non_exhaustive()
+    }
+}
+
+#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+impl<L: FreeList> super::Lend for HeapLock<L> {
+    type List = L;
+
+    fn with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> R {
+        work(&mut self.lock())
+    }
+
+    fn try_with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> Option<R> {
+        Some(self.with(work))
+    }
+}

@@ -1,0 +1,126 @@
+//! Allocating.
+
+use super::held::Held;
+use super::zero;
+use crate::free_list::{Fit, FreeList};
+use crate::heap::{Declined, Heap, segment};
+use crate::recording::Call;
+use crate::region::Granule;
+use crate::watch::{Request, Watch};
+use core::alloc::Layout;
+use core::ptr::NonNull;
+
+/// Allocates; null where nothing fits.
+#[inline(always)]
+pub(crate) fn alloc<L: FreeList, H: Held<L>, const ZEROED: bool>(mut held: H, layout: Layout) -> *mut u8 {
+    if ZEROED && layout.size() >= zero::CLEARED_WHOLE {
+        return alloc_zeroed(held, layout);
+    }
+    let request = request::<ZEROED>(layout);
+    let placed = held.with(|heap, watch| {
+        if !<H::Watch<'_> as Watch<L>>::FAST {
+            return Err(Declined::Other);
+        }
+        let at = heap.place_fast(layout.size(), layout.align())?;
+        watch.placed(heap, &request, Fit::NONE.at(at));
+        Ok(at)
+    });
+    match placed {
+        Ok(at) => hand_out(held, at, &request).as_ptr(),
+        Err(Declined::Search) => alloc_search::<L, H, ZEROED>(held, layout),
+        Err(Declined::Other) => alloc_slow::<L, H, ZEROED>(held, layout),
+    }
+}
+
+/// Allocates where the first look was in vain. All of the search is inline: one call, one frame.
+#[inline(never)]
+fn alloc_search<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layout) -> *mut u8 {
+    alloc_declined::<L, H, ZEROED, true>(held, layout)
+}
+
+/// Allocates where there was no first look, or it did not settle it.
+#[inline(never)]
+fn alloc_slow<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layout) -> *mut u8 {
+    alloc_declined::<L, H, ZEROED, false>(held, layout)
+}
+
+/// Both in the caller's frame.
+#[inline(always)]
+fn alloc_declined<L: FreeList, H: Held<L>, const ZEROED: bool, const SEARCH: bool>(
+    mut held: H,
+    layout: Layout,
+) -> *mut u8 {
+    let request = request::<ZEROED>(layout);
+    let declined = if SEARCH { Declined::Search } else { Declined::Other };
+    let fit =
+        place_by(&mut held, &request, |heap| heap.place_by_search(layout.size(), layout.align(), declined));
+    match fit.start() {
+        Some(at) => hand_out(held, at, &request).as_ptr(),
+        None => held.alloc_elsewhere(request.call, layout),
+    }
+}
+
+/// Allocates zeroed memory of some size.
+#[inline(never)]
+fn alloc_zeroed<L: FreeList, H: Held<L>>(mut held: H, layout: Layout) -> *mut u8 {
+    let request = Request::new(Call::AllocZeroed, layout);
+    match place(&mut held, &request).start() {
+        Some(at) => hand_out(held, at, &request).as_ptr(),
+        None => held.alloc_elsewhere(request.call, layout),
+    }
+}
+
+#[inline(always)]
+fn request<const ZEROED: bool>(layout: Layout) -> Request {
+    Request::new(if ZEROED { Call::AllocZeroed } else { Call::Alloc }, layout)
+}
+
+/// Places any request, and tells the watchers.
+#[inline(always)]
+pub(crate) fn place<L: FreeList, H: Held<L>>(held: &mut H, request: &Request) -> Fit {
+    place_by(held, request, |heap| {
+        if zero::is_cleared_by_page(request) {
+            heap.place_zeroed(request.size, request.align)
+        } else {
+            heap.place(request.size, request.align)
+        }
+    })
+}
+
+/// Places a request in one way, which is tried once more where a watcher makes room, and tells the watchers.
+#[inline(always)]
+fn place_by<L: FreeList, H: Held<L>>(
+    held: &mut H,
+    request: &Request,
+    place: impl Fn(&mut Heap<L>) -> Fit,
+) -> Fit {
+    held.with(|heap, watch| {
+        let mut fit = place(heap);
+        if fit.start().is_none() && watch.starved(heap) {
+            fit = place(heap);
+        }
+        watch.placed(heap, request, fit);
+        if fit.start().is_none() {
+            watch.done(heap);
+        }
+        fit
+    })
+}
+
+/// Lets the heap go, and hands out the payload that was placed at `at`.
+#[inline(always)]
+pub(crate) fn hand_out<L: FreeList, H: Held<L>>(mut held: H, at: Granule, request: &Request) -> NonNull<u8> {
+    held.with(|heap, watch| watch.done(heap));
+    let mut held = held.settled(segment(at, request.size));
+    let payload = held.heap().region().pointer(at);
+    if zero::is_cleared_by_page(request) {
+        drop(zero::clear(held, at, request.size));
+        return payload;
+    }
+    drop(held);
+    if request.is_zeroed() {
+        // SAFETY: the payload was just placed, with so many bytes, and is this thread's.
+        unsafe { payload.write_bytes(0, request.size) };
+    }
+    payload
+}

@@ -1,0 +1,54 @@
+use crate::Heap;
+use crate::region::{CHUNK, GRANULE, Granule};
+use crate::segment_map::HUGE;
+use core::alloc::Layout;
+use std::vec::Vec;
+
+/// Of all pairs of places where something begins or ends, or beside them, those are segments in use that the walk over
+/// the heap knows.
+#[test]
+fn what_is_no_segment_in_use_is_not_taken_for_one() {
+    let mut heap = Heap::<crate::Indexed>::with_region_size(8 << 20).unwrap();
+    let mut state = 0x2545_f491_4f6c_dd1d_u64;
+    let mut below = |n: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % n as u64) as usize
+    };
+    let sizes = [1, 3, CHUNK - 1, CHUNK, CHUNK + 1, 2 * CHUNK, 5 * CHUNK + 7, HUGE - 1, HUGE, HUGE + CHUNK];
+    let mut blocks: Vec<_> = (0..120)
+        .map(|_| {
+            let n = sizes[below(sizes.len())] + below(2);
+            heap.smalloc(Layout::from_size_align(n * GRANULE, 1).unwrap()).0.unwrap()
+        })
+        .collect();
+    for _ in 0..50 {
+        // SAFETY: the block is in use, and is no longer known afterwards.
+        unsafe { heap.sfree(blocks.swap_remove(below(blocks.len()))) };
+    }
+    assert_eq!(heap.check(), Ok(()));
+    let in_use: Vec<_> = heap
+        .runs()
+        .flatten()
+        .filter(|run| run.in_use)
+        .map(|run| (run.extent.start, run.extent.end))
+        .collect();
+    let ends = heap.runs().flatten().flat_map(|run| [run.extent.start.0, run.extent.end.0]);
+    let mut places: Vec<_> = ends.flat_map(|at| at.saturating_sub(1)..=at + 1).map(Granule).collect();
+    // Where a huge segment keeps its end.
+    let huge = in_use.iter().filter(|(at, to)| to.above(*at) >= HUGE);
+    places.extend(huge.flat_map(|(at, _)| (0..CHUNK).map(|bit| Granule((at.chunk() + 2) * CHUNK + bit))));
+    places.retain(|&at| at <= heap.top());
+    places.sort_unstable();
+    places.dedup();
+    let mut found = 0;
+    for (index, &at) in places.iter().enumerate() {
+        for &to in places.iter().skip(index + 1).take_while(|to| to.above(at) < HUGE) {
+            let is_one = heap.tiling.ground.map.is_segment(at, to);
+            assert_eq!(is_one, in_use.contains(&(at, to)), "{at:?} to {to:?}");
+            found += usize::from(is_one);
+        }
+    }
+    assert_eq!(found, in_use.iter().filter(|(at, to)| to.above(*at) < HUGE).count());
+}
