@@ -1,6 +1,6 @@
 //! Where a debugger finds the heaps of a process, in a live one or in a core file, without debug information.
 //!
-//! The script `docs/smalloc_gdb.py` looks for the symbol of [`HEAPS`], and knows this layout by its version. What it
+//! The script `crates/tool/gdb/smalloc_gdb.py` looks for the symbol of [`HEAPS`], and knows this layout by its version. What it
 //! needs beyond it is the segment map, which `segment_map` draws, and the counters, which are `repr(C)`.
 
 use core::sync::atomic::{AtomicUsize, Ordering};

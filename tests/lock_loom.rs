@@ -202,18 +202,18 @@ mod model {
         check(&[fork, twice], 5);
     }
 
-    /// Watches for the time of two operations. Nobody comes in by the short way in between.
-    fn set_slow(lock: &Lock) {
-        lock.lock().watch(true);
+    /// Makes the lock slow for the time of two operations. No thread takes the fast path in between.
+    fn slow(lock: &Lock) {
+        lock.lock().set_slow(1);
         assert!(lock.try_lock_fast().is_none());
         let mut guard = lock.lock();
         assert!(guard.is_slow());
         guard.add_one();
-        guard.watch(false);
+        guard.set_slow(0);
     }
 
-    /// Two operations, the short way if there is one.
-    fn short(lock: &Lock) {
+    /// Two operations, by the fast path if it is open.
+    fn fast(lock: &Lock) {
         for _ in 0..2 {
             lock.try_lock_fast().unwrap_or_else(|| lock.lock()).add_one();
         }
@@ -227,13 +227,13 @@ mod model {
     }
 
     #[test]
-    fn reason_beside_the_short_way() {
-        check(&[watch, short], 3);
+    fn slow_beside_the_fast_path() {
+        check(&[slow, fast], 3);
     }
 
     #[test]
-    fn reason_beside_a_fork() {
-        check(&[watch, fork], 4);
+    fn slow_beside_a_fork() {
+        check(&[slow, fork], 4);
     }
 
     #[test]

@@ -26,7 +26,7 @@ static ASKED: AtomicBool = AtomicBool::new(false);
 static BEGAN: AtomicU64 = AtomicU64::new(u64::MAX);
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and the example `live` to be read by
+    /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and `smalloc top` to be read by
     /// other processes while this one runs.
     ///
     /// The file has 4096 bytes and is mapped. No thread, socket or call of the system is needed to write it: what is in

@@ -36,7 +36,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// elsewhere is two records, a `realloc` that moves to another region an `alloc` and a `dealloc`, and a free that
     /// was handed over is recorded when it is done, by the thread that does it.
     ///
-    /// The format is told in [`recording`](crate::recording); the example `replay` reads it.
+    /// The format is told in [`recording`](crate::recording); `smalloc replay` reads it.
     ///
     /// # Errors
     /// The heap is being recorded already, the file is in use or is something else, it cannot be made or mapped, or there is

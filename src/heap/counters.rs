@@ -5,7 +5,7 @@ use super::usage::Usage;
 use crate::inspect::HopHistogram;
 use crate::region::{Span, Table};
 
-/// The raw counts, in the order in which `docs/smalloc_gdb.py` reads them.
+/// The raw counts, in the order in which `crates/tool/gdb/smalloc_gdb.py` reads them.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Counters {
