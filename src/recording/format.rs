@@ -263,10 +263,10 @@ impl fmt::Display for FormatError {
         match self {
             Self::NoRecording => f.write_str("not a recording of smalloc"),
             Self::Version(version) => {
-                write!(f, "a recording of format version {version}, this is for version {VERSION}")
+                write!(f, "format version {version} is not supported, only {VERSION}")
             }
-            Self::End(end) => write!(f, "damaged: no recording ends in way {end}"),
-            Self::Call(call) => write!(f, "damaged: no call has number {call}, or none its alignment"),
+            Self::End(end) => write!(f, "damaged: unknown end {end}"),
+            Self::Call(call) => write!(f, "damaged: call {call} is unknown, or its alignment is invalid"),
         }
     }
 }

@@ -44,10 +44,10 @@ pub enum RecordError {
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AlreadyRecording => f.write_str("the heap is being recorded already"),
-            Self::InUse => f.write_str("another heap or process is being recorded to that file"),
-            Self::OtherFile => f.write_str("there is a file that is no recording"),
-            Self::BadPath => f.write_str("no file can have that path"),
+            Self::AlreadyRecording => f.write_str("the heap is already being recorded"),
+            Self::InUse => f.write_str("another heap or process already records to that file"),
+            Self::OtherFile => f.write_str("the file exists and is not a recording"),
+            Self::BadPath => f.write_str("the path is not valid"),
             Self::System { errno } => Reason(*errno).fmt(f),
             Self::NoRegion(error) => error.fmt(f),
         }
