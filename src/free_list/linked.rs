@@ -67,7 +67,6 @@ impl Linked {
         }
     }
 
-    /// Inserts `at` between two neighbours.
     fn link(&mut self, ground: &Ground, at: u32, links: Links) {
         Self::set_links(ground, at, links);
         self.set_next(ground, links.prev, at);
@@ -87,8 +86,7 @@ impl Linked {
         fit
     }
 
-    /// The first free segment at or above `from`: 0, or the head of a segment in use. If a free segment ends at `from`,
-    /// that one's `next`.
+    /// The first free segment at or above `from`, which is 0 or the head of a segment in use.
     fn first_from(&self, ground: &Ground, from: Granule) -> u32 {
         if from == Granule(0) {
             // The map may not exist yet.
@@ -216,7 +214,6 @@ impl Search for Linked {
         Deferred::Nothing
     }
 
-    /// Nothing is deferred.
     fn settle(&mut self, _owed: Deferred) {}
 
     fn covered(&mut self, _segment: Extent) {}

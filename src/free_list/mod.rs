@@ -47,7 +47,6 @@ pub enum Look {
     Fits(Granule, usize),
     /// No free segment below top fits.
     Wilderness,
-    /// A search is needed.
     Search,
 }
 
@@ -82,13 +81,11 @@ impl Fit {
         (self.start != Self::NO_START).then_some(Granule(self.start as usize))
     }
 
-    /// Free segments stepped over.
     #[inline(always)]
     pub(crate) fn stepped(self) -> usize {
         (self.cost % Self::PROBE) as usize
     }
 
-    /// Index nodes probed.
     #[inline(always)]
     pub(crate) fn probes(self) -> usize {
         (self.cost / Self::PROBE) as usize
@@ -100,19 +97,16 @@ impl Fit {
         self.stepped().wrapping_add(self.probes())
     }
 
-    /// Counts a free segment stepped over.
     #[inline(always)]
     pub(crate) fn step(&mut self) {
         self.cost = self.cost.wrapping_add(Self::STEP);
     }
 
-    /// Counts `nodes` index nodes probed.
     #[inline(always)]
     fn probe(&mut self, nodes: usize) {
         self.cost = self.cost.wrapping_add(Self::PROBE.wrapping_mul(nodes as u64));
     }
 
-    /// Adds the cost of another search.
     fn join(&mut self, other: Self) {
         self.cost = self.cost.wrapping_add(other.cost);
     }
@@ -170,7 +164,6 @@ pub trait Search: Send + Sized + 'static {
     /// Commits the list's part for `chunks` chunks (R2). False if the system refuses.
     fn commit(&mut self, chunks: usize) -> bool;
 
-    /// Committed bytes of the list's part.
     fn committed(&self) -> usize;
 
     /// The first look for `n` granules, at most [`LARGEST_LOOK`].
@@ -179,21 +172,18 @@ pub trait Search: Send + Sized + 'static {
     /// Finds the lowest free segment below top that has `n` granules.
     fn search(&mut self, ground: &Ground, n: usize) -> Fit;
 
-    /// Finds the lowest free segment of at most [`LARGEST_LOOK`] granules, after [`look`](Self::look) returned
-    /// [`Look::Search`].
+    /// Finds the lowest fitting free segment, after [`look`](Self::look) returned [`Look::Search`].
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
         self.search(ground, n)
     }
 
-    /// Finds the lowest free segment below top that has `n` granules and starts at or above `from`: 0, or the head of a
-    /// segment in use.
+    /// Like [`search`](Self::search), from `from` upward, which is 0 or the head of a segment in use.
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit;
 
     /// Like [`search_from`](Self::search_from), but changes nothing, so that later searches cost the same.
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule>;
 
-    /// Finds the lowest place below top, at a multiple of `align` bytes, where `n` granules are free. Returns the free
-    /// segment around it, and the place.
+    /// The lowest place below top at a multiple of `align` bytes with `n` free granules, and its free segment.
     fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
         search_candidates(self, ground, n, align)
     }
@@ -231,9 +221,8 @@ pub struct Broken {
     pub(crate) what: &'static str,
 }
 
-/// Finds the lowest aligned place by trying all candidates in address order: a free segment that is large enough may
-/// have no room behind an aligned place. One of `n + align / 16 - 1` granules always has, so the search ends there at
-/// the latest.
+/// Tries all candidates in address order: a large enough free segment may have no room behind its first aligned place.
+/// One of `n + align / 16 - 1` granules always has, so the search ends there at the latest.
 fn search_candidates<L: Search>(list: &mut L, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
     let mut all = Fit::NONE;
     let mut from = Granule(0);

@@ -16,14 +16,13 @@ mod tests;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Corruption {
-    /// The invariant's name: M1 to M3 of the segment map, L1 to L3 of the free list, I1 to I5 of the index, H1 of the
-    /// counters and of top.
+    /// The invariant's name: M1 to M3 (segment map), L1 to L3 (free list), I1 to I5 (index), or H1 (counters and top).
     pub invariant: &'static str,
     /// The number of the region; 0 if there is only one.
     pub region: usize,
     /// The offset where it is broken, in bytes from the region's base.
     pub offset: usize,
-    /// What is wrong there.
+    /// The contradiction at that offset.
     pub what: &'static str,
 }
 

@@ -1,5 +1,4 @@
-//! Event counters, updated under the lock. Most numbers in [`Stats`](crate::Stats) are derived from them, so that a
-//! call adds as little as possible.
+//! Event counters, updated under the lock. Most of [`Stats`](crate::Stats) is derived from them, to keep calls cheap.
 
 use super::usage::Usage;
 use crate::inspect::HopHistogram;
@@ -61,12 +60,10 @@ impl Counters {
         failed: Table::NONE,
     };
 
-    /// Bytes that the counters take of the cold part.
     pub(crate) fn cold_bytes() -> usize {
         Table::<HopHistogram>::bytes(1)
     }
 
-    /// Carves the counters' share off the cold part.
     pub(crate) fn attach(&mut self, cold: &mut Span) {
         self.failed = Table::carve(cold, 1);
     }
@@ -92,7 +89,6 @@ impl Counters {
         self.allocated.wrapping_mul(2).wrapping_sub(self.usage.used())
     }
 
-    /// Counts a `realloc` in place.
     pub(crate) fn resized(&mut self) {
         self.reallocs_in_place = self.reallocs_in_place.wrapping_add(1);
     }
@@ -107,7 +103,6 @@ impl Counters {
         self.last_failed_size = size;
     }
 
-    /// The hops of all requests that failed.
     pub(crate) fn failed_hops(&self) -> HopHistogram {
         if self.failures == 0 { HopHistogram::new() } else { self.failed.get(0) }
     }
@@ -118,7 +113,6 @@ impl Counters {
         self.splits = self.splits.wrapping_add(u64::from(left));
     }
 
-    /// Counts a request placed in the wilderness.
     #[inline(always)]
     pub(crate) fn extended(&mut self) {
         self.extensions = self.extensions.wrapping_add(1);
@@ -148,12 +142,10 @@ impl Counters {
         self.unjoined = self.unjoined.wrapping_add(u64::from(!below)).wrapping_add(u64::from(!behind));
     }
 
-    /// Counts padding that became a free segment.
     pub(crate) fn padded(&mut self) {
         self.paddings = self.paddings.wrapping_add(1);
     }
 
-    /// Segments placed so far.
     pub(crate) fn placed_total(&self) -> u64 {
         self.hops.count()
     }

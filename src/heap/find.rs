@@ -56,8 +56,7 @@ impl<L: FreeList> Heap<L> {
         segment
     }
 
-    /// The segment in use that begins at a payload. Ends the process if there is none; the message names the layout, if
-    /// any.
+    /// The segment in use that begins at a payload. If none does, ends the process with a line that names the layout.
     pub(crate) fn find_payload(&self, payload: *const u8, layout: Option<Layout>) -> Extent {
         let at: Granule = self.region().granule(payload);
         if at < self.top() && self.tiling.ground.map.is_head(at) {

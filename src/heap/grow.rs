@@ -15,14 +15,12 @@ use core::ptr::NonNull;
 
 /// The smallest step by which the heap commits memory, in bytes: as in the C library's `malloc`.
 const MIN_STEP: usize = 128 << 10;
-/// The largest step, in bytes. Writing 32 MiB takes far longer than the system call that commits them. Committed memory
-/// costs nothing until it is used.
+/// The largest step, in bytes: writing 32 MiB takes far longer than the system call that commits them.
 const MAX_STEP: usize = 32 << 20;
 
-/// Maps the regions of `heaps` side by side, each of `wanted` bytes; none may be mapped yet. If there are several, each
-/// has room for `beside` [more](Heap::open_beside) bytes and a guard page behind them. Returns the stride, the distance
-/// between two regions in bytes: a power of two if there are several. If the system refuses the address space, the size
-/// is halved and the mapping retried.
+/// Maps the regions of `heaps` side by side, each of `wanted` bytes, and returns the stride in bytes. If there are
+/// several, the stride is a power of two, with room for `beside` [more](Heap::open_beside) bytes and a guard page
+/// behind each. If the system refuses the address space, halves the size and retries.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,
@@ -79,8 +77,7 @@ impl<L: FreeList> Heap<L> {
         if opened { Ok(()) } else { Err(errno::get()) }
     }
 
-    /// Commits the `beside` bytes of a heap that is one of [several](map_side_by_side): zeroed, up to the end of a
-    /// page. None if the system refuses.
+    /// Commits the `beside` zeroed bytes of one of [several](map_side_by_side) heaps. None if the system refuses.
     pub(crate) fn open_beside(&self, beside: usize) -> Option<NonNull<u8>> {
         self.reservation.commit_end(beside)
     }
@@ -107,8 +104,7 @@ impl<L: FreeList> Heap<L> {
         self.tiling.ground.map.commit(0) && self.tiling.list.commit(0) && self.tiling.pages.commit(Granule(0))
     }
 
-    /// Commits region and tables for the `n` granules above `from`, which is top. False if the region has fewer, or the
-    /// system refuses.
+    /// Commits `n` granules from `from`, which is top. False if the region has fewer or the system refuses.
     #[inline(always)]
     pub(super) fn make_ready(&mut self, from: Granule, n: usize) -> bool {
         n <= self.tiling.ready.above(from) || self.open_more(from, n)

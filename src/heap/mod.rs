@@ -10,9 +10,8 @@
 //! A free segment that touches it becomes part of it: `top` is lowered.
 //!
 //! Most calls take a few instructions, inline: small requests that fit in the first hole looked at, and segments that
-//! one 64-bit window of the map shows together with their neighbours. The `*_fast` functions handle these and decline
-//! everything else; the functions without a suffix handle any size. Both are one algorithm and are tested against the
-//! same oracle.
+//! one 64-bit window of the map shows with their neighbours. The `*_fast` functions handle these and decline everything
+//! else; the functions without a suffix handle any size. Both pass the same oracle.
 
 mod check;
 mod counters;
@@ -79,7 +78,6 @@ pub struct Heap<L: FreeList = Indexed> {
     purging: Extent,
     /// The thread that purges it.
     purging_by: usize,
-    /// Top does not rise above this.
     limit: Granule,
     reservation: Reservation,
     older_peaks: OlderPeaks,
@@ -99,7 +97,6 @@ pub(crate) const fn segment(at: Granule, size: usize) -> Extent {
     Extent::of(at, granules(size))
 }
 
-/// Whether a payload has the alignment of its layout.
 #[inline(always)]
 pub(crate) fn is_aligned(payload: *const u8, layout: Layout) -> bool {
     payload.addr() & layout.align().wrapping_sub(1) == 0

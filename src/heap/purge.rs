@@ -41,12 +41,10 @@ pub(crate) struct Purge {
     min_hole: usize,
     /// The end of a hole, or 0: all dirty pages above `from` lie behind it.
     cursor: Granule,
-    /// Granules purged so far.
     purged: usize,
     /// Pieces that the system has refused, and how many it may refuse.
     refused: usize,
     max_refusals: usize,
-    /// Holes scanned.
     holes: usize,
 }
 
@@ -59,14 +57,12 @@ impl Purge {
         Self { from, min_hole, cursor: Granule(0), purged: 0, refused: 0, max_refusals, holes: 0 }
     }
 
-    /// Bytes purged so far.
     pub(crate) fn bytes(&self) -> usize {
         Granule(self.purged).bytes()
     }
 }
 
 impl<L: FreeList> Heap<L> {
-    /// The pass that is due, if any.
     #[inline]
     pub(crate) fn purge_due(&mut self) -> Option<Purge> {
         if self.purge_policy.is_due(self.tiling.counters.turnover()) { self.plan_purge() } else { None }
@@ -116,8 +112,7 @@ impl<L: FreeList> Heap<L> {
         Some(Purge::from(start, min_hole))
     }
 
-    /// The next batch, if any. Until [`Self::end_purge`] nobody may touch its pages, even if they are allocated. `by`
-    /// identifies the thread.
+    /// The next batch, if any. Until [`Self::end_purge`] nobody may touch its pages. `by` identifies the thread.
     pub(crate) fn begin_purge(&mut self, purge: &mut Purge, by: usize) -> Option<Pieces> {
         let mut pieces = Pieces::of(self.region());
         if self.is_purging() || self.region().base().is_null() || self.reservation.is_lent() {
@@ -127,8 +122,7 @@ impl<L: FreeList> Heap<L> {
             self.purge_policy.gave_up();
             return None;
         }
-        // If no segment in use begins at the cursor, there may be a huge one around it, inside which the map is not
-        // valid.
+        // If no segment in use begins at the cursor, a huge one may surround it, where the map is not valid.
         let cursor = if self.tiling.ground.map.is_head(purge.cursor) { purge.cursor } else { Granule(0) };
         let mut next = purge.from;
         let (cursor, holes) = self.visit_dirty(cursor, purge.from, purge.min_hole, &mut |piece| {
@@ -173,7 +167,6 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// Whether a batch is being purged right now.
     pub(crate) fn is_purging(&self) -> bool {
         !self.purging.is_empty()
     }
@@ -184,9 +177,8 @@ impl<L: FreeList> Heap<L> {
     }
 
     /// Calls `visit` with the dirty pieces of holes of at least `min_hole` granules and of the wilderness, in ascending
-    /// order, until it returns false. Skips everything below `floor`, and all holes below `after`: 0, or the end of a
-    /// hole, where a segment in use begins. Returns the end of the last hole that was scanned whole, and the number of
-    /// holes scanned.
+    /// order, until it returns false. Skips all below `floor`, and holes below `after`: 0, or the end of a hole where a
+    /// segment in use begins. Returns the end of the last hole scanned whole, and the number of holes scanned.
     fn visit_dirty(
         &mut self,
         after: Granule,

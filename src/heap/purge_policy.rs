@@ -11,13 +11,12 @@
 //! ```
 //!
 //! Spare memory is purged beyond what is kept: 256 KiB or a sixteenth of the memory in use, plus a *reserve*. The
-//! reserve is learned: memory that is needed again soon after a purge was purged too early, and as much is kept next
-//! time.
+//! reserve is learned: memory needed again soon after a purge was purged too early, and as much is kept next time.
 //!
 //! An example, in MiB: 64 are in use, 60 are freed, and a check purges nearly all of them. They become the *debt*. If
-//! use then rises to 64 again, it exceeds the *level* that stayed resident by 60: all of the debt was purged too early,
-//! and the reserve becomes 60. From now on, the 60 stay resident when freed. If they are not needed during so much
-//! work, by [`PATIENCE`], half of the unneeded reserve is given up, then half of the rest.
+//! use then rises to 64 again, it exceeds by 60 the *level* that stayed resident: all of the debt was purged too early,
+//! and the reserve becomes 60. From now on, the 60 stay resident when freed. If they stay unneeded for [`PATIENCE`]
+//! times as much work, half of the unneeded reserve is given up, then half of the rest.
 //!
 //! Time is measured in work, not by a clock, so purging is a function of the calls alone.
 
@@ -73,7 +72,6 @@ pub(super) struct PurgePolicy {
     unneeded: u64,
     /// The work done when the reserve was last judged.
     judged_at: u64,
-    /// Granules purged so far.
     purged: u64,
     /// Granules that this heap always keeps.
     kept: u64,
@@ -115,12 +113,10 @@ impl PurgePolicy {
         self.kept = ALWAYS_KEPT / (heaps as u64).max(1);
     }
 
-    /// Disables automatic purging.
     pub(super) fn disable(&mut self) {
         self.interval = u64::MAX;
     }
 
-    /// Whether a check is due.
     #[inline(always)]
     pub(super) fn is_due(&self, turnover: u64) -> bool {
         turnover.wrapping_sub(self.checked_at) >= self.interval
@@ -186,7 +182,6 @@ impl PurgePolicy {
         self.failed_passes = self.failed_passes.saturating_add(1);
     }
 
-    /// Records a purge of `n` granules.
     pub(super) fn purged(&mut self, n: usize, work: u64) {
         self.purged = self.purged.wrapping_add(n as u64);
         self.debt = self.debt.saturating_add(n as u64);
@@ -196,7 +191,6 @@ impl PurgePolicy {
         }
     }
 
-    /// Bytes purged so far.
     pub(super) fn purged_bytes(&self) -> u64 {
         self.purged.wrapping_mul(GRANULE as u64)
     }

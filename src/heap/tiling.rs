@@ -26,8 +26,7 @@ pub(crate) struct Tiling<L: FreeList> {
     /// Region and tables are committed for segments up to here.
     pub(crate) ready: Granule,
     pub(crate) counters: Counters,
-    /// The highest top since the slow path last lowered it. Between top and this, memory may be dirty though unmarked
-    /// (P2).
+    /// The highest top since the slow path last lowered it. Wilderness below may be dirty though unmarked (P2).
     pub(crate) touched: Granule,
     pub(crate) pages: Pages,
 }
@@ -41,8 +40,7 @@ const fn rest(n: usize, seen: usize) -> Rest {
 impl<L: FreeList> Tiling<L> {
     // ---- taking ----------------------------------------------------------------------------------------------
 
-    /// Takes the first `n` granules of the free segment at `start`, whose window shows `seen` free granules. Declines
-    /// if tags or the list would change.
+    /// Takes `n` of the `seen` free granules that a window shows at `start`. Declines if tags or the list would change.
     #[inline(always)]
     pub(crate) fn take_fast(&mut self, start: Granule, n: usize, seen: usize) -> bool {
         let fast = (seen != NO_END || self.ground.map.keeps_tags(start, n))
@@ -136,7 +134,6 @@ impl<L: FreeList> Tiling<L> {
         Some(self.list.gave(&self.ground, Extent::new(start, at.up(behind)), Extent::of(at, n)))
     }
 
-    /// Does the work that the list has deferred.
     #[inline(always)]
     pub(crate) fn settle(&mut self, deferred: Deferred) {
         self.list.settle(deferred);

@@ -20,7 +20,6 @@ impl<L: FreeList> Heap<L> {
         fit
     }
 
-    /// The part of the wilderness that may be dirty now.
     pub(crate) fn used_before(&self) -> DirtyWilderness {
         DirtyWilderness(Extent::new(self.top(), self.tiling.touched.max(self.top())))
     }
@@ -59,9 +58,8 @@ impl<L: FreeList> Heap<L> {
             .then(|| (NonNull::slice_from_raw_parts(self.region().pointer(from), bytes), next))
     }
 
-    /// Marks the part of a segment grown in place to `new_size` bytes that came from the dirty wilderness. `before` was
-    /// taken before that. Returns the bytes behind the first `old_size` up to the old segment's end, which may be
-    /// dirty.
+    /// After a segment grew in place to `new_size` bytes: marks what came from the dirty wilderness, as it was
+    /// `before`. Returns the bytes behind the first `old_size` up to the old segment's end, which may be dirty.
     pub(crate) fn soil_grown(
         &mut self,
         before: DirtyWilderness,

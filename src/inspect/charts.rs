@@ -13,10 +13,8 @@ use super::snapshot::Snapshot;
 
 /// The number of classes: one for zero and one for each power of two.
 const CLASSES: usize = 65;
-/// A number for each class.
 type Classes = [u64; CLASSES];
 
-/// The colour of bars.
 const BAR: &str = "#3272ab";
 /// Pixels left of the bars, for the labels of the classes.
 const LEFT: f64 = 132.0;

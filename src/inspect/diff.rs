@@ -156,7 +156,6 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// One of the two snapshots, read upward.
 #[derive(Clone, Debug)]
 struct Side<'a> {
     segments: Peekable<Segments<'a>>,

@@ -16,7 +16,6 @@ const GRANULE: usize = 16;
 /// Bytes for the longest report, with room to spare: a character of the map takes three bytes.
 const REPORT_BYTES: usize = 1536;
 
-/// The reason why a request found no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     NoRegion,
@@ -66,7 +65,6 @@ impl Failure {
         }
     }
 
-    /// Adds the next segment below top.
     pub(crate) fn count(&mut self, segment: Segment) {
         if segment.in_use {
             self.add_used(segment);
@@ -182,7 +180,6 @@ impl Failure {
         Ok(())
     }
 
-    /// Writes the cells up to top.
     fn fmt_map(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut from = 0;
         for &used in &self.cells {

@@ -22,7 +22,6 @@ const SPLIT_BITS: usize = 2;
 /// Bits of the largest count: granule numbers have 32 bits, and a search looks at no more nodes than a region has
 /// granules. Larger counts would share the last bucket.
 const LIMIT_BITS: usize = 32;
-/// The number of buckets.
 const BUCKETS: usize = EXACT + ((LIMIT_BITS - EXACT_BITS) << SPLIT_BITS);
 
 /// The distribution of hops over searches: counts in buckets, with their sum and maximum.
@@ -63,8 +62,7 @@ impl HopHistogram {
 
     /// Counts one search of `hops` hops.
     ///
-    /// It runs under the heap's lock, so it cannot panic. If the caller knows that there was no hop, it is one
-    /// increment.
+    /// It runs under the heap's lock and cannot panic. If the caller knows that `hops` is 0, it is one increment.
     #[inline]
     pub(crate) fn record(&mut self, hops: usize) {
         if hops == 0 {

@@ -108,8 +108,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// A share as a percentage: `46.1 %`. Only 0 is written as 0 and only 1 as 100; values between stay within 0.1 and
-/// 99.9.
+/// A share as a percentage: `46.1 %`. Only 0 is written as 0 and only 1 as 100.
 #[derive(Clone, Copy)]
 pub(super) struct Percent(pub(super) f64);
 

@@ -215,7 +215,6 @@ impl LivePage {
         Ok(Self { page, next_ns: AtomicU64::new(0) })
     }
 
-    /// The number of the process that created the page.
     pub(crate) fn process(&self) -> u64 {
         get(self.page.words(), HEAD + 2)
     }
@@ -247,13 +246,11 @@ impl LivePage {
         });
     }
 
-    /// Marks the page as stopped.
     pub(crate) fn stop(&self) {
         set(self.page.words(), HEAD + 4, 1);
     }
 }
 
-/// Whether a process of that number exists.
 fn runs(process: u32) -> bool {
     // SAFETY: signal 0 is not sent; the call only checks.
     let found = unsafe { libc::kill(process as libc::pid_t, 0) } == 0;

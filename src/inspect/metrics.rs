@@ -1,8 +1,7 @@
 //! The table of all numbers in [`Stats`], and two ways to write it: as JSON, and in the text format of Prometheus.
 //! `report` writes it for people.
 //!
-//! A new number of [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test fails without it. Only the hop
-//! histograms are written separately.
+//! A new number of [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test fails without it.
 
 use core::fmt::{self, Write};
 
@@ -19,7 +18,6 @@ enum Kind {
     Counter,
 }
 
-/// The unit of a number.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Bytes,
@@ -271,8 +269,7 @@ fn histogram_json(histogram: &HopHistogram, out: &mut (impl Write + ?Sized)) -> 
     out.write_str("]}")
 }
 
-/// Writes cumulative buckets with fixed bounds 0, 1, 3, 7 and so on up to 2^20 - 1. These are also bounds of the
-/// histogram's own buckets.
+/// Writes cumulative buckets up to 0, 1, 3, 7 and so on to 2^20 - 1, which are bounds of the histogram's own buckets.
 fn histogram_prometheus(
     name: &str,
     help: &str,

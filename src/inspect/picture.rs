@@ -2,7 +2,6 @@
 
 use core::fmt::{self, Write};
 
-/// Text.
 pub(super) const INK: &str = "#222222";
 /// Less important text, and axes.
 pub(super) const PALE_INK: &str = "#595959";
@@ -20,7 +19,6 @@ pub(super) fn begin(width: f64, height: f64, name: &str, out: &mut (impl Write +
     writeln!(out, r##"<rect width="100%" height="100%" fill="#ffffff"/>"##)
 }
 
-/// Closes a picture.
 pub(super) fn end(out: &mut (impl Write + ?Sized)) -> fmt::Result {
     writeln!(out, "</svg>")
 }

@@ -13,8 +13,7 @@ const BAR: u64 = 30;
 const TITLE: usize = 12;
 
 impl fmt::Display for Stats {
-    /// A block of lines: how full the region is, its peaks, its segments, the fragmentation below top, the calls, and
-    /// the cost of their searches.
+    /// A block of lines: the region, peaks, segments, fragmentation below top, calls, and the cost of their searches.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (used, size) = (wide(self.used_bytes), wide(self.region_size));
         let full = used.saturating_mul(BAR).checked_div(size).unwrap_or(0).min(BAR);

@@ -32,8 +32,7 @@ impl Segment {
     }
 }
 
-/// A segment in one word: the offset of its end, with [`IN_USE`] set if it is in use. It begins at the end of the
-/// segment before it.
+/// A segment in one word: the offset of its end, plus [`IN_USE`] for one in use. It begins where the one before ends.
 type Packed = u64;
 
 /// Offsets are multiples of 16, so the lowest bit is unused.
@@ -52,7 +51,6 @@ impl SegmentBuffer {
         Ok(Self { packed: Buffer::populated(capacity)? })
     }
 
-    /// The number of segments that fit.
     pub(crate) fn capacity(&self) -> usize {
         self.packed.capacity()
     }
@@ -64,7 +62,6 @@ impl SegmentBuffer {
         self.packed.push(wide(segment.end()) | flag)
     }
 
-    /// Removes all segments.
     pub(crate) fn clear(&mut self) {
         self.packed.clear();
     }
@@ -105,9 +102,8 @@ impl core::error::Error for SnapshotError {}
 
 /// All segments of a heap and its numbers at one instant.
 ///
-/// It uses memory outside the heap and returns it to the system when dropped. The segments tile the region: the first
-/// begins at offset 0, each other one at the end of the one before it, and the last one is the wilderness, if there is
-/// one.
+/// It uses memory outside the heap and returns it to the system when dropped. The segments tile the region from offset
+/// 0 on; the last one is the wilderness, if there is one.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -125,7 +121,6 @@ impl core::error::Error for SnapshotError {}
 pub struct Snapshot {
     segments: SegmentBuffer,
     stats: Stats,
-    /// Nanoseconds for which the heap's lock was held.
     held: u64,
     /// The number of the region.
     region: usize,
@@ -187,8 +182,7 @@ impl Snapshot {
         self.holes().reduce(|largest, hole| if hole.size > largest.size { hole } else { largest })
     }
 
-    /// The wilderness, the free rest above top; None if there is none. It is the last segment if that is free, since no
-    /// hole touches top.
+    /// The wilderness, the free rest above top; None if there is none.
     #[must_use]
     pub fn wilderness(&self) -> Option<Segment> {
         self.segments().next_back().filter(|last| !last.in_use)

@@ -15,9 +15,8 @@ use super::number::{share, signed_difference, wide};
 /// hops.count()              == allocs + reallocs_moved
 /// ```
 ///
-/// [`Display`](core::fmt::Display) prints a block of text (`println!("{}", HEAP.stats())`).
-/// [`write_json`](Self::write_json) and [`write_prometheus`](Self::write_prometheus) are for programs. None of them
-/// allocates.
+/// It prints as a block of text (`println!("{}", HEAP.stats())`). [`write_json`](Self::write_json) and
+/// [`write_prometheus`](Self::write_prometheus) are for programs. None of them allocates.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -78,8 +77,7 @@ pub struct Stats {
     pub coalesces: u64,
     /// Times a thread found the lock taken.
     pub contended: u64,
-    /// Blocks handed over: freed without waiting for the lock of the region they lie in, and taken back by it since. 0
-    /// with one region.
+    /// Blocks freed without waiting for the lock of their region, and taken back by it since. 0 with one region.
     pub handed_over: u64,
     /// Committed bytes of the region.
     pub committed_bytes: usize,
@@ -246,7 +244,7 @@ pub struct StatsDelta {
 
 /// The changes in a heap while a piece of code ran; see [`SmallocGlobal::measure`](crate::SmallocGlobal::measure).
 ///
-/// [`Display`](core::fmt::Display) prints a block of text.
+/// It prints as a block of text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]

@@ -1,9 +1,8 @@
 //! Dirty pages: which pages of free memory may hold data, one bit per page in a bitmap beside the heap.
 //!
-//! A page is clean when the system has just supplied it, after it was purged, and after its contents were moved away by
+//! A page is clean when the system has just supplied it, after a purge, and after its contents were moved away by
 //! `mremap`. Handing it out makes it dirty, but it is marked only when it is freed, and only by the slow path: the fast
-//! path frees so little that it makes no hole of a whole page. So the common calls do no work for pages. The marks
-//! promise just enough:
+//! path frees too little to make a hole of a whole page. So common calls do no work for pages. The marks promise:
 //!
 //! - **P1** a page that lies wholly in a hole and is not marked is zero, except for the links of
 //!   [`Linked`](crate::Linked) at the hole's start;
@@ -49,8 +48,7 @@ impl Pages {
         Table::<u64>::far_bytes(words(size), words(NEAR))
     }
 
-    /// The bitmap of a region of `size` bytes, at `offset` of the reservation and later at `far`, and the list of moved
-    /// pages, in the `cold` part.
+    /// The bitmap of a region of `size` bytes, at `offset` of the reservation and later at `far`, and the list.
     pub(crate) fn new(
         reservation: &Reservation,
         (offset, far): (usize, usize),
@@ -67,7 +65,6 @@ impl Pages {
         self.dirty.commit_small(&mut self.far, words(end.bytes()))
     }
 
-    /// Committed bytes of the bitmap.
     pub(crate) fn committed(&self) -> usize {
         self.dirty.committed()
     }

@@ -10,8 +10,7 @@
 
 use crate::region::{Extent, Granule, Span, Table};
 
-/// The largest number of ranges. Each splits one mapping into three, so they add at most 96 of the 65,530 mappings that
-/// Linux allows a process by default.
+/// The largest number of ranges. Each makes one mapping three: 96 more, of the 65,530 that Linux allows a process.
 const MAX_RANGES: usize = 48;
 
 /// Disjoint ranges of pages, in ascending order.
@@ -27,12 +26,10 @@ pub(crate) struct Moved {
 impl Moved {
     pub(super) const NONE: Self = Self { ranges: Table::NONE, count: 0, stopped: false };
 
-    /// Bytes of the list.
     pub(crate) fn bytes() -> usize {
         Table::<(u32, u32)>::bytes(MAX_RANGES)
     }
 
-    /// The empty list, carved off the front of a committed part.
     pub(super) fn new(cold: &mut Span) -> Self {
         Self { ranges: Table::carve(cold, MAX_RANGES), ..Self::NONE }
     }
@@ -70,8 +67,7 @@ impl Moved {
         self.replace(pages, true);
     }
 
-    /// Removes pages that belong to the mapping around them again. If that would split a range and the list is full,
-    /// the range stays.
+    /// Removes pages that belong to the mapping around them again. A range that a full list would have to split stays.
     pub(crate) fn remove(&mut self, pages: Extent) {
         self.replace(pages, false);
     }

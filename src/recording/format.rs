@@ -74,7 +74,6 @@ impl Head {
         core::str::from_utf8(name).unwrap_or_default()
     }
 
-    /// The head of this recording once it has ended.
     pub(crate) fn ended(self, end: End, records: u64) -> Self {
         Self { end, records, ..self }
     }

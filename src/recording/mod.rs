@@ -34,8 +34,8 @@
 //! | 24 to 27 | free segments that the search stepped over |
 //! | 28 to 31 | index nodes that the search probed |
 //!
-//! The calls are 1 `alloc`, 2 `alloc_zeroed`, 3 `smalloc`, 4 `dealloc`, 5 `sfree`, 6 `realloc`, 7 the end of a `realloc`
-//! that moved, 8 a segment that was in use when the recording began, and 9 `set_limit`.
+//! The calls are 1 `alloc`, 2 `alloc_zeroed`, 3 `smalloc`, 4 `dealloc`, 5 `sfree`, 6 `realloc`, 7 the end of a
+//! `realloc` that moved, 8 a segment that was in use when the recording began, and 9 `set_limit`.
 //!
 //! A `realloc` with two equal offsets was in place. One that moves takes two records: it is placed (6), then the
 //! payload is copied while other threads may call, then the old place is freed (7).

@@ -69,7 +69,6 @@ pub(crate) struct Recorder {
 impl Recorder {
     pub(crate) const OFF: Self = Self { log: None, head: Head::NONE, records: 0, ended: false };
 
-    /// Whether calls are recorded.
     pub(crate) fn is_on(&self) -> bool {
         self.log.is_some()
     }
@@ -140,7 +139,6 @@ impl Drop for Recorder {
     }
 }
 
-/// The system's number of this thread.
 fn thread() -> u32 {
     // SAFETY: the call has no arguments and cannot fail.
     unsafe { libc::gettid() as u32 }

@@ -20,13 +20,11 @@ impl Granule {
         self.0 % CHUNK
     }
 
-    /// The granule `n` granules higher.
     #[inline(always)]
     pub(crate) const fn up(self, n: usize) -> Self {
         Self(self.0.wrapping_add(n))
     }
 
-    /// The granule `n` granules lower.
     #[inline(always)]
     pub(crate) const fn down(self, n: usize) -> Self {
         Self(self.0.wrapping_sub(n))

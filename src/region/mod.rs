@@ -89,7 +89,6 @@ pub struct Reservation {
 unsafe impl Send for Reservation {}
 
 impl Reservation {
-    /// No reservation.
     pub(crate) const NONE: Self = Self { start: ptr::null_mut(), bytes: 0, lent: false };
 
     /// Reserves `bytes` bytes of address space, rounded up to whole pages. The error is the `errno`.
@@ -142,8 +141,7 @@ impl Reservation {
         front
     }
 
-    /// A reservation in memory that belongs to the caller, from its first cache line on. None if it is too small for
-    /// one.
+    /// A reservation in memory of the caller, from its first cache line on. None if there is none.
     ///
     /// # Safety
     /// The memory can be read and written, and is not used by anyone else until [`release`](Self::release).
@@ -155,7 +153,6 @@ impl Reservation {
         Some(Self { start, bytes, lent: true })
     }
 
-    /// Whether the memory belongs to the caller of [`lent`](Self::lent).
     pub(crate) fn is_lent(&self) -> bool {
         self.lent
     }
@@ -184,7 +181,6 @@ impl Reservation {
         if self.lent { offset } else { whole_pages(offset) }
     }
 
-    /// The part of `bytes` bytes at `offset`.
     pub(crate) fn part(&self, offset: usize, bytes: usize) -> Span {
         if offset.saturating_add(bytes) > self.bytes {
             fatal(format_args!("heap broken: R1: a part ends behind the reservation"));
@@ -259,7 +255,6 @@ impl Span {
         refused == 0
     }
 
-    /// Committed bytes.
     pub(crate) fn committed(&self) -> usize {
         self.committed
     }
@@ -289,7 +284,6 @@ pub(crate) struct Region {
 impl Region {
     pub(crate) const NONE: Self = Self { base: ptr::null_mut(), size: 0, span: Span::NONE };
 
-    /// The region of `size` bytes at the front of a reservation.
     pub(crate) fn new(reservation: &Reservation, size: usize) -> Self {
         let span = reservation.part(0, size);
         Self { base: span.start, size, span }
@@ -312,7 +306,6 @@ impl Region {
         self.span.commit(end.bytes())
     }
 
-    /// Committed bytes of the region.
     pub(crate) fn committed(&self) -> usize {
         self.span.committed()
     }
@@ -350,8 +343,7 @@ impl Region {
         Granule(payload.addr().wrapping_sub(self.base.addr()).rotate_right(GRANULE.trailing_zeros()))
     }
 
-    /// The lowest granule at or above `from` whose address is a multiple of `align`, a power of two of at least 16.
-    /// None if the sum overflows.
+    /// The lowest granule at or above `from` at a multiple of `align` bytes, at least 16. None if the sum overflows.
     pub(crate) fn align_up(&self, from: Granule, align: usize) -> Option<Granule> {
         let mask = (align / GRANULE).wrapping_sub(1);
         let base = self.base.addr() / GRANULE;

@@ -38,13 +38,11 @@ impl Piece {
 }
 
 impl Pieces {
-    /// An empty batch of a region.
     pub(crate) fn of(region: &Region) -> Self {
         Self { base: region.base, pieces: [Piece::NONE; MAX_PIECES], count: 0, granules: 0, remap: false }
     }
 
-    /// Appends pages above all others, with `granules` dirty granules in them. False, and nothing has changed, if the
-    /// batch is full.
+    /// Appends pages above all others, with `granules` dirty ones. False if the batch is full.
     pub(crate) fn push(&mut self, pages: Extent, granules: usize) -> bool {
         let Some(place) = self.pieces.get_mut(self.count) else { return false };
         let (from, to) = (pages.start.0 as u32, pages.end.0 as u32);
@@ -64,7 +62,6 @@ impl Pieces {
         self.granules
     }
 
-    /// All pieces.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Extent> {
         self.pieces.iter().take(self.count).map(Piece::pages)
     }
@@ -87,7 +84,6 @@ impl Pieces {
         Extent::new(first.start, pieces.last().unwrap_or(first).end)
     }
 
-    /// Whether all pieces belong to the mapping around them.
     pub(crate) fn are_remapped(&self) -> bool {
         self.remap
     }

@@ -76,20 +76,17 @@ impl<T: Copy> Table<T> {
             if !far.commit(bytes) {
                 return false;
             }
-            // SAFETY: the new place is committed for more bytes than the old one, does not overlap it, and is still
-            // unused.
+            // SAFETY: the new place is unused, committed for more bytes than the old one, and does not overlap it.
             unsafe { far.start.copy_from_nonoverlapping(self.span.start, self.span.committed) };
             *self = Self::in_span(core::mem::replace(far, Span::NONE));
         }
         self.commit(entries)
     }
 
-    /// The address of entry 0.
     pub(crate) fn address(&self) -> usize {
         self.base.addr()
     }
 
-    /// Committed bytes.
     pub(crate) fn committed(&self) -> usize {
         self.span.committed()
     }
@@ -124,13 +121,11 @@ impl Table<u8> {
     /// The 64 entries from `64 * index` on, which share a cache line.
     #[inline]
     pub(crate) fn node(&self, index: usize) -> &Node {
-        // SAFETY: a table of nodes is committed in whole nodes (R2) and begins at a multiple of a cache line; any bytes
-        // are a node.
+        // SAFETY: a table of nodes is committed in whole nodes (R2) and aligned to them; any bytes are a node.
         unsafe { &*self.entry(index.wrapping_mul(LINE)).cast() }
     }
 }
 
-/// A cache line of entries.
 #[derive(Debug)]
 #[repr(C, align(64))]
 pub(crate) struct Node(pub(crate) [u8; LINE]);
@@ -138,9 +133,8 @@ pub(crate) struct Node(pub(crate) [u8; LINE]);
 /// The least number of bits that [`Table<u64>::window`] returns: eight bytes, less up to seven bits of the first one.
 pub(crate) const WINDOW: usize = 57;
 
-/// A bitmap, one bit per granule. Eight bytes from any byte on are one unaligned load, so that up to [`WINDOW`] bits
-/// are read or written at once wherever they begin. The bytes of a word must be in the order of its bits, so the
-/// machine must be little-endian.
+/// A bitmap, one bit per granule. Eight bytes from any byte on are one unaligned load, so up to [`WINDOW`] bits are
+/// read or written at once wherever they begin. The order of bits must be that of bytes: little-endian.
 impl Table<u64> {
     #[inline(always)]
     fn byte(&self, at: Granule) -> *mut u8 {

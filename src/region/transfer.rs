@@ -28,8 +28,7 @@ use core::ptr;
 
 /// The largest number of parts: their list takes 256 bytes of stack.
 const MAX_PARTS: usize = 32;
-/// A part is larger than the payload's size divided by this. A payload that grows by doubling then has seven parts,
-/// however large it is.
+/// A part is larger than 1/128 of the payload: a payload that grows by doubling has seven parts, however large it is.
 const PART_DIVISOR: usize = 128;
 
 /// The plan for moving one payload.
@@ -69,8 +68,7 @@ impl Transfer {
         self.shift = shift;
     }
 
-    /// Adds a part that lies in one mapping (X2), above all others (X4). A part that is too small, or one too many,
-    /// will be copied instead.
+    /// Adds a part in one mapping (X2), above all others (X4). A small part, or one too many, will be copied instead.
     pub(crate) fn push(&mut self, part: Extent) {
         if part.bytes() > self.bytes / PART_DIVISOR
             && let Some(place) = self.parts.get_mut(self.count)
@@ -81,7 +79,6 @@ impl Transfer {
         }
     }
 
-    /// Removes all parts.
     pub(crate) fn clear(&mut self) {
         self.count = 0;
     }
@@ -157,8 +154,7 @@ impl Transfer {
             // SAFETY: X1.
             unsafe { self.copy(from.bytes(), part.end.bytes()) };
         } else if new != place {
-            // SAFETY: the bytes move down by less than a page (X3), within the new segment and above the bytes that are
-            // in place (X4).
+            // SAFETY: the bytes move down by less than a page (X3), inside the new segment, above those in place (X4).
             unsafe { place.copy_from(new, bytes) };
         }
         moved
@@ -198,8 +194,7 @@ unsafe fn move_pages(old: *mut u8, new: *mut u8, bytes: usize) -> bool {
     true
 }
 
-/// Copies the pages if the second step failed. It usually fails before the new place is unmapped, but may run out of
-/// kernel memory after that.
+/// Copies the pages after the second step has failed, which may leave the new place unmapped.
 ///
 /// # Safety
 /// Nothing else refers to the mapping at `transit`. `new` is as for [`move_pages`].

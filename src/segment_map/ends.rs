@@ -1,8 +1,7 @@
 //! The ends of all segments, read one word of the map at a time. A snapshot copies them while the heap's lock is held.
 //!
-//! In a chunk without a tag, a segment begins at each head and at each free granule above one in use, and the segment
-//! before it ends there. So two words give up to 64 ends in a few instructions each, and a tag skips a large segment in
-//! one step.
+//! In a chunk without a tag, a segment begins at each head and at each free granule above one in use, where another one
+//! ends. So two words give up to 64 ends in a few instructions each. A tag skips a large segment in one step.
 
 use super::{SegmentMap, TAG, chunk_start};
 use crate::region::Granule;

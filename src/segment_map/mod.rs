@@ -74,7 +74,6 @@ pub(crate) struct Short {
     pub(crate) above: u64,
 }
 
-/// The two bitmaps.
 #[derive(Debug)]
 pub(crate) struct SegmentMap {
     used: Table<u64>,
@@ -107,7 +106,6 @@ impl SegmentMap {
         done
     }
 
-    /// Committed bytes of the map.
     pub(crate) fn committed(&self) -> usize {
         self.used.committed().saturating_add(self.heads.committed())
     }
@@ -137,12 +135,10 @@ impl SegmentMap {
         self.used.bit(at) && self.heads.bit(at)
     }
 
-    /// The segment in use of exactly `n` granules at `at`, with `n` at most [`SHORT`]; None if there is no such
-    /// segment.
+    /// The segment in use of exactly `n` granules at `at`, at most [`SHORT`]; None if there is no such segment.
     ///
-    /// Subtracting 1 clears a head at `at`; if there is none, it borrows from the next head and sets bit 0. So the
-    /// lowest bit of what is left, or the first free granule, is the segment's length, and 0 means that no segment
-    /// begins here.
+    /// Subtracting 1 clears a head at `at`; without one, it borrows from the next head and sets bit 0. So the lowest
+    /// bit left, or the first free granule, is the segment's length, and 0 means that none begins here.
     #[inline(always)]
     pub(crate) fn short_at(&self, at: Granule, n: usize) -> Option<Short> {
         let used = self.used.window(at);
@@ -217,27 +213,25 @@ impl SegmentMap {
         chunk_start(chunk).down(free_below)
     }
 
-    /// Whether a free that makes `start..end` one free segment can use [`give_short`](Self::give_short); the freed
-    /// segment ends at `to`. True if `start..end` has no tags, or keeps those it has: no chunk becomes wholly free, and
-    /// the free segment still starts in the same chunk.
+    /// Whether [`give_short`](Self::give_short) can free a segment that ends at `to` and becomes part of the free
+    /// segment `start..end`: this has no tags, or keeps those it has, since it starts in the same chunk and no chunk
+    /// becomes free.
     #[inline(always)]
     pub(crate) fn can_give_short(&self, start: Granule, to: Granule, end: Granule) -> bool {
         !is_tagged(start, end) || (start.chunk() == to.chunk() && start.bit() != 0)
     }
 
-    /// Whether [`take_short`](Self::take_short) can take `n` granules from the front of a free segment longer than a
-    /// window. True if it has no tags, or keeps them because it still starts in the same chunk.
+    /// Whether [`take_short`](Self::take_short) can take `n` granules at the front of a free segment longer than a
+    /// window: it has no tags, or keeps them, since it still starts in the same chunk.
     #[inline(always)]
     pub(crate) fn keeps_tags(&self, start: Granule, n: usize) -> bool {
         start.down(1).0 ^ start.up(n).down(1).0 < CHUNK || !self.is_tag(first_whole(start))
     }
 
-    /// The lowest place in the chunk, at or above bit `from` and among the bits of `grid`, where `n` granules (at most
-    /// 64) are free. The run may end in the next chunk. The place may be the next chunk's first granule, which every
-    /// grid has.
+    /// The lowest place in the chunk, at or above bit `from` and among the bits of `grid`, with `n` free granules, at
+    /// most 64. The run may end in the next chunk, and may start with its first granule, which every grid has.
     ///
-    /// The shifts are arithmetic, so a run at the chunk's end counts as long enough; the next word decides whether it
-    /// is.
+    /// A run that reaches the chunk's end counts as long enough at first; the next word decides.
     #[inline(always)]
     pub(crate) fn run_in_chunk(&self, chunk: usize, from: usize, n: usize, grid: u64) -> Option<Granule> {
         let free = !self.used.get(chunk) & (u64::MAX << (from % CHUNK));
@@ -252,8 +246,7 @@ impl SegmentMap {
         chunk_start(chunk).up(self.used.get(chunk).trailing_ones() as usize)
     }
 
-    /// The start of the free segment that reaches the chunk's end. None if the last granule is in use, or the segment
-    /// starts in a lower chunk.
+    /// The start of the free segment at the chunk's end; None if that is in use or starts in a lower chunk.
     #[inline(always)]
     pub(crate) fn last_hole_in_chunk(&self, chunk: usize) -> Option<Granule> {
         let inside = self.used.get(chunk).leading_zeros() as usize;
@@ -381,7 +374,6 @@ impl SegmentMap {
         }
     }
 
-    /// Removes the tags of a free segment if it is large enough for tags.
     fn untag_hole(&mut self, start: Granule, end: Granule) {
         if is_tagged(start, end) {
             self.untag(start, end);
@@ -395,7 +387,6 @@ impl SegmentMap {
         self.heads.set(last_whole(end), start.chunk() as u64 | TAG);
     }
 
-    /// Removes the tags that [`Self::tag`] wrote.
     #[inline(always)]
     fn untag(&mut self, start: Granule, end: Granule) {
         self.heads.set(first_whole(start), 0);
@@ -409,7 +400,6 @@ const fn is_tagged(start: Granule, end: Granule) -> bool {
     end.chunk() >= first_whole(start) + TAGGED_CHUNKS
 }
 
-/// A chunk's first granule.
 #[inline(always)]
 pub(crate) const fn chunk_start(chunk: usize) -> Granule {
     Granule(chunk.wrapping_mul(CHUNK))

@@ -109,7 +109,6 @@ fn marks(hole: Segment, cell: &Cell, cell_bytes: usize) -> bool {
 pub(super) struct Cell {
     pub(super) offset: usize,
     pub(super) size: usize,
-    /// Bytes in use.
     pub(super) used: usize,
     /// The cell lies wholly in the wilderness.
     pub(super) above_top: bool,
@@ -118,8 +117,7 @@ pub(super) struct Cell {
 }
 
 impl Cell {
-    /// The share in use as one of `levels` steps: the first is nothing, the last is all, those between have equal
-    /// width.
+    /// The share in use as one of `levels` steps: first for nothing, last for all, and equal widths between.
     pub(super) const fn level(&self, levels: usize) -> usize {
         if self.used == 0 {
             0
@@ -131,7 +129,6 @@ impl Cell {
     }
 }
 
-/// The cells of one row.
 pub(super) struct Cells {
     cells: [Cell; MAX_WIDTH],
     len: usize,
@@ -153,7 +150,6 @@ impl Cells {
     }
 }
 
-/// The state of a run of segments.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Used,
@@ -206,7 +202,6 @@ struct Run {
     state: State,
 }
 
-/// The runs of a snapshot in address order.
 struct Runs<'a> {
     segments: Peekable<Segments<'a>>,
     top: usize,

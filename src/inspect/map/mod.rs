@@ -56,8 +56,7 @@ impl Snapshot {
 
     /// Writes the heap map as an SVG picture, without scripts or embedded fonts.
     ///
-    /// Large segments are drawn one by one; elsewhere, cells show the share of their bytes in use. Every part has a
-    /// tooltip.
+    /// Large segments are drawn one by one, elsewhere cells show their share in use. Every part has a tooltip.
     ///
     /// # Errors
     /// Any error of `out`.

@@ -34,7 +34,6 @@ const FOOT: f64 = 64.0;
 /// Segments of at least this width in pixels are separated by a gap.
 const GAP_FROM: f64 = 3.0;
 
-/// Writes the whole picture.
 pub(super) fn write(snapshot: &Snapshot, layout: &Layout, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     let rows = float(wide(layout.lines(snapshot).count()));
     let (width, bottom) = (LEFT + WIDE + RIGHT, HEAD + rows * PITCH);

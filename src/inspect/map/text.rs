@@ -8,8 +8,7 @@ use crate::inspect::human::{Bytes, Count, Percent, Text};
 use crate::inspect::number::{share, wide};
 use crate::inspect::snapshot::Snapshot;
 
-/// Characters for a cell that is free, up to a third, up to two thirds, more, and all in use; for the largest hole; and
-/// for the pointer to it.
+/// Characters for the share in use (none, up to a third, up to two thirds, more, all) and for the largest hole.
 struct Glyphs {
     shares: [&'static str; 5],
     hole: &'static str,
@@ -23,7 +22,6 @@ const ASCII: Glyphs = Glyphs { shares: [".", "-", "+", "*", "#"], hole: "O", poi
 const BACKGROUNDS: [u8; 6] = [252, 153, 111, 69, 26, 18];
 /// The background of the largest hole.
 const ACCENT: u8 = 208;
-/// Restores the terminal's own colours.
 const RESET: &str = "\x1b[0m";
 
 /// Writes the header, the lines, and the legend.

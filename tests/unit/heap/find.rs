@@ -4,8 +4,7 @@ use crate::segment_map::HUGE;
 use core::alloc::Layout;
 use std::vec::Vec;
 
-/// Tries all pairs of segment bounds and their neighbours. Exactly those pairs are segments in use that the walk over the
-/// heap reports.
+/// Among all pairs of segment bounds and their neighbours, exactly the segments in use that a walk reports are found.
 #[test]
 fn only_segments_in_use_are_found() {
     let mut heap = Heap::<crate::Indexed>::with_region_size(8 << 20).unwrap();

@@ -3,8 +3,7 @@ use super::*;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// A snapshot of segments of these sizes, negative for free ones. The region ends with the last segment; if that is free,
-/// it is the wilderness.
+/// A snapshot of segments of these sizes, negative for free ones. A free segment at the end is the wilderness.
 pub(in super::super) fn snapshot(sizes: &[isize]) -> Snapshot {
     let mut buffer = SegmentBuffer::populated(sizes.len()).unwrap();
     let mut stats = Stats::default();
