@@ -313,7 +313,10 @@ fn features_and_variables_are_listed() {
         let rest = text.split("SMALLOC_").skip(1);
         let names = rest.map(|rest| rest.chars().take_while(char::is_ascii_uppercase).collect::<String>());
         // Names that begin with TEST are left to programs that test the library.
-        names.filter(|name| !name.is_empty() && name != "TEST").map(|name| format!("SMALLOC_{name}")).collect()
+        names
+            .filter(|name| !name.is_empty() && name != "TEST")
+            .map(|name| format!("SMALLOC_{name}"))
+            .collect()
     };
     let used: BTreeSet<String> = files("src", "rs").iter().flat_map(|path| variables(&code(path))).collect();
     assert!(used.len() > 3, "only {used:?} found");

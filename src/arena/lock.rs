@@ -3,7 +3,7 @@
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
 use crate::region::InitError;
-use crate::threads::lock::Wait;
+use crate::threads::lock::Backoff;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
@@ -58,13 +58,13 @@ impl<L: FreeList> HeapLock<L> {
 
     /// The heap, as soon as no other thread has it. It is let go when the guard is dropped.
     pub fn lock(&self) -> HeapGuard<'_, L> {
-        let mut wait = Wait::new();
+        let mut backoff = Backoff::new();
         loop {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
             while self.heap.is_locked() {
-                wait.a_while(&self.sleepers);
+                backoff.pause(&self.sleepers);
             }
         }
     }

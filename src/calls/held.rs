@@ -44,7 +44,7 @@ pub(crate) trait Held<L: FreeList>: Sized {
     fn outside_purging(self, work: impl FnOnce()) -> Self;
 
     /// Lets others have the heap who have waited for long.
-    fn give_way(self) -> Self;
+    fn yield_to_waiters(self) -> Self;
 
     /// Returns once nothing of a range is being purged.
     fn settled(self, range: Extent) -> Self;
@@ -103,7 +103,7 @@ pub(crate) fn purge<L: FreeList, H: Held<L>>(mut held: H, mut pass: Purge) -> us
             held = held.outside_purging(|| unsafe { pieces.discard() });
         }
         held.heap().end_purge(&mut pass, &pieces);
-        held = held.give_way();
+        held = held.yield_to_waiters();
     }
     pass.bytes()
 }

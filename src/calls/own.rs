@@ -49,7 +49,7 @@ impl<L: FreeList, W: Watch<L> + Copy> Held<L> for Own<'_, L, W> {
         self
     }
 
-    fn give_way(self) -> Self {
+    fn yield_to_waiters(self) -> Self {
         self
     }
 

@@ -11,31 +11,31 @@ use core::sync::atomic::Ordering;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Whether the heap is covered where it is now.
-    pub(super) fn is_covered(&self) -> bool {
-        self.covered_at.load(Ordering::Relaxed) == ptr::from_ref(self).addr()
+    pub(super) fn is_registered(&self) -> bool {
+        self.registered_at.load(Ordering::Relaxed) == ptr::from_ref(self).addr()
     }
 
     /// Whether nobody has taken a lock of the heap yet.
     #[inline]
-    pub(super) fn is_untouched(&self) -> bool {
-        self.covered_at.load(Ordering::Relaxed) == fork_table::UNTRIED
+    pub(super) fn is_unused(&self) -> bool {
+        self.registered_at.load(Ordering::Relaxed) == fork_table::NOT_ATTEMPTED
     }
 
     /// Covers the heap before its first use. Everybody who takes a lock of it calls this first, or takes it only if it is
     /// not watched: in the child of a fork, a lock that another thread held is held for ever, if the heap is not covered.
     #[inline]
-    pub(super) fn cover_first(&self) {
-        if self.is_untouched() {
-            self.cover();
+    pub(super) fn ensure_registered(&self) {
+        if self.is_unused() {
+            self.register();
         }
     }
 
     /// Covers the heap where it is now, if that is a static.
     #[cold]
     #[inline(never)]
-    pub(super) fn cover(&self) {
+    pub(super) fn register(&self) {
         let handlers = [Self::before_fork, Self::after_fork, Self::after_fork_in_child];
-        errno::unchanged(|| fork_table::cover(ptr::from_ref(self).cast(), handlers, &self.covered_at));
+        errno::unchanged(|| fork_table::add(ptr::from_ref(self).cast(), handlers, &self.registered_at));
         for shared in self.regions.all() {
             shared.lock.lock().set_slow(SlowReason::FirstUse, false);
         }
@@ -48,7 +48,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) unsafe fn before_fork(address: *const ()) -> bool {
         // SAFETY: the caller's promise; what was moved away has left its bytes, which are atomics and numbers.
         let global = unsafe { &*address.cast::<Self>() };
-        let there = global.is_covered();
+        let there = global.is_registered();
         if there {
             // SAFETY: after_fork is called by the same thread in both processes.
             global.regions.all().iter().for_each(|shared| unsafe { lock_for_fork(global, &shared.lock) });
@@ -111,9 +111,9 @@ unsafe fn lock_for_fork<L: FreeList, const REGIONS: usize>(
 
 impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
-        let address = self.covered_at.swap(fork_table::UNTRIED, Ordering::Relaxed);
+        let address = self.registered_at.swap(fork_table::NOT_ATTEMPTED, Ordering::Relaxed);
         if address == ptr::from_ref(self).addr() {
-            fork_table::uncover(ptr::from_ref(self).cast());
+            fork_table::remove(ptr::from_ref(self).cast());
         }
     }
 }

@@ -43,7 +43,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Locks a region's heap, waits for it as long as another thread has it, and frees everything that was handed over to it.
     #[inline]
     pub(super) fn enter_slow(&self, region: usize) -> Slow<'_, L, REGIONS> {
-        self.cover_first();
+        self.ensure_registered();
         let guard = self.regions.get(region).lock.lock();
         Locked { global: self, guard }.drained(region)
     }
@@ -65,7 +65,7 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'a, L, REGI
     fn wait_for(self, range: Extent) -> Self {
         let me = lock::thread_token();
         let guard = self.guard.wait_while(|heap| match heap.purged_by(range) {
-            Some(by) if by == me => lock::recursive(),
+            Some(by) if by == me => lock::recursive_call(),
             by => by.is_some(),
         });
         Self { guard, ..self }
@@ -103,8 +103,8 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     }
 
     /// Others may come now who fork, or wait for a piece.
-    fn give_way(self) -> Self {
-        Self { guard: self.guard.give_way(), ..self }.idle()
+    fn yield_to_waiters(self) -> Self {
+        Self { guard: self.guard.yield_to_waiters(), ..self }.idle()
     }
 
     #[inline(always)]

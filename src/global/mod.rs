@@ -79,7 +79,7 @@ use reporting::Reporting;
 pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     regions: Regions<L, REGIONS>,
     /// The address at which the heap is covered against `fork`, or why there is none: see `fork_table`.
-    covered_at: AtomicUsize,
+    registered_at: AtomicUsize,
     cross_region: CrossRegion,
     low_memory: LowMemoryCallback,
     reporting: Reporting,
@@ -114,7 +114,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     const fn of(bytes: usize) -> Self {
         Self {
             regions: Regions::unmapped(bytes),
-            covered_at: AtomicUsize::new(fork_table::UNTRIED),
+            registered_at: AtomicUsize::new(fork_table::NOT_ATTEMPTED),
             cross_region: CrossRegion::new(),
             low_memory: LowMemoryCallback::new(),
             reporting: Reporting::unset(),
@@ -131,14 +131,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The system refused even the smallest region. A later call may succeed.
     pub fn init(&self) -> Result<(), InitError> {
         errno::unchanged(|| {
-            if !self.is_covered() {
-                self.cover();
+            if !self.is_registered() {
+                self.register();
             }
-            environment::tell_unknown();
+            environment::warn_unknown();
             self.reporting.ask_environment();
             let log = Self::log_from_environment();
             self.regions.init()?;
-            if self.is_covered() {
+            if self.is_registered() {
                 for shared in self.regions.all() {
                     debugger::enter(ptr::from_ref(shared).addr(), &shared.lock.lock().parts());
                 }

@@ -64,7 +64,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     fn publish(&self, path: &Path) -> Result<(), LiveError> {
-        if !self.is_covered() {
+        if !self.is_registered() {
             return Err(LiveError::NotStatic);
         }
         let heaps = self.lock_all();
@@ -98,7 +98,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Publishes in the file that the environment names, if it names one and this is the first heap that asks.
     pub(super) fn publish_for_environment(&self) {
-        if !self.is_covered() || ASKED.swap(true, Ordering::Relaxed) {
+        if !self.is_registered() || ASKED.swap(true, Ordering::Relaxed) {
             return;
         }
         if let Some(text) = environment::LIVE.value() {

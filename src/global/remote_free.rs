@@ -6,7 +6,7 @@ use crate::calls;
 use crate::free_list::FreeList;
 use crate::heap::is_aligned;
 use crate::region::{GRANULE, Granule};
-use crate::threads::free_ring::{FIRST, SLOTS};
+use crate::threads::free_ring::{MIN_BLOCK, SLOTS};
 use crate::threads::lock::Guard;
 use core::alloc::Layout;
 
@@ -24,7 +24,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let block = Block { at: Granule(offset / GRANULE), size: layout.map(|layout| layout.size()) };
         match block.pack() {
             Some(packed) if aligned && offset.is_multiple_of(GRANULE) => {
-                let ticket = shared.ring().and_then(|ring| ring.put(packed));
+                let ticket = shared.ring().and_then(|ring| ring.push(packed));
                 if ticket.is_some_and(|ticket| ticket % LOOK_EVERY == LOOK_EVERY - 1) {
                     self.purge_for_owner(region);
                 }
@@ -46,7 +46,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Takes all locks, and frees what was handed over.
     pub(super) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; REGIONS] {
-        self.cover_first();
+        self.ensure_registered();
         let mut region = 0;
         self.regions.lock_all().map(|guard| {
             let held = Slow { global: self, guard }.drained(region);
@@ -60,7 +60,7 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'_, L, REGIONS,
     /// Frees what was handed over to the heap, if there is anything: whoever takes its lock does this first.
     #[inline(always)]
     pub(super) fn drained(mut self, region: usize) -> Self {
-        if REGIONS > 1 && self.global.regions.get(region).has_waiting() {
+        if REGIONS > 1 && self.global.regions.get(region).has_remote_frees() {
             self.free_handed_over(region);
         }
         self
@@ -71,7 +71,7 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'_, L, REGIONS,
     #[inline(never)]
     fn free_handed_over(&mut self, region: usize) {
         let Some(ring) = self.global.regions.get(region).ring() else { return };
-        ring.take(|packed| {
+        ring.drain(|packed| {
             let block = Block::unpack(packed);
             let payload = self.guard.region().pointer(block.at).as_ptr();
             let layout = block.size.and_then(|size| Layout::from_size_align(size, 1).ok());
@@ -93,11 +93,11 @@ impl Block {
     fn pack(self) -> Option<u64> {
         let at = u32::try_from(self.at.0).ok()?;
         let size = u32::try_from(self.size.map_or(0, |size| size.wrapping_add(1))).ok()?;
-        (u64::from(at) << 32).checked_add(FIRST + u64::from(size.checked_mul(2)?))
+        (u64::from(at) << 32).checked_add(MIN_BLOCK + u64::from(size.checked_mul(2)?))
     }
 
     fn unpack(packed: u64) -> Self {
-        let packed = packed.wrapping_sub(FIRST);
+        let packed = packed.wrapping_sub(MIN_BLOCK);
         let size = packed as u32 as usize / 2;
         Self { at: Granule((packed >> 32) as usize), size: size.checked_sub(1) }
     }

@@ -62,7 +62,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// The numbers of this instant, or none if another thread holds a lock. Never waits.
     #[must_use]
     pub fn try_stats(&self) -> Option<Stats> {
-        if self.is_untouched() {
+        if self.is_unused() {
             return Some(Stats::default());
         }
         let mut region = 0;
