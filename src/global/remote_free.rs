@@ -1,6 +1,6 @@
-//! A free that does not wait: the block is handed over to whoever holds its region's lock next.
+//! Remote frees: a block is queued for its region, whose next lock holder frees it.
 
-use super::held::{Locked, Slow};
+use super::held::{Locked, LockedSlow};
 use super::{Guarded, SmallocGlobal};
 use crate::calls;
 use crate::free_list::FreeList;
@@ -10,13 +10,13 @@ use crate::threads::free_ring::{MIN_BLOCK, SLOTS};
 use crate::threads::lock::Guard;
 use core::alloc::Layout;
 
-/// Blocks that are handed over between two looks at what is due to go back to the system. More than wait at once: where
-/// the owner does nothing, they look who find no room for their blocks.
-const LOOK_EVERY: usize = 2 * SLOTS;
+/// Blocks queued between two purge checks by producers. More than the ring holds: an idle region's ring fills up first,
+/// and the producer that finds it full runs the check.
+const PURGE_CHECK_EVERY: usize = 2 * SLOTS;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Hands a payload over to its region. False if that has no room for more, or where the block is none that could be
-    /// freed: that is found out with the lock held.
+    /// Queues a payload for its region. False if the queue is full, or the pointer cannot be a payload; the caller then
+    /// frees with the lock held, where misuse is reported.
     pub(super) fn hand_over(&self, region: usize, payload: *mut u8, layout: Option<Layout>) -> bool {
         let Some(shared) = self.regions.all().get(region) else { return false };
         let offset = self.regions.offset_in(region, payload);
@@ -25,7 +25,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         match block.pack() {
             Some(packed) if aligned && offset.is_multiple_of(GRANULE) => {
                 let ticket = shared.ring().and_then(|ring| ring.push(packed));
-                if ticket.is_some_and(|ticket| ticket % LOOK_EVERY == LOOK_EVERY - 1) {
+                if ticket.is_some_and(|ticket| ticket % PURGE_CHECK_EVERY == PURGE_CHECK_EVERY - 1) {
                     self.purge_for_owner(region);
                 }
                 ticket.is_some()
@@ -34,22 +34,22 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Purges what is due in a region, unless its lock is taken. An owner that only allocates never does it: purging is
-    /// considered at the end of a free.
+    /// Purges a region if that is due and its lock is free. Purging is considered at the end of a free, so an owner
+    /// that only allocates never does it.
     #[cold]
     #[inline(never)]
     fn purge_for_owner(&self, region: usize) {
         if let Some(guard) = self.regions.get(region).lock.try_lock() {
-            calls::purge_if_due(Slow { global: self, guard }.drained(region));
+            calls::purge_if_due(LockedSlow { global: self, guard }.drained(region));
         }
     }
 
-    /// Takes all locks, and frees what was handed over.
+    /// Takes all locks and does the queued remote frees.
     pub(super) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; REGIONS] {
         self.ensure_registered();
         let mut region = 0;
         self.regions.lock_all().map(|guard| {
-            let held = Slow { global: self, guard }.drained(region);
+            let held = LockedSlow { global: self, guard }.drained(region);
             region = region.wrapping_add(1);
             held.guard
         })
@@ -57,19 +57,19 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 }
 
 impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'_, L, REGIONS, SLOW> {
-    /// Frees what was handed over to the heap, if there is anything: whoever takes its lock does this first.
+    /// Does the queued remote frees, if there are any. Code that takes a region's lock calls this first.
     #[inline(always)]
     pub(super) fn drained(mut self, region: usize) -> Self {
         if REGIONS > 1 && self.global.regions.get(region).has_remote_frees() {
-            self.free_handed_over(region);
+            self.free_queued(region);
         }
         self
     }
 
-    /// Frees all that was handed over to the heap. A double free, or a layout that does not match, is found out here.
+    /// Frees all queued blocks. A double free or a wrong layout in a remote free is found here.
     #[cold]
     #[inline(never)]
-    fn free_handed_over(&mut self, region: usize) {
+    fn free_queued(&mut self, region: usize) {
         let Some(ring) = self.global.regions.get(region).ring() else { return };
         ring.drain(|packed| {
             let block = Block::unpack(packed);
@@ -80,16 +80,17 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'_, L, REGIONS,
     }
 }
 
-/// A block that is handed over.
+/// A queued block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Block {
     at: Granule,
-    /// The size that its layout names, if there is a layout.
+    /// Bytes of its layout; `None` without a layout.
     size: Option<usize>,
 }
 
 impl Block {
-    /// Both in one even number: the granule above, the size plus one below. None for what is too large for that.
+    /// Packs the block into an even number: granule in the upper half, size plus one in the lower. `None` if a part is
+    /// too large.
     fn pack(self) -> Option<u64> {
         let at = u32::try_from(self.at.0).ok()?;
         let size = u32::try_from(self.size.map_or(0, |size| size.wrapping_add(1))).ok()?;
