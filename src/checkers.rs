@@ -1,8 +1,8 @@
 //! Tells AddressSanitizer (feature `asan`) and valgrind's memcheck (feature `valgrind`) which memory the program may
 //! use. Without these features all functions are empty.
 //!
-//! Checkers know only `malloc`. Here they are told of payloads handed out, freed and resized in place, and that all
-//! other memory is poisoned. Then they report uses after free and accesses to memory never handed out, with the line at
+//! Checkers know only `malloc`. Here they learn of payloads handed out, freed and resized in place, and all other
+//! memory is poisoned. Then they report uses after free and accesses to memory never handed out, with the line at
 //! fault; memcheck also reports leaks. If an address lies within some bytes of a block in use, memcheck places it
 //! relative to that block, even if the address itself was freed.
 //!
@@ -37,7 +37,7 @@ pub(crate) fn zeroed(bytes: NonNull<[u8]>) {
     valgrind::unpoison(bytes.cast(), bytes.len());
 }
 
-/// A payload of `size` bytes is handed out. Unless they are `zeroed`, or about to be, memcheck treats its contents as
+/// A payload of `size` bytes is handed out. Unless they are `zeroed`, or about to be, memcheck treats them as
 /// undefined.
 #[inline(always)]
 pub(crate) fn given(payload: NonNull<u8>, size: usize, zeroed: bool) {

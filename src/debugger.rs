@@ -8,7 +8,6 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// Heaps in the table; further ones are not shown. Few programs have more than one.
 const CAPACITY: usize = 32;
 
-/// The heaps in statics of this process.
 #[repr(C)]
 struct Heaps {
     magic: [u8; 16],
@@ -35,7 +34,7 @@ pub(crate) struct Parts {
     pub(crate) counters_at: usize,
 }
 
-// Read by debuggers only, so the compiler must be told to keep it.
+// Only debuggers read it, so `used` keeps it.
 #[used]
 static HEAPS: Heaps = Heaps {
     magic: *b"smalloc's heaps\0",

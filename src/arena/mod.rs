@@ -16,8 +16,7 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 impl<L: FreeList> Heap<L> {
-    /// Maps a heap whose region has `bytes` bytes, rounded up to whole pages: at least 64 KiB, at most 64 GiB less 2
-    /// MiB.
+    /// Maps a heap whose region has `bytes` bytes, rounded up to whole pages: 64 KiB to 64 GiB less 2 MiB.
     ///
     /// If the reservation fails, it is retried with half the size until it fits; [`region_size`](Self::region_size) is
     /// the result.
@@ -85,8 +84,7 @@ impl<L: FreeList> Heap<L> {
         unsafe { calls::realloc(Own::new(self, ()), payload, layout, new_size) }
     }
 
-    /// [`realloc`](Self::realloc) that also returns the payload's offset and the cost of the search, which is 0 hops in
-    /// place.
+    /// [`realloc`](Self::realloc) that also returns the payload's offset and the hops of the search, 0 in place.
     ///
     /// # Safety
     /// As for [`realloc`](Self::realloc).

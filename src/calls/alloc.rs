@@ -10,7 +10,6 @@ use crate::watch::{Request, Watch};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-/// Allocates; null if nothing fits.
 #[inline(always)]
 pub(crate) fn alloc<L: FreeList, H: Held<L>, const ZEROED: bool>(mut held: H, layout: Layout) -> *mut u8 {
     if ZEROED && layout.size() >= zero::MIN_CLEARED_BY_PAGE {
@@ -44,7 +43,6 @@ fn alloc_slow<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layo
     alloc_declined::<L, H, ZEROED, false>(held, layout)
 }
 
-/// The shared body of both, inlined into each.
 #[inline(always)]
 fn alloc_declined<L: FreeList, H: Held<L>, const ZEROED: bool, const SEARCH: bool>(
     mut held: H,

@@ -7,7 +7,6 @@ use crate::region::{Extent, Granule};
 use crate::watch::{Free, Named, Watch};
 use core::alloc::Layout;
 
-/// Frees a payload with its layout.
 #[inline(always)]
 pub(crate) fn free<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layout: Layout) {
     let short = held.with(|heap, watch| {

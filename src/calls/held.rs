@@ -4,8 +4,8 @@
 //! segment, so purging does not affect placement. A thread whose request is placed on pages that are being purged waits
 //! until the purge is done before it touches them ([`Held::wait_for_purge`]).
 //!
-//! [`Linked`](crate::Linked) keeps links in free memory and may write them at any time, so its memory is purged with
-//! the heap held.
+//! [`Linked`](crate::Linked) keeps links in free memory and may write them at any time, so it is purged with the heap
+//! held.
 
 use crate::free_list::FreeList;
 use crate::heap::{Heap, Purge};

@@ -1,4 +1,4 @@
-//! Holding a heap of one thread, for which nobody waits.
+//! Holding a heap of one thread, which needs no lock.
 
 use super::free::free_moved;
 use super::held::{Held, MovedFrom, purge_if_due};

@@ -67,8 +67,7 @@ fn move_pages<L: FreeList, H: Held<L>>(mut held: H, moved: MovedFrom, to: Granul
     target
 }
 
-/// Resizes a payload to `new_size` bytes in place and zeroes the bytes added. Returns false and changes nothing if it
-/// cannot grow in place.
+/// Resizes a payload in place and zeroes the bytes added; returns false and changes nothing if that is impossible.
 pub(crate) fn resize_zeroed<L: FreeList, H: Held<L>>(
     mut held: H,
     payload: *mut u8,
@@ -111,8 +110,7 @@ pub(crate) unsafe fn move_by<C>(
     let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
     let moved = alloc(&mut heap, new_layout);
     if !moved.is_null() {
-        // SAFETY: both payloads are in use and this thread's, so they do not overlap, and each has at least this many
-        // bytes.
+        // SAFETY: both payloads are in use and this thread's, so they do not overlap; each has this many bytes.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size().min(new_size)) };
         free(&mut heap, payload, layout);
     }

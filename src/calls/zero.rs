@@ -5,8 +5,7 @@ use crate::free_list::FreeList;
 use crate::region::Granule;
 use crate::watch::Request;
 
-/// Bytes from which a request is cleared page by page. Smaller ones hold at most one whole page, so a lookup does not
-/// pay.
+/// Bytes from which a request is cleared page by page. Smaller ones hold one whole page at most.
 pub(super) const MIN_CLEARED_BY_PAGE: usize = 8 << 10;
 
 /// Whether only the pages of a request that may not be zero are cleared.
@@ -19,7 +18,7 @@ pub(super) fn is_cleared_by_page(request: &Request) -> bool {
 pub(super) fn clear<L: FreeList, H: Held<L>>(mut held: H, at: Granule, size: usize) -> H {
     let mut from = at;
     while let Some((unknown, next)) = held.heap().next_unknown(at, size, from) {
-        // SAFETY: these bytes belong to a payload of this thread, which nobody else uses (M1).
+        // SAFETY: these bytes belong to a payload of this thread alone (M1).
         (held, ()) = held.unlocked(|| unsafe { unknown.cast::<u8>().write_bytes(0, unknown.len()) });
         from = next;
     }

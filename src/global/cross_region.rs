@@ -3,7 +3,6 @@
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
 pub(super) struct CrossRegion {
-    /// Requests that no region could place.
     pub(super) failures: AtomicU64,
     /// Size in bytes of the last failed request.
     pub(super) last_failed_size: AtomicUsize,

@@ -54,15 +54,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if placed.fit.start().is_some() { placed } else { self.place_elsewhere(placed) }
     }
 
-    /// Places a request in region `region`.
     fn place_in(&self, region: usize, request: Request) -> Placed<'_, L, REGIONS> {
         let mut held = self.enter_slow(region);
         let fit = calls::place(&mut held, &request);
         Placed { held, fit, request }
     }
 
-    /// Continues with a request that does not fit: maps the regions, tries the other ones, asks the low-memory
-    /// callback.
+    /// Handles a request that does not fit: maps the regions, tries the other ones, calls the low-memory callback.
     #[cold]
     fn place_elsewhere<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
         let (region, request) = (placed.held.region(), placed.request);
@@ -103,7 +101,6 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Frees a payload in another region than the thread's home.
     #[inline(never)]
     pub(super) fn dealloc_elsewhere(&self, payload: *mut u8, layout: Layout) {
         if layout.size() >= LARGE_FREE

@@ -31,8 +31,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// It is off by default because the heap cannot tell a fatal failure from an expected one: `Vec::push` aborts on
     /// null, `Vec::try_reserve` returns an error, and both make the same request. Wrap code that expects failures in
-    /// [`expecting_failures`](Self::expecting_failures). Failures of [`smalloc`](Self::smalloc) are never reported,
-    /// because its status tells the caller.
+    /// [`expecting_failures`](Self::expecting_failures). Failures of [`smalloc`](Self::smalloc) are in its status only.
     pub fn report_failures(&self, report: bool) {
         self.reporting.set(report);
     }

@@ -22,8 +22,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     /// Registers the heap before its first use. Every slow path calls this before it takes a lock; fast paths fail
-    /// until it is done. Without registration, a child of `fork` would inherit a lock that another thread held at that
-    /// moment, taken forever.
+    /// until it is done. Otherwise a child could inherit the lock of a thread that it does not have.
     #[inline]
     pub(super) fn ensure_registered(&self) {
         if self.is_unused() {
@@ -45,11 +44,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Locks the heap at `address` before a fork; false if it is no longer there.
     ///
     /// # Safety
-    /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, its memory is readable, and this thread is about to
-    /// fork.
+    /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable, and this thread is about to fork.
     pub(super) unsafe fn before_fork(address: *const ()) -> bool {
-        // SAFETY: guaranteed by the caller. A heap that was moved away has left its bytes, which are atomics and
-        // integers.
+        // SAFETY: guaranteed by the caller. A heap that was moved away has left valid bytes: atomics and integers.
         let global = unsafe { &*address.cast::<Self>() };
         let there = global.is_registered();
         if there {

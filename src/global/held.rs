@@ -21,9 +21,7 @@ pub(super) struct Locked<'a, L: FreeList, const REGIONS: usize, const SLOW: bool
     pub(super) guard: Guard<'a, Guarded<L>>,
 }
 
-/// A heap locked by the fast path.
 pub(super) type LockedFast<'a, L, const REGIONS: usize> = Locked<'a, L, REGIONS, false>;
-/// A heap locked by the slow path.
 pub(super) type LockedSlow<'a, L, const REGIONS: usize> = Locked<'a, L, REGIONS, true>;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
@@ -54,7 +52,6 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'a, L, REGI
         self.global.regions.number_of_lock(self.guard.lock())
     }
 
-    /// Waits until nothing is being purged.
     pub(super) fn wait_until_idle(self) -> Self {
         self.wait_for_range(Extent::new(Granule(0), Granule(usize::MAX)))
     }

@@ -7,14 +7,12 @@ use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Called with a request that does not fit. Returns whether it freed memory, in which case the request is retried. It
-/// must not panic.
+/// Called with a request that does not fit. Returns true if it freed memory, to retry. It must not panic.
 pub type LowMemory = fn(Layout) -> bool;
 
 /// Threads in the callback at the same time, a bound for the table; the requests of further threads fail at once.
 const MAX_INSIDE: usize = 16;
 
-/// The callback, and the threads that are in it.
 pub(crate) struct LowMemoryCallback {
     /// A `LowMemory`, or null.
     function: AtomicPtr<()>,

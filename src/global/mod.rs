@@ -1,7 +1,6 @@
 //! `SmallocGlobal`: `GlobalAlloc` over one or more locked heaps.
 //!
-//! Only bookkeeping is done under a lock. Payloads are zeroed and copied outside of it, while they belong to the caller
-//! alone.
+//! Only bookkeeping is done under a lock. Payloads are zeroed and copied outside of it, by their only owner.
 
 mod cross_region;
 mod elsewhere;
@@ -64,8 +63,7 @@ use reporting::Reporting;
 /// One region has one lock, for which threads wait. `SmallocGlobal<Indexed, 4>` has four regions side by side, each a
 /// heap with a lock of its own. A thread allocates in its home region, and in the others when that one is full; a
 /// payload is freed in the region where it lies. Homes are assigned in the order in which threads first allocate, and
-/// the home of a thread that ended is assigned next. In each region, placement is first fit and depends only on the
-/// calls that reached it.
+/// the home of a thread that ended is assigned next. In each region, placement is first fit in the order of its calls.
 ///
 /// ```
 /// use smalloc::{Indexed, SmallocGlobal};
@@ -104,8 +102,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Self::with_bytes(0)
     }
 
-    /// A heap with regions of `bytes` bytes each, rounded up to whole pages: a hard bound. At least 64 KiB, at most 64
-    /// GiB less 2 MiB.
+    /// A heap with regions of `bytes` bytes each, rounded up to whole pages and clamped to 64 KiB..=64 GiB - 2 MiB.
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
         Self::with_bytes(if bytes == 0 { 1 } else { bytes })

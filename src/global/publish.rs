@@ -31,8 +31,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// The file has 4096 bytes and is mapped, so writing it needs no thread, socket or system call. The bytes in use
     /// are written at every call, with the lock held; the other numbers at calls that are at least 4 ms apart. A file
-    /// that another process has left behind is replaced. Other processes must not truncate the file while it is
-    /// written.
+    /// that another process has left behind is replaced. It must not be truncated while it is written.
     ///
     /// The environment variable `SMALLOC_LIVE` names a file for the first heap of a process. `%p` in the name becomes
     /// the process id, which child processes that inherit the variable need.
@@ -107,8 +106,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Publishes to a file whose name may contain `%p`. Outlined: a path takes several KiB of stack, which a first call
-    /// that publishes nothing should not touch.
+    /// Publishes to a file whose name may contain `%p`. Outlined, because a path takes several KiB of stack.
     #[cold]
     #[inline(never)]
     fn publish_to_pattern(&self, text: &[u8]) {
@@ -171,7 +169,6 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for PublishWa
     }
 }
 
-/// This process's id.
 fn process_id() -> u32 {
     // SAFETY: the call has no preconditions.
     unsafe { libc::getpid() as u32 }

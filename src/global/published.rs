@@ -2,7 +2,6 @@
 
 use crate::inspect::LivePage;
 
-/// A page, and each region's share of its totals.
 pub(super) struct Published<const REGIONS: usize> {
     pub(super) page: LivePage,
     /// Bytes in use and top, per region.

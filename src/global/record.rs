@@ -19,7 +19,7 @@ use core::sync::atomic::{AtomicBool, Ordering};
 static ENVIRONMENT_READ: AtomicBool = AtomicBool::new(false);
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Records every call from now on in a file: its placement, its cost, its thread, and its position in the order of
+    /// Records every call from now on in a file: its placement, its cost, its thread, and its place in the order of
     /// calls.
     ///
     /// Replaces an existing recording, but no other file. The file grows by 32 bytes a call, written with the lock
@@ -30,8 +30,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// a program from its first allocation, set the environment variable `SMALLOC_RECORD` to a file name: the first
     /// `SmallocGlobal` of the process is recorded from its first call on. `%p` in the name becomes the process id.
     ///
-    /// A child of `fork` is not recorded and leaves its parent's recording alone. Other processes must not truncate the
-    /// file while it is written.
+    /// A child of `fork` is not recorded and leaves its parent's recording alone. The file must not be truncated while
+    /// it is written.
     ///
     /// Several regions are recorded in one file, in one order. A request that the home region refused and another one
     /// placed is two records, a `realloc` that moves to another region is an `alloc` and a `dealloc`, and a remote free
@@ -165,7 +165,6 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for RecordWat
     }
 }
 
-/// The record of a request and its placement.
 fn placed(request: &Request, fit: Fit) -> Record {
     let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Record {

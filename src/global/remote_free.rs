@@ -34,8 +34,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Purges a region if that is due and its lock is free. Purging is considered at the end of a free, so an owner
-    /// that only allocates never does it.
+    /// Purges a region if that is due and its lock is free. An owner that only allocates never purges.
     #[cold]
     #[inline(never)]
     fn purge_for_owner(&self, region: usize) {
@@ -80,7 +79,6 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'_, L, REGIONS,
     }
 }
 
-/// A queued block.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Block {
     at: Granule,
@@ -89,8 +87,7 @@ struct Block {
 }
 
 impl Block {
-    /// Packs the block into an even number: granule in the upper half, size plus one in the lower. `None` if a part is
-    /// too large.
+    /// Packs the block into an even number: granule above, size plus one below. `None` if one is too large.
     fn pack(self) -> Option<u64> {
         let at = u32::try_from(self.at.0).ok()?;
         let size = u32::try_from(self.size.map_or(0, |size| size.wrapping_add(1))).ok()?;

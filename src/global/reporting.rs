@@ -6,9 +6,7 @@ use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 /// Unset: the environment decides.
 const UNSET: u8 = 0;
 const OFF: u8 = 1;
-/// The next failure is reported.
 const ARMED: u8 = 2;
-/// A failure has been reported.
 const REPORTED: u8 = 3;
 
 pub(super) struct Reporting {
@@ -40,7 +38,6 @@ impl Reporting {
             && self.state.compare_exchange(ARMED, REPORTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Arms or disarms the report, overriding earlier settings.
     pub(super) fn set(&self, report: bool) {
         self.state.store(if report { ARMED } else { OFF }, Ordering::Relaxed);
     }

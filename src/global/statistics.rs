@@ -9,8 +9,7 @@ use crate::system::clock::monotonic_ns;
 use crate::threads::lock::Guard;
 use core::sync::atomic::Ordering;
 
-/// Attempts at a snapshot while other threads keep adding segments. Each has room for a quarter more segments than the
-/// last count.
+/// Attempts at a snapshot while other threads add segments. Each has room for a quarter more than were counted.
 const SNAPSHOT_ATTEMPTS: usize = 8;
 
 impl<L: FreeList> SmallocGlobal<L> {
@@ -45,8 +44,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.sum(self.regions.all().iter().zip(heaps).map(|(shared, heap)| shared.stats(heap)))
     }
 
-    /// Statistics of all regions, of which the caller holds one; the others are locked one after the other. `None` if
-    /// another thread holds one of them.
+    /// Statistics of all regions, one of which the caller holds; `None` if another thread holds one of the others.
     pub(super) fn try_stats_with(&self, region: usize, heap: &Heap<L>) -> Option<Stats> {
         let mut parts = self.regions.all().iter().enumerate().map(|(other, shared)| {
             Some(if other == region {
@@ -90,7 +88,6 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Some(shared.stats(&self.enter_slow(region).guard.heap))
     }
 
-    /// Statistics of all regions together.
     fn sum(&self, stats: impl Iterator<Item = Stats>) -> Stats {
         self.with_cross_region(stats.reduce(|sum, stats| sum.plus(&stats)).unwrap_or_default())
     }
@@ -141,8 +138,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Err(SnapshotError::GrewTooFast { capacity })
     }
 
-    /// Walks all segments, the free list and its index, and compares the counters; one region at a time, with its lock
-    /// held.
+    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time.
     ///
     /// # Errors
     /// The first invariant that does not hold, by name, and its place.

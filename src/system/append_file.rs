@@ -1,5 +1,5 @@
-//! An append-only file written through a mapping: entries survive the process however it ends, and appending one takes
-//! no system call.
+//! An append-only file written through a mapping: entries outlive the process however it ends, and appending takes no
+//! system call.
 //!
 //! ```text
 //! file    | finished entries ...              | mapped window       |
@@ -14,13 +14,12 @@ use super::mapping::Mapping;
 use core::ffi::CStr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-/// 64-bit words per entry.
 const WORDS: usize = 4;
 /// One record. Its first word is never 0.
 pub(crate) type Entry = [u64; WORDS];
 
-/// Bytes of the file mapped at a time, a multiple of every page size. Large, so that its system calls are rare; a killed
-/// process leaves at most this many zero bytes after its last entry.
+/// Bytes of the file mapped at a time, a multiple of every page size. Large, so that system calls are rare; a killed
+/// process leaves at most this many zeros after its last entry.
 const WINDOW: usize = 1 << 20;
 const ENTRIES: usize = WINDOW / size_of::<Entry>();
 
@@ -70,7 +69,6 @@ impl AppendFile {
     }
 }
 
-/// The mapped part of the file.
 struct Window(Mapping);
 
 impl Window {
@@ -110,8 +108,7 @@ impl ForkMark {
 
     #[inline]
     fn is_wiped(&self) -> bool {
-        // SAFETY: the page stays readable while the mapping lives. The read is volatile because a fork changes the
-        // contents.
+        // SAFETY: the page stays readable while the mapping lives; the read is volatile because a fork changes it.
         unsafe { self.word().read_volatile() == 0 }
     }
 
@@ -143,6 +140,7 @@ impl File {
         let mut file = Self { descriptor, device: 0, inode: 0 };
         (file.device, file.inode) = file.identity().ok_or_else(errno::get)?;
         // The lock also excludes other processes, and writers that opened the file by another name.
+        // SAFETY: the descriptor is open.
         if unsafe { libc::flock(descriptor, libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             return Err(errno::get());
         }
@@ -204,8 +202,8 @@ impl File {
         Mapping::of_file(self.descriptor, offset, WINDOW, protection).map(Window)
     }
 
-    /// Truncates the file to `end` bytes, writes `head` at its start, and unlocks it. Closing alone would not unlock: a
-    /// child may hold a copy of the descriptor.
+    /// Truncates the file to `end` bytes, writes `head` at its start, and unlocks it. Closing alone does not unlock a
+    /// file whose descriptor a child has, too.
     fn finish(&self, end: u64, head: &[Entry]) {
         if !self.is_open() {
             return;

@@ -4,8 +4,7 @@ use super::errno;
 use super::mapping::Mapping;
 use core::marker::PhantomData;
 
-/// A list whose memory is faulted in when it is created, so that a snapshot can fill it under the heap's lock without
-/// page faults.
+/// A list faulted in when it is created, so that filling it under the heap's lock takes no page faults.
 #[derive(Debug)]
 pub(crate) struct Buffer<T> {
     memory: Mapping,
@@ -14,7 +13,6 @@ pub(crate) struct Buffer<T> {
 }
 
 impl<T: Copy> Buffer<T> {
-    /// An empty buffer without memory.
     pub(crate) const EMPTY: Self = Self { memory: Mapping::NONE, len: 0, entries: PhantomData };
 
     /// A buffer for at least `capacity` entries. Fails with the system's `errno`.

@@ -3,7 +3,6 @@
 use super::errno;
 use core::ptr;
 
-/// Nanoseconds of `CLOCK_MONOTONIC`.
 pub(crate) fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }

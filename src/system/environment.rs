@@ -1,4 +1,4 @@
-//! The library's environment variables, and the one way to read them.
+//! The library's environment variables.
 //!
 //! In a program that runs with more rights than its caller (`AT_SECURE`: set-user-ID and the like) every variable
 //! counts as unset, because the caller must not make it write files or size its heap. An empty variable counts as unset
@@ -86,7 +86,6 @@ impl Variable {
         self.tell(what);
     }
 
-    /// Prints a message about the variable.
     #[cold]
     pub(crate) fn tell(self, what: fmt::Arguments<'_>) {
         say(format_args!("{self}: {what}"));
@@ -99,7 +98,6 @@ impl fmt::Display for Variable {
     }
 }
 
-/// Whether the process runs with more rights than its caller.
 fn is_privileged() -> bool {
     // SAFETY: the call has no preconditions.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }

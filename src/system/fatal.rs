@@ -28,8 +28,7 @@ pub(crate) fn fatal(message: fmt::Arguments<'_>) -> ! {
     unsafe { libc::abort() }
 }
 
-/// Writes `smalloc: <message>` and a newline to standard error and exits with code 2: the program was started with a
-/// setting that cannot be honoured.
+/// Writes `smalloc: <message>` and a newline to standard error and exits with code 2: a setting cannot be honoured.
 #[cold]
 #[inline(never)]
 pub(crate) fn refuse(message: fmt::Arguments<'_>) -> ! {

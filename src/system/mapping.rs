@@ -17,8 +17,7 @@ pub(crate) fn whole_pages(bytes: usize) -> usize {
     bytes.saturating_add(mask) & !mask
 }
 
-/// Maps `bytes` bytes of anonymous memory, at `hint` if that address is free. Returns its start, or the system's
-/// `errno`.
+/// Maps `bytes` bytes of anonymous memory, at `hint` if that is free. Returns its start, or the system's `errno`.
 pub(crate) fn map(hint: *mut u8, bytes: usize, protection: i32, flags: i32) -> Result<*mut u8, i32> {
     let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
     // SAFETY: without MAP_FIXED, a new mapping replaces nothing.
@@ -50,7 +49,6 @@ pub(super) unsafe fn nth<T>(first: NonNull<T>, index: usize) -> NonNull<T> {
 #[repr(align(4096))]
 struct PageAligned;
 
-/// An owned mapping, unmapped when dropped.
 #[derive(Debug)]
 pub(crate) struct Mapping {
     start: NonNull<u8>,
@@ -59,7 +57,7 @@ pub(crate) struct Mapping {
 
 // SAFETY: a mapping is an address and a size, and ownership of the memory may move between threads.
 unsafe impl Send for Mapping {}
-// SAFETY: a shared reference only gives addresses; whoever dereferences them answers for it.
+// SAFETY: a shared reference only gives addresses; code that dereferences them has its own argument.
 unsafe impl Sync for Mapping {}
 
 impl Mapping {

@@ -1,7 +1,6 @@
 //! System interface: memory, files, clocks, the environment, fatal errors.
 //!
-//! Nothing here allocates from a heap. Functions may change `errno`; callers that must preserve it use
-//! [`errno::unchanged`].
+//! Nothing here allocates from a heap. Functions may change `errno`; [`errno::unchanged`] preserves it.
 
 pub(crate) mod append_file;
 mod buffer;

@@ -10,13 +10,11 @@ const PAGE_BYTES: usize = PAGE_WORDS * size_of::<u64>();
 
 pub(crate) type Words = [AtomicU64; PAGE_WORDS];
 
-/// A mapped file of one page.
 #[derive(Debug)]
 pub(crate) struct SharedPage(Mapping);
 
 impl SharedPage {
-    /// Creates the file, with `first` in the page's first words. Fails with the system's `errno`: `EEXIST` if the file
-    /// exists.
+    /// Creates the file; `first` are the page's first words. Fails with the system's `errno`: `EEXIST` if it exists.
     ///
     /// The contents are written with `write(2)` to allocate the file's block: on a full disk that fails with an error,
     /// whereas writing to a mapped page without a block raises `SIGBUS`.
@@ -70,7 +68,6 @@ pub(crate) fn remove(path: &CStr) {
     let _ = unsafe { libc::unlink(path.as_ptr()) };
 }
 
-/// An open file, closed when dropped.
 struct File(i32);
 
 impl File {

@@ -10,8 +10,7 @@
 //! The handlers are registered before `main`, while there is one thread. Without them, a child forked while another
 //! thread adds the first heap would inherit the table locked. A heap that is used even earlier registers them itself.
 //! Registration may allocate and therefore holds no lock: for allocations of the registering thread it counts as done,
-//! and other threads register again, so that no heap is used before the handlers exist. Handlers registered twice do
-//! their work once.
+//! and other threads register again, so that no heap is used before the handlers exist. Registering twice is harmless.
 //!
 //! A heap first used during a fork, in another library's handler, is locked for the rest of the fork.
 
@@ -120,7 +119,6 @@ pub(crate) fn add(
     }
 }
 
-/// Removes a heap from the table.
 pub(crate) fn remove(heap: *const ()) {
     for entry in &mut TABLE.lock().entries {
         if entry.is_some_and(|entry| entry.heap == heap) {

@@ -1,8 +1,7 @@
-//! A bounded queue of remote frees: any thread enqueues without the heap's lock, and the next lock holder frees the
-//! blocks.
+//! A bounded queue of remote frees: any thread enqueues without the heap's lock, and the next lock holder frees.
 //!
 //! It is a ring buffer. A producer claims the first empty slot with the compare-exchange that also writes the block, so
-//! a slot is either empty or complete, and a slow producer delays nobody. The lock holder drains slots from `head` on:
+//! a slot is either empty or complete, and a slow producer delays no other. The lock holder drains from `head` on:
 //!
 //! ```text
 //!              head       tail
@@ -14,8 +13,8 @@
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Slots: a power of two, so that tickets may wrap. It bounds the blocks that wait in a region nobody uses. A producer
-/// that finds the ring full takes the lock and drains it.
+/// Slots: a power of two, so that tickets may wrap. It bounds the blocks that wait in an idle region. A producer that
+/// finds the ring full takes the lock and drains it.
 pub(crate) const SLOTS: usize = 256;
 /// Slots in a cache line, which are emptied together once all are drained.
 const LINE_SLOTS: usize = 8;
@@ -52,7 +51,7 @@ impl FreeRing {
     /// Enqueues a block, an even number from [`MIN_BLOCK`] on. Returns its ticket, the number of blocks enqueued before
     /// it; `None` if the ring is full, or looks full because other producers have overtaken this one.
     pub(crate) fn push(&self, block: u64) -> Option<usize> {
-        // Acquire: whoever sees this block also sees the blocks in the slots before it.
+        // Acquire: a thread that sees this block also sees the blocks in the slots before it.
         let tail = self.tail.0.load(Ordering::Acquire);
         let mut ticket = tail;
         loop {

@@ -23,7 +23,7 @@
 //! of it, so the fast path learns of all reasons from the compare-exchange it does anyway.
 //!
 //! Taking the lock and naming its owner are one atomic step, and so is the reverse. With two steps, a signal handler
-//! that runs between them would find the lock held by nobody and wait forever for the thread that it interrupts.
+//! that runs between them would find the lock without an owner and wait forever for the thread that it interrupts.
 //!
 //! A thread that finds the lock taken spins with exponential backoff, only reading the word; after some microseconds it
 //! sleeps. With more threads than cores the holder is often not running, and only a sleeping thread leaves it a core.
@@ -40,16 +40,15 @@ use crate::system::fatal::fatal;
 
 /// The word of a free lock. No thread has this token.
 const FREE: usize = 0;
-/// Set in the word during a `fork`. Tokens are addresses of thread control blocks, multiples of 4, so the two lowest
-/// bits are unused.
+/// Set in the word during a `fork`. Tokens are multiples of 4, so the two lowest bits are free.
 const FORKING: usize = 1;
 /// Set in the word at rest while every use of the value must take the slow path.
 const SLOW: usize = 2;
 
 /// Pauses before the first retry; each retry doubles them.
 const FIRST_PAUSES: u32 = 4;
-/// Pauses before the last retry without a sleep. All retries together take some microseconds, many times what a call
-/// takes under the lock.
+/// Pauses before the last retry without a sleep. All of them take some microseconds, far more than a call under the
+/// lock.
 const MOST_PAUSES: u32 = 64;
 /// Nanoseconds of sleep per sleeping thread. With less, waking threads slow down the working ones.
 const SLEEP_NS: u32 = 100_000;
@@ -67,7 +66,6 @@ pub(crate) enum SlowReason {
     FirstUse = 8,
 }
 
-/// A value that one thread at a time may use.
 #[repr(C)]
 pub(crate) struct Lock<T> {
     /// The resting word, or the token of the thread that holds the lock.
@@ -83,8 +81,7 @@ pub(crate) struct Lock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: references to the value are handed out only through a guard; there is one guard at a time, and it stays on
-// its thread.
+// SAFETY: references to the value are handed out only through a guard; there is one, and it stays on its thread.
 unsafe impl<T: Send> Sync for Lock<T> {}
 
 /// Access to the value; dropping it releases the lock.
@@ -100,7 +97,6 @@ impl<T> Lock<T> {
         Self::at_rest(FREE, 0, value)
     }
 
-    /// A lock with one reason for the slow path.
     pub(crate) const fn slow(reason: SlowReason, value: T) -> Self {
         Self::at_rest(SLOW, reason as u8, value)
     }
@@ -197,8 +193,7 @@ impl<T> Lock<T> {
         self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
     }
 
-    /// [`take`](Self::take) without an atomic instruction, for a process with one thread. A signal handler that runs
-    /// between load and store restores the word.
+    /// [`take`](Self::take) without an atomic instruction. A signal handler between load and store restores the word.
     #[inline(always)]
     fn take_single_threaded(&self, from: usize, to: usize) -> bool {
         let free = self.word.load(Ordering::Relaxed) == from;
@@ -209,7 +204,6 @@ impl<T> Lock<T> {
         free
     }
 
-    /// The guard of a thread that has just taken the lock.
     #[inline(always)]
     fn guard(&self) -> Guard<'_, T> {
         Guard { lock: self, _not_send: PhantomData }
@@ -323,7 +317,6 @@ pub(crate) fn recursive_call() -> ! {
     fatal(format_args!("recursive call: the thread already holds the heap's lock"))
 }
 
-/// Backoff of a waiting thread.
 pub(crate) struct Backoff {
     pauses: u32,
 }
@@ -375,7 +368,6 @@ fn single_threaded() -> bool {
     !flag.is_null() && unsafe { flag.read_volatile() } != 0
 }
 
-/// Whether the process is known to have a single thread.
 #[inline(always)]
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri))))]
 fn single_threaded() -> bool {
@@ -396,7 +388,6 @@ pub(crate) fn thread_token() -> usize {
     token
 }
 
-/// A token unique among living threads: not 0, a multiple of 4, and unchanged by `fork`.
 #[inline(always)]
 #[cfg(all(any(target_os = "linux", target_os = "android"), target_arch = "aarch64", not(miri)))]
 pub(crate) fn thread_token() -> usize {
@@ -408,7 +399,6 @@ pub(crate) fn thread_token() -> usize {
     token
 }
 
-/// A token unique among living threads: not 0, a multiple of 4, and unchanged by `fork`.
 #[inline]
 #[cfg(not(all(
     any(target_os = "linux", target_os = "android"),

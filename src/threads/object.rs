@@ -16,7 +16,6 @@ static OWN_OBJECT: SpinMutex<Option<Object>> = SpinMutex::new(None);
 /// Held while the loader is asked and during a fork, so that a child does not inherit the loader's own lock taken.
 pub(super) static LOADER: Lock<()> = Lock::new(());
 
-/// Looks up the object that contains this crate.
 pub(super) fn find_own_object() {
     let found = Object::at(ptr::from_ref(&OWN_OBJECT).addr());
     if let Some(mut own) = OWN_OBJECT.try_lock() {

@@ -52,7 +52,6 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         self.shared.get(number).unwrap_or(unsafe { self.shared.get_unchecked(0) })
     }
 
-    /// Number of the calling thread's home region.
     #[inline(always)]
     pub(crate) fn home_number(&self) -> usize {
         if N == 1 { 0 } else { home::number() % N }
@@ -75,7 +74,6 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         payload.addr().wrapping_sub(self.base.load(Ordering::Relaxed)).wrapping_sub(start)
     }
 
-    /// Number of the region that `lock` guards.
     pub(crate) fn number_of_lock(&self, lock: &Lock<Guarded<L>>) -> usize {
         if N == 1 {
             return 0;
@@ -96,7 +94,6 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         self.shared.each_ref().map(|shared| shared.lock.lock())
     }
 
-    /// Maps the regions if they are not mapped yet.
     pub(crate) fn init(&self) -> Result<(), InitError> {
         let mut heaps = self.lock_all();
         let mapped = |heap: &Guard<'_, Guarded<L>>| !heap.base().is_null();
@@ -116,7 +113,6 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
-    /// Bytes to map per region.
     fn region_bytes(&self) -> usize {
         match self.requested {
             0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or(DEFAULT_REGION),
@@ -127,8 +123,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     /// Calls [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork) for every region.
     ///
     /// # Safety
-    /// This thread called `lock_for_fork` on every lock, or is the child's thread after such a call, and holds no
-    /// guard.
+    /// As for [`Lock::unlock_after_fork`], for every region's lock.
     pub(crate) unsafe fn unlock_after_fork(&self) {
         // SAFETY: guaranteed by the caller.
         self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });

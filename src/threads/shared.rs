@@ -56,8 +56,7 @@ impl<L: FreeList> SharedHeap<L> {
     /// Opens the queue of remote frees of a heap that was just mapped, whose lock the caller holds. If the system has
     /// no memory for it, remote frees wait for the lock.
     pub(crate) fn open_ring(&self, heap: &Heap<L>) {
-        // The ring ends at a page boundary and RING is a multiple of its alignment, so it is aligned. New memory is
-        // zero, which is an empty ring.
+        // The ring ends at a page boundary, so it is aligned. New memory is zero, which is an empty ring.
         let ring = heap.open_beside(RING).map_or(ptr::null_mut(), |ring| ring.cast().as_ptr());
         self.ring.store(ring, Ordering::Release);
     }

@@ -6,7 +6,6 @@ use crate::free_list::{Fit, FreeList};
 use crate::heap::Heap;
 use crate::region::{Extent, Granule};
 
-/// AddressSanitizer and memcheck, with their features.
 pub(crate) struct Checkers;
 
 impl<L: FreeList> Watch<L> for Checkers {

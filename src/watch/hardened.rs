@@ -29,16 +29,13 @@ use core::alloc::Layout;
 
 /// Fill byte of freed memory. Eight of them are not a valid address, so a stale pointer that is followed faults.
 const FILL: u8 = 0xdf;
-/// A filled granule.
 const FILLED: u128 = u128::from_le_bytes([FILL; GRANULE]);
-/// Byte between a payload and the end of its segment.
 const CANARY: u8 = 0xc5;
 /// Blocks in quarantine at most; every free compares its pointer with all of them.
 const QUEUE_BLOCKS: usize = 256;
 /// Granules in quarantine at most, 1 MiB: memory withheld from reuse. A larger block is not quarantined.
 const QUEUE_GRANULES: usize = (1 << 20) / GRANULE;
 
-/// The watcher's state for a heap.
 pub(crate) struct Hardened {
     queue: Quarantine,
     /// The highest top so far. Memory above was never handed out, and is not filled.
@@ -82,8 +79,7 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
     fn placed(&mut self, heap: &Heap<L>, request: &Request, fit: Fit) {
         if let Some(at) = fit.start() {
             let to = at.up(granules(request.size));
-            // Padding in front may be new memory, which the heap counts as free now. `Linked` has written its links
-            // there.
+            // Padding in front may be new memory, where `Linked` has written its links.
             fill(heap, self.highest_top, at, L::LINK_BYTES);
             check_filled(heap, at, to.min(self.highest_top), L::LINK_BYTES);
             set_canary(heap, at, request.size);
@@ -91,7 +87,6 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
         }
     }
 
-    /// Empties the quarantine.
     fn make_room(&mut self, heap: &mut Heap<L>) -> bool {
         let any = self.queue.count > 0;
         while let Some(block) = self.queue.pop() {
@@ -110,8 +105,7 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
         Free::Later
     }
 
-    /// Fills the tail given back by a shrink, which is not quarantined. `Linked` writes links there once the heap has
-    /// it, so this comes first.
+    /// Fills the tail of a shrink, which is not quarantined, before `Linked` writes its links there.
     fn resizing(&mut self, heap: &Heap<L>, resize: &Resize) {
         let at = resize.segment.start;
         check_canary(heap, at, resize.layout.size());
@@ -205,7 +199,6 @@ fn first_change(bytes: &[u8], links: usize) -> Option<usize> {
     Some(index.wrapping_mul(GRANULE).wrapping_add(bits / 8))
 }
 
-/// A quarantined segment.
 #[derive(Clone, Copy)]
 struct Block {
     at: Granule,
@@ -262,7 +255,6 @@ impl Quarantine {
         }
     }
 
-    /// Removes the oldest block.
     fn pop(&mut self) -> Option<Block> {
         let start = self.starts.get_mut(self.oldest).filter(|start| **start != NO_BLOCK)?;
         let at = Granule(*start as usize);

@@ -31,7 +31,6 @@ impl Hardened {
 #[cfg(not(feature = "hardened"))]
 impl<L: FreeList> Watch<L> for &mut Hardened {}
 
-/// A request for memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
     pub(crate) call: Call,
@@ -116,7 +115,6 @@ pub(crate) trait Watch<L: FreeList> {
         false
     }
 
-    /// A segment is about to be freed.
     #[inline(always)]
     fn freeing(&mut self, heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
         let _ = (heap, segment, named);
@@ -129,7 +127,6 @@ pub(crate) trait Watch<L: FreeList> {
         let _ = (heap, resize);
     }
 
-    /// A segment was resized in place.
     #[inline(always)]
     fn resized(&mut self, heap: &Heap<L>, resize: &Resize) {
         let _ = (heap, resize);
@@ -142,7 +139,6 @@ pub(crate) trait Watch<L: FreeList> {
     }
 }
 
-/// No watcher.
 impl<L: FreeList> Watch<L> for () {}
 
 /// Both watchers, in order.
