@@ -8,12 +8,13 @@ use std::process::ExitCode;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use common::{Count, Outcome, Progress};
+use common::{Outcome, Progress};
 use lexopt::prelude::*;
 use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal};
 use smalloc::{FreeList, Heap, HopHistogram, Indexed, Linked};
+use smalloc_terminal::{Count, HopChart, parse_size};
 
 /// How many calls are made between two looks at the progress bar, so that the bar costs nothing.
 const STRIDE: usize = 256;
@@ -51,7 +52,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Short('h') | Long("help") => common::help(HELP),
             Long("live") => options.live = parser.value()?.parse_with(common::parse_count)?,
             Long("calls") => options.calls = parser.value()?.parse_with(common::parse_count)?,
-            Long("region") => options.region = parser.value()?.parse_with(common::parse_size)?,
+            Long("region") => options.region = parser.value()?.parse_with(parse_size)?,
             Long("seed") => options.seed = parser.value()?.parse_with(common::parse_seed)?,
             _ => return Err(argument.unexpected()),
         }
@@ -133,7 +134,7 @@ fn draw_layout(rng: &mut Xoshiro256PlusPlus) -> Layout {
     Layout::from_size_align(draw_size(rng), align).expect("the alignment is a small power of two")
 }
 
-/// What a call came to, as far as the policy decides it: the same for both lists.
+/// The outcome of a call, as far as the policy decides it: the same for both lists.
 #[derive(Debug, PartialEq, Eq)]
 enum Answer {
     /// The object is at this offset.
@@ -151,7 +152,7 @@ struct Player<L: FreeList> {
     steps: Steps,
 }
 
-/// What the hops of some allocations are made of.
+/// The parts of the hops of some allocations.
 #[derive(Clone, Copy, Default)]
 struct Steps {
     searches: u64,
@@ -245,7 +246,7 @@ impl Duel {
     }
 }
 
-/// What both lists did with a script, from the moment when all slots were full.
+/// The outcome of a script on both lists, from the moment when all slots were full.
 struct Compared {
     placed: u64,
     refused: u64,
@@ -254,7 +255,7 @@ struct Compared {
     indexed: Cost,
 }
 
-/// What the searches of one list took.
+/// The cost of the searches of one list.
 struct Cost {
     steps: Steps,
     hops: HopHistogram,
@@ -330,5 +331,5 @@ fn print_end(placed: u64, refused: u64, last: &Compared) {
 
 fn print_chart<L: FreeList>(cost: &Cost) {
     println!("\n{}:", L::NAME);
-    common::print_hops(&cost.hops);
+    print!("{}", HopChart(&cost.hops));
 }

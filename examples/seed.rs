@@ -6,9 +6,10 @@ mod common;
 use std::alloc::Layout;
 use std::process::ExitCode;
 
-use common::{List, Outcome};
+use common::Outcome;
 use lexopt::prelude::*;
 use smalloc::{FreeList, Heap, Indexed, Linked};
+use smalloc_terminal::{List, parse_size};
 
 const HELP: &str = "\
 Map a region, allocate from it, free it, and show the heap after each step.
@@ -33,8 +34,8 @@ fn options() -> Result<Options, lexopt::Error> {
     while let Some(argument) = parser.next()? {
         match argument {
             Short('h') | Long("help") => common::help(HELP),
-            Long("size") => options.size = parser.value()?.parse_with(common::parse_size)?,
-            Long("region") => options.region = parser.value()?.parse_with(common::parse_size)?,
+            Long("size") => options.size = parser.value()?.parse_with(parse_size)?,
+            Long("region") => options.region = parser.value()?.parse_with(parse_size)?,
             Long("list") => options.list = parser.value()?.parse()?,
             _ => return Err(argument.unexpected()),
         }

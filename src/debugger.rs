@@ -1,7 +1,7 @@
 //! A table by which a debugger finds the heaps of a live process or a core file, without debug information.
 //!
-//! The script `docs/smalloc_gdb.py` looks up the symbol of [`HEAPS`] and checks `version` for this layout. It also
-//! reads the segment map, drawn in `segment_map`, and the counters, which are `repr(C)`.
+//! The script `crates/tool/gdb/smalloc_gdb.py` looks up the symbol of [`HEAPS`] and checks `version` for its layout. It
+//! also reads the segment map, drawn in `segment_map`, and the counters, which are `repr(C)`.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 

@@ -1,4 +1,4 @@
-//! `docs/smalloc_gdb.py`, in gdb: on a live process and on a core file, against what the process says itself.
+//! `crates/tool/gdb/smalloc_gdb.py`, in gdb: on a live process and on a core file, against what the process says itself.
 
 mod case;
 
@@ -86,7 +86,7 @@ impl Drop for Waiting {
 
 /// Runs gdb with the script and some commands; what it wrote.
 fn gdb(arguments: &[&str], commands: &[String]) -> String {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/smalloc_gdb.py");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/tool/gdb/smalloc_gdb.py");
     let mut gdb = Command::new("gdb");
     gdb.args(["-nx", "-batch", "-iex", "set debuginfod enabled off"]).args(arguments).arg("-x").arg(script);
     for command in commands {

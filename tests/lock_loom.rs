@@ -202,7 +202,7 @@ mod model {
         check(&[fork, twice], 5);
     }
 
-    /// Sets a reason for the slow path during two operations. The fast path fails meanwhile.
+    /// Makes the lock slow for two operations. The fast path fails meanwhile.
     fn slow(lock: &Lock) {
         lock.lock().set_slow(1);
         assert!(lock.try_lock_fast().is_none());

@@ -1,5 +1,5 @@
 //! Recordings: what is in them, what ends them, and that they leave the program alone. That a replay comes to the same is
-//! in `replay`.
+//! in `crates/tool/tests/replay`.
 
 mod case;
 

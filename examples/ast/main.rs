@@ -11,9 +11,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use common::{Bytes, Count, MapFile, Outcome, Progress};
+use common::{MapFile, Outcome, Progress};
 use lexopt::prelude::*;
 use smalloc::{SmallocGlobal, SnapshotError, Stats};
+use smalloc_terminal::{Bytes, Count, Report, parse_size};
 use trees::{Census, Sources, walk};
 
 #[global_allocator]
@@ -53,7 +54,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Short('h') | Long("help") => common::help(HELP),
             Long("limit") => options.limit = parser.value()?.parse_with(common::parse_limit)?,
             Long("map") => options.map = Some(parser.value()?.into()),
-            Long("region") => options.region = Some(parser.value()?.parse_with(common::parse_size)?),
+            Long("region") => options.region = Some(parser.value()?.parse_with(parse_size)?),
             Value(path) => options.paths.push(path.into()),
             _ => return Err(argument.unexpected()),
         }
@@ -103,7 +104,7 @@ fn parse_twice(files: &[PathBuf], map: Option<MapFile>) -> Outcome {
     }
     HEAP.check()?;
     println!("The second walk met exactly the same. Before the trees were dropped, the heap was:");
-    common::print_heap(&full);
+    println!("\n{}", Report(&full));
     map.map_or(Ok(()), |(file, snapshot)| file.draw(&snapshot))
 }
 

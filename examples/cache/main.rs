@@ -12,9 +12,10 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use cache::{Cache, Load, Tally};
-use common::{Bytes, Count, List, Outcome, Progress};
+use common::{Outcome, Progress};
 use lexopt::prelude::*;
 use smalloc::{FreeList, Indexed, Linked, SmallocGlobal, Stats};
+use smalloc_terminal::{Bytes, Count, List, Report, parse_size};
 
 /// The program's heap, in which the values live too.
 #[global_allocator]
@@ -81,10 +82,10 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("operations") => options.operations = parser.value()?.parse_with(common::parse_count)?,
             Long("threads") => options.load.threads = parser.value()?.parse_with(parse_threads)?,
             Long("keys") => options.load.keys = parser.value()?.parse_with(common::parse_count)?,
-            Long("capacity") => options.load.capacity = parser.value()?.parse_with(common::parse_size)?,
+            Long("capacity") => options.load.capacity = parser.value()?.parse_with(parse_size)?,
             Long("list") => options.list = parser.value()?.parse()?,
             Long("regions") => options.regions = parser.value()?.parse_with(common::parse_count)?,
-            Long("region") => options.region = Some(parser.value()?.parse_with(common::parse_size)?),
+            Long("region") => options.region = Some(parser.value()?.parse_with(parse_size)?),
             Long("seed") => options.load.seed = parser.value()?.parse_with(common::parse_seed)?,
             _ => return Err(argument.unexpected()),
         }
@@ -163,7 +164,7 @@ fn live<L: FreeList, const R: usize>(heap: &'static SmallocGlobal<L, R>, options
     if R > 1 {
         print_regions(heap);
     }
-    common::print_heap(&before);
+    println!("\n{}", Report(&before));
     Ok(())
 }
 

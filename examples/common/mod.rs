@@ -1,24 +1,23 @@
-//! What the examples share: how they end, the region's size, the files they read, a progress bar, numbers as text.
+//! Shared by the examples: how they end, their options, the region's size, the files they read, a progress bar.
 //!
 //! Each example takes what it needs and leaves the rest.
 #![allow(dead_code, reason = "no example uses all of it")]
 
 use std::env;
 use std::error::Error;
-use std::fmt;
-use std::fs::{self, File};
+use std::fs;
 use std::io::{self, IsTerminal, Write};
 use std::os::unix::process::CommandExt;
 use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command, ExitCode};
-use std::str::FromStr;
 use std::time::{Duration, Instant};
 
-use smalloc::{Color, HopHistogram, MapOptions, Snapshot, Stats};
+use smalloc::{MapOptions, Snapshot, Stats};
+use smalloc_terminal::{Bytes, PictureFile};
 use walkdir::{DirEntry, WalkDir};
 
-/// What an example's `main` and its parts return; the error is shown to the user as it is.
+/// The outcome of an example's `main` and its parts. The error is shown to the user as it is.
 pub(crate) type Outcome<T = ()> = Result<T, Box<dyn Error>>;
 
 /// The variable from which a `SmallocGlobal` made by `new` takes its region's size.
@@ -29,7 +28,7 @@ const SMALLEST_REGION: usize = 1 << 20;
 const LARGEST_PAGE: usize = 64 << 10;
 /// More files, keys or calls than this do not fit in memory, or are a slip of the keyboard.
 const LARGEST_COUNT: usize = 100_000_000;
-/// How wide a bar is, in characters.
+/// The width of the progress bar, in characters.
 const BAR_WIDTH: usize = 40;
 
 // ---------------------------------------------------------------------------------------------- command line
@@ -40,7 +39,7 @@ pub(crate) fn main(run: impl FnOnce() -> Outcome) -> ExitCode {
     // `println!` panics instead.
     // SAFETY: no other thread runs yet, and the default action calls no code of this program.
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
-    // Where the disk is full, `println!` panics too.
+    // If the disk is full, `println!` panics too.
     let report = panic::take_hook();
     panic::set_hook(Box::new(move |info| match info.payload().downcast_ref::<String>() {
         Some(message) if message.starts_with("failed printing to stdout") => {
@@ -50,16 +49,11 @@ pub(crate) fn main(run: impl FnOnce() -> Outcome) -> ExitCode {
         _ => report(info),
     }));
     let Err(error) = run() else { return ExitCode::SUCCESS };
-    complain(&*error);
+    eprintln!("{}: {error}", program());
     if error.is::<lexopt::Error>() {
         eprintln!("Its options: cargo run --release --example {} -- --help", program());
     }
     ExitCode::from(2)
-}
-
-/// Tells what is wrong.
-pub(crate) fn complain(error: &dyn Error) {
-    eprintln!("{}: {error}", program());
 }
 
 /// Prints an example's help and ends the program.
@@ -72,23 +66,6 @@ pub(crate) fn help(text: &str) -> ! {
 fn program() -> String {
     let path = env::args_os().next().map(PathBuf::from).unwrap_or_default();
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
-}
-
-/// Reads a size: bytes, or a number with `K`, `M` or `G` behind it for 2^10, 2^20 or 2^30 bytes.
-pub(crate) fn parse_size(text: &str) -> Result<usize, String> {
-    let (digits, unit) = match text.to_ascii_uppercase().chars().last() {
-        Some('K') => (&text[..text.len() - 1], 1 << 10),
-        Some('M') => (&text[..text.len() - 1], 1 << 20),
-        Some('G') => (&text[..text.len() - 1], 1 << 30),
-        _ => (text, 1),
-    };
-    let number: usize =
-        digits.parse().map_err(|_| "a size is a number of bytes, or one with K, M or G behind it")?;
-    match number.checked_mul(unit) {
-        Some(0) => Err("a size cannot be 0".into()),
-        Some(size) => Ok(size),
-        None => Err("a size must fit in 64 bits".into()),
-    }
 }
 
 /// Reads a number that is not 0, such as how many files, threads or rounds.
@@ -112,25 +89,6 @@ pub(crate) fn parse_seed(text: &str) -> Result<u64, String> {
 /// Reads how many files to take: a number that is not 0, or `all`.
 pub(crate) fn parse_limit(text: &str) -> Result<usize, String> {
     if text == "all" { Ok(usize::MAX) } else { parse_count(text) }
-}
-
-/// Which free list a heap has, for the examples that can choose.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum List {
-    Linked,
-    Indexed,
-}
-
-impl FromStr for List {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "linked" => Ok(Self::Linked),
-            "indexed" => Ok(Self::Indexed),
-            _ => Err("a free list is linked or indexed".into()),
-        }
-    }
 }
 
 /// Gives the program's global heap, whose region is of `now` bytes, a region of `wanted` bytes, by starting the program
@@ -229,70 +187,35 @@ pub(crate) fn has_extension(path: &Path, extensions: &[&str]) -> bool {
     path.extension().is_some_and(|extension| extensions.iter().any(|&one| extension == one))
 }
 
-/// A file for a picture of the heap, or the terminal. A file is made before the work begins, so that a path that cannot be
-/// written is told at once, and keeps what is in it until there is something better.
+/// A file for a picture of the heap, or the terminal.
 pub(crate) struct MapFile {
     path: PathBuf,
     /// None for standard output.
-    file: Option<File>,
+    file: Option<PictureFile>,
 }
 
 impl MapFile {
-    /// Opens the file, or makes it if it is not there. `-` is standard output.
+    /// Opens the file. `-` is standard output.
     pub(crate) fn create(path: PathBuf) -> Outcome<Self> {
-        let file = if path.as_os_str() == "-" {
-            None
-        } else {
-            Some(open_to_write(&path).map_err(|error| unwritable(&path, &error))?)
+        let file = match path.as_os_str() == "-" {
+            true => None,
+            false => Some(PictureFile::open(&path).map_err(|error| unwritable(&path, &error))?),
         };
         Ok(Self { path, file })
     }
 
     /// Draws the heap as it was when `snapshot` was taken.
     pub(crate) fn draw(self, snapshot: &Snapshot) -> Outcome {
-        let Some(file) = self.file else { return print_map(snapshot) };
+        let Some(file) = self.file else {
+            print!("\n{}", smalloc_terminal::map_text(snapshot)?);
+            return Ok(());
+        };
         let mut picture = String::new();
         snapshot.write_map_svg(&mut picture, MapOptions::svg())?;
-        write_over(&file, picture.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
+        file.replace(picture.as_bytes()).map_err(|error| unwritable(&self.path, &error))?;
         println!("\nThe map of this heap is in {}.", self.path.display());
         Ok(())
     }
-}
-
-/// Opens a file, or makes it, and leaves what is in it.
-pub(crate) fn open_to_write(path: &Path) -> io::Result<File> {
-    File::options().write(true).create(true).truncate(false).open(path)
-}
-
-/// Replaces what is in a file. What has no length, as a pipe, is written to as it is.
-pub(crate) fn write_over(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    if file.metadata()?.is_file() {
-        file.set_len(0)?;
-    }
-    file.write_all(bytes)
-}
-
-/// Prints the heap map as wide as the terminal, in colours where standard output is one and `NO_COLOR` is not set.
-pub(crate) fn print_map(snapshot: &Snapshot) -> Outcome {
-    /// Columns for the offset at the left and the label at the right.
-    const BESIDE: usize = 36;
-    let no_color = env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
-    let color = if io::stdout().is_terminal() && !no_color { Color::Ansi } else { Color::Plain };
-    let text = MapOptions::text();
-    let width =
-        terminal_columns().map_or(text.width, |columns| columns.saturating_sub(BESIDE).clamp(16, 128));
-    let mut map = String::new();
-    snapshot.write_map_text(&mut map, MapOptions { color, width, ..text })?;
-    print!("\n{map}");
-    Ok(())
-}
-
-/// How wide the terminal is that standard output is; none if it is none or does not say.
-fn terminal_columns() -> Option<usize> {
-    let mut size = libc::winsize { ws_row: 0, ws_col: 0, ws_xpixel: 0, ws_ypixel: 0 };
-    // SAFETY: the call writes to `size` and to nothing else.
-    let told = unsafe { libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size) };
-    (told == 0 && size.ws_col > 0).then_some(usize::from(size.ws_col))
 }
 
 fn unwritable(path: &Path, error: &io::Error) -> String {
@@ -364,73 +287,5 @@ impl Progress {
 impl Drop for Progress {
     fn drop(&mut self) {
         self.hide();
-    }
-}
-
-// ------------------------------------------------------------------------------------------------- numbers
-
-/// Shows a number with its thousands apart: `1,234,567`.
-pub(crate) struct Count(pub(crate) u64);
-
-impl From<usize> for Count {
-    fn from(number: usize) -> Self {
-        Self(number as u64)
-    }
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let digits = self.0.to_string();
-        let mut text = String::with_capacity(digits.len() * 2);
-        for (index, digit) in digits.chars().enumerate() {
-            if index > 0 && (digits.len() - index).is_multiple_of(3) {
-                text.push(',');
-            }
-            text.push(digit);
-        }
-        f.pad(&text)
-    }
-}
-
-/// Shows a number of bytes in the largest unit that it fills: `12.5 MiB`.
-pub(crate) struct Bytes(pub(crate) usize);
-
-impl fmt::Display for Bytes {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let units = [("GiB", 1 << 30), ("MiB", 1 << 20), ("KiB", 1 << 10)];
-        let text = match units.into_iter().find(|&(_, unit)| self.0 >= unit) {
-            Some((name, unit)) if self.0.is_multiple_of(unit) => format!("{} {name}", self.0 / unit),
-            Some((name, unit)) => format!("{:.1} {name}", self.0 as f64 / unit as f64),
-            None => format!("{} B", self.0),
-        };
-        f.pad(&text)
-    }
-}
-
-/// Prints a heap's numbers and the chart of its hops, as the end of an example.
-pub(crate) fn print_heap(stats: &Stats) {
-    println!("\n{stats}\n");
-    print_hops(&stats.hops);
-}
-
-/// Prints a hop histogram as a bar chart: a bar for 0 hops, and one for each power of two above.
-pub(crate) fn print_hops(hops: &HopHistogram) {
-    let mut rows: Vec<(usize, usize, u64)> = Vec::new();
-    for (low, high, count) in hops {
-        match rows.last_mut() {
-            Some(last) if last.0 > 0 && last.0.ilog2() == low.ilog2() => {
-                (last.1, last.2) = (high, last.2 + count);
-            }
-            _ => rows.push((low, high, count)),
-        }
-    }
-    let (all, most) = (hops.count().max(1), rows.iter().map(|row| row.2).max().unwrap_or(0));
-    println!("{:>13}  {:>14}", "hops", "searches");
-    for (low, high, count) in rows {
-        let range = if low == high { low.to_string() } else { format!("{low} to {high}") };
-        let percent = 100.0 * count as f64 / all as f64;
-        let width = (BAR_WIDTH as f64 * count as f64 / most as f64).round() as usize;
-        let line = format!("{range:>13}  {:>14}  {percent:5.1} %  {:#<width$}", Count(count), "");
-        println!("{}", line.trim_end());
     }
 }

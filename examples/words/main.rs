@@ -10,10 +10,11 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use common::{Bytes, Count, MapFile, Outcome, Progress};
+use common::{MapFile, Outcome, Progress};
 use counts::Counts;
 use lexopt::prelude::*;
 use smalloc::SmallocGlobal;
+use smalloc_terminal::{Bytes, Count, Report, parse_size};
 
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
@@ -63,7 +64,7 @@ fn options() -> Result<Options, lexopt::Error> {
             Long("top") => options.top = parser.value()?.parse_with(common::parse_count)?,
             Long("limit") => options.limit = parser.value()?.parse_with(common::parse_limit)?,
             Long("map") => options.map = Some(parser.value()?.into()),
-            Long("region") => options.region = Some(parser.value()?.parse_with(common::parse_size)?),
+            Long("region") => options.region = Some(parser.value()?.parse_with(parse_size)?),
             Value(path) => options.paths.push(path.into()),
             _ => return Err(argument.unexpected()),
         }
@@ -81,7 +82,7 @@ fn main() -> ExitCode {
         let words = counts.agreed()?;
         report(&counts, words);
         print_top(&counts.tree, options.top, words);
-        common::print_heap(&HEAP.stats());
+        println!("\n{}", Report(&HEAP.stats()));
         map.map_or(Ok(()), |file| file.draw(&HEAP.snapshot()?))?;
         Ok(HEAP.check()?)
     })

@@ -27,7 +27,7 @@ static FIRST_PUBLISHED_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Publishes the heap's statistics from now on in a file that other processes read while this one runs, with
-    /// [`Live`](crate::Live) or the example `live`.
+    /// [`Live`](crate::Live) or `smalloc top`.
     ///
     /// The file has 4096 bytes and is mapped, so writing it needs no thread, socket or system call. The bytes in use
     /// are written at every call, with the lock held; the other numbers at calls that are at least 4 ms apart. A file

@@ -37,7 +37,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// placed is two records, a `realloc` that moves to another region is an `alloc` and a `dealloc`, and a remote free
     /// is recorded when it is done, by the thread that does it.
     ///
-    /// The format is documented in [`recording`]; the example `replay` reads it.
+    /// The format is documented in [`recording`]; `smalloc replay` reads it.
     ///
     /// # Errors
     /// The heap is being recorded already, the file is in use or is not a recording, it cannot be created or mapped, or

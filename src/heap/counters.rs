@@ -4,7 +4,7 @@ use super::usage::Usage;
 use crate::inspect::HopHistogram;
 use crate::region::{Span, Table};
 
-/// The raw counts, in the order in which `docs/smalloc_gdb.py` reads them. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
+/// The raw counts, in the order in which `crates/tool/gdb/smalloc_gdb.py` reads them. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Counters {

@@ -35,7 +35,7 @@ const SLEEPS: usize = 1_000;
 /// Looking at a program from outside: the numbers that [`SmallocGlobal::publish_to`](crate::SmallocGlobal::publish_to) or the environment variable
 /// `SMALLOC_LIVE` lets it write to a file.
 ///
-/// The example `live` shows them on a terminal.
+/// `smalloc top` shows them on a terminal.
 ///
 /// ```no_run
 /// let live = smalloc::Live::open("/tmp/heap.live")?;

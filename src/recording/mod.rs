@@ -2,7 +2,7 @@
 //!
 //! [`SmallocGlobal::record_to`](crate::SmallocGlobal::record_to) makes one, and so does the environment variable
 //! `SMALLOC_RECORD`, from the first allocation on. A program that makes the same calls on a heap of the same size gets
-//! the same offsets, and with the same list the same hops: the example `replay` does that and compares.
+//! the same offsets, and with the same list the same hops: `smalloc replay` does that and compares.
 //!
 //! # The format, version 1
 //!

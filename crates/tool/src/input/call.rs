@@ -1,0 +1,105 @@
+//! The calls that every format comes down to. They name blocks by the addresses that the traced program saw.
+
+/// One call of a traced program. An address only names a block: a replay places the block anew.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Call {
+    /// Allocates.
+    Alloc {
+        /// The block's name.
+        block: u64,
+        /// Bytes.
+        size: usize,
+        /// Bytes, a power of two.
+        align: usize,
+    },
+    /// Frees.
+    Free {
+        /// The block's name.
+        block: u64,
+        /// Whether the format writes a free after the fact: another thread's block of the same address may then stand
+        /// before it.
+        late: bool,
+    },
+    /// Gives a block another size and another name. Formats write it after the fact.
+    Realloc {
+        /// The block's name so far.
+        old: u64,
+        /// Its name from now on.
+        new: u64,
+        /// Bytes from now on.
+        size: usize,
+        /// Bytes, a power of two.
+        align: usize,
+    },
+    /// A request that the program's allocator refused.
+    Refused {
+        /// The block that was to be resized; none for a new one.
+        block: Option<u64>,
+        /// Bytes.
+        size: usize,
+        /// Bytes, as the program asked: it need not be a power of two.
+        align: usize,
+    },
+    /// No call: a block that was in use when the trace began.
+    Held {
+        /// The block's name.
+        block: u64,
+        /// Bytes.
+        size: usize,
+    },
+    /// No call: from now on the heap places nothing above this offset.
+    Limit {
+        /// The offset in bytes.
+        bytes: usize,
+    },
+}
+
+/// The outcome of a call in a recording of smalloc, to be compared with the replay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The payload's offset; none if the request was refused.
+    pub offset: Option<usize>,
+    /// The hops of the search.
+    pub hops: usize,
+}
+
+/// A call, and its outcome, which only recordings of smalloc tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// The call.
+    pub call: Call,
+    /// Offset and hops.
+    pub told: Option<Told>,
+}
+
+/// The alignment that `malloc` gives.
+pub(crate) const MALLOC_ALIGN: usize = 16;
+
+/// A number in hexadecimal digits, with `0x` or without.
+pub(super) fn hexadecimal(word: &str) -> Option<u64> {
+    u64::from_str_radix(word.strip_prefix("0x").unwrap_or(word), 16).ok()
+}
+
+/// An address as `printf` writes it.
+pub(super) fn address(word: &str) -> Option<u64> {
+    if word == "(nil)" { Some(0) } else { hexadecimal(word) }
+}
+
+/// The outcome of a request to `malloc`: a null pointer says that it was refused.
+pub(super) fn allocated(block: u64, size: usize, align: usize) -> Call {
+    match block {
+        0 => Call::Refused { block: None, size, align },
+        block => Call::Alloc { block, size, align },
+    }
+}
+
+/// The outcome of `realloc`, by the rules of `malloc`: without a block it allocates, and with size 0 it may free.
+pub(super) fn reallocated(new: u64, old: u64, size: usize) -> Call {
+    let align = MALLOC_ALIGN;
+    match (new, old) {
+        (new, 0) => allocated(new, size, align),
+        (0, old) if size == 0 => Call::Free { block: old, late: true },
+        (0, old) => Call::Refused { block: Some(old), size, align },
+        (new, old) => Call::Realloc { old, new, size, align },
+    }
+}

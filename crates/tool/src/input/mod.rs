@@ -1,0 +1,149 @@
+//! Reads traces. The first bytes of a file tell how it is packed and of which format it is; its name is not looked at.
+//!
+//! [`Input`] stands between the formats and the rest: whatever is read, [`Event`]s come out.
+
+mod android;
+mod call;
+mod heaptrack;
+mod mtrace;
+mod recording;
+mod shown;
+mod text;
+mod unpack;
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use anyhow::{Context, Result, bail, ensure};
+use encoding_rs_io::DecodeReaderBytesBuilder;
+use smalloc::recording::{Head, MAGIC};
+
+pub(crate) use call::MALLOC_ALIGN;
+pub use call::{Call, Event, Told};
+pub use unpack::Position;
+use unpack::Unpacked;
+
+/// All that can be read, for messages.
+const FORMATS: &str = "smalloc's recordings, and the texts of memory_replay, heaptrack --raw and mtrace, \
+                       plain or packed by gzip, zip, xz, zstd or bzip2";
+
+/// A trace that is being read.
+pub struct Input {
+    name: String,
+    format: Format,
+    position: Position,
+    others: BTreeMap<&'static str, u64>,
+}
+
+enum Format {
+    Recording(recording::Reader),
+    Text(text::Text),
+}
+
+impl Input {
+    /// Opens a file, or standard input for `-`.
+    ///
+    /// # Errors
+    ///
+    /// If it cannot be opened or unpacked, or is of no format that can be read.
+    pub fn open(path: &Path) -> Result<Self> {
+        if path.as_os_str() == "-" {
+            return Self::of("standard input".to_owned(), Box::new(io::stdin()), None);
+        }
+        let name = path.display().to_string().replace(char::is_control, "\u{fffd}");
+        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+        let size = file.metadata().ok().filter(|file| file.is_file()).map(|file| file.len());
+        Self::of(name, Box::new(file), size)
+    }
+
+    fn of(name: String, file: Box<dyn Read>, size: Option<u64>) -> Result<Self> {
+        let unpacked = unpack::unpack(file, size).with_context(|| name.clone())?;
+        let position = unpacked.position.clone();
+        let format = Format::of(unpacked).with_context(|| name.clone())?;
+        Ok(Self { name, format, position, others: BTreeMap::new() })
+    }
+
+    /// The head, if this is a recording of smalloc.
+    pub fn head(&self) -> Option<&Head> {
+        match &self.format {
+            Format::Recording(reader) => Some(reader.head()),
+            Format::Text(_) => None,
+        }
+    }
+
+    /// Chooses one region of a recording, by its number. Without a choice it is the only one.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such region, or several and no choice.
+    pub fn choose(&mut self, of: Option<u16>) -> Result<()> {
+        let regions = self.head().map_or(1, |head| head.regions);
+        let chosen = match of {
+            Some(region) if u32::from(region) < regions => region,
+            None if regions == 1 => 0,
+            _ if regions == 1 => bail!("{}: it has one region, number 0", self.name),
+            _ => {
+                let last = regions.saturating_sub(1);
+                bail!("{}: it has {regions} regions: choose one, --of 0 to {last}", self.name)
+            }
+        };
+        if let Format::Recording(reader) = &mut self.format {
+            reader.choose(chosen);
+        }
+        Ok(())
+    }
+
+    /// The kind of the file, as in "a trace of mtrace".
+    pub fn format(&self) -> &'static str {
+        match &self.format {
+            Format::Recording(_) => "a recording of smalloc",
+            Format::Text(text) => text.syntax.format(),
+        }
+    }
+
+    /// A sentence, without its full stop, on the calls that traces of this format lack; none if they are complete.
+    pub fn remark(&self) -> Option<&'static str> {
+        match &self.format {
+            Format::Recording(_) => None,
+            Format::Text(text) => text.syntax.remark(),
+        }
+    }
+
+    /// The kinds of lines so far that are no calls, in the plural, and how many there were of each.
+    pub fn others(&self) -> &BTreeMap<&'static str, u64> {
+        &self.others
+    }
+
+    /// How far the file has been read. It goes on with the file.
+    pub fn position(&self) -> Position {
+        self.position.clone()
+    }
+
+    /// The next call; none at the end.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read on: it is damaged, cut off, or not of the format that it began with.
+    pub fn next_event(&mut self) -> Result<Option<Event>> {
+        let next = match &mut self.format {
+            Format::Recording(reader) => reader.next(),
+            Format::Text(text) => text.next(&mut self.others),
+        };
+        next.with_context(|| self.name.clone())
+    }
+}
+
+impl Format {
+    fn of(file: Unpacked) -> Result<Self> {
+        if file.head.starts_with(&MAGIC) {
+            return Ok(Self::Recording(recording::Reader::new(file.bytes)?));
+        }
+        // A text may begin with a mark that tells its encoding. Without one it is read as it is.
+        let decoder = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(file.bytes);
+        let (head, text) = unpack::sniff(Box::new(BufReader::new(decoder)))?;
+        ensure!(!head.is_empty(), "the file is empty");
+        Ok(Self::Text(text::Text::new(&head, text)?))
+    }
+}
