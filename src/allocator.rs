@@ -1,7 +1,7 @@
-//! The trait `Allocator`, for collections that take their heap as a parameter.
+//! The trait `Allocator`, for collections that take their allocator as a parameter.
 //!
-//! There are two of this name: that of the crate `allocator-api2`, for which there is the feature `allocator-api2`, and
-//! the standard library's own, for which there is `nightly`. Both do the same here.
+//! It exists twice: in the crate `allocator-api2` (feature `allocator-api2`) and in the standard library (feature
+//! `nightly`). Both implementations are generated here from the same code.
 
 use crate::arena::{HeapCell, HeapLock, Lend};
 use crate::free_list::FreeList;
@@ -11,69 +11,87 @@ use crate::system::errno;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 
-/// What an `Allocator` is made of here. Sizes may be 0.
-trait Blocks {
-    fn take(&self, layout: Layout, zeroed: bool) -> *mut u8;
+/// The operations of an `Allocator`. Sizes may be 0.
+trait BlockSource {
+    fn alloc_block(&self, layout: Layout, zeroed: bool) -> *mut u8;
 
     /// # Safety
     /// The block is live and has this layout.
-    unsafe fn give(&self, block: NonNull<u8>, layout: Layout);
+    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout);
 
-    /// Null, and nothing has changed, where there is no room.
+    /// Null, and nothing has changed, if there is no room.
     ///
     /// # Safety
     /// The block is live and has this layout; the new size, rounded up to its alignment, does not exceed `isize::MAX`.
-    unsafe fn resize(&self, block: NonNull<u8>, layout: Layout, new_size: usize, zeroed: bool) -> *mut u8;
+    unsafe fn resize_block(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+        zeroed: bool,
+    ) -> *mut u8;
 }
 
-impl<A: Lend> Blocks for A {
-    fn take(&self, layout: Layout, zeroed: bool) -> *mut u8 {
-        let take = |heap: &mut Heap<A::List>| {
+impl<A: Lend> BlockSource for A {
+    fn alloc_block(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+        let alloc = |heap: &mut Heap<A::List>| {
             errno::unchanged(|| if zeroed { heap.alloc_zeroed(layout) } else { heap.alloc(layout) })
         };
-        self.try_with(take).unwrap_or(ptr::null_mut())
+        self.try_with(alloc).unwrap_or(ptr::null_mut())
     }
 
-    unsafe fn give(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
+    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: guaranteed by the caller.
         self.with(|heap| unsafe { heap.dealloc(block.as_ptr(), layout) });
     }
 
-    unsafe fn resize(&self, block: NonNull<u8>, layout: Layout, new_size: usize, zeroed: bool) -> *mut u8 {
+    unsafe fn resize_block(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+        zeroed: bool,
+    ) -> *mut u8 {
         self.with(|heap| {
             if zeroed {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { heap.realloc_zeroed(block.as_ptr(), layout, new_size) }
             } else {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { heap.realloc(block.as_ptr(), layout, new_size) }
             }
         })
     }
 }
 
-impl<L: FreeList, const REGIONS: usize> Blocks for SmallocGlobal<L, REGIONS> {
-    fn take(&self, layout: Layout, zeroed: bool) -> *mut u8 {
+impl<L: FreeList, const REGIONS: usize> BlockSource for SmallocGlobal<L, REGIONS> {
+    fn alloc_block(&self, layout: Layout, zeroed: bool) -> *mut u8 {
         if zeroed {
-            // SAFETY: this allocator gives a granule for an empty layout.
+            // SAFETY: this allocator accepts empty layouts and takes a granule for them.
             unsafe { self.alloc_zeroed(layout) }
         } else {
-            // SAFETY: as above.
+            // SAFETY: this allocator accepts empty layouts and takes a granule for them.
             unsafe { self.alloc(layout) }
         }
     }
 
-    unsafe fn give(&self, block: NonNull<u8>, layout: Layout) {
-        // SAFETY: the caller's promise.
+    unsafe fn free_block(&self, block: NonNull<u8>, layout: Layout) {
+        // SAFETY: guaranteed by the caller.
         unsafe { self.dealloc(block.as_ptr(), layout) };
     }
 
-    unsafe fn resize(&self, block: NonNull<u8>, layout: Layout, new_size: usize, zeroed: bool) -> *mut u8 {
+    unsafe fn resize_block(
+        &self,
+        block: NonNull<u8>,
+        layout: Layout,
+        new_size: usize,
+        zeroed: bool,
+    ) -> *mut u8 {
         if zeroed {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.realloc_zeroed(block.as_ptr(), layout, new_size) }
         } else {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             unsafe { self.realloc(block.as_ptr(), layout, new_size) }
         }
     }
@@ -83,12 +101,12 @@ fn block(start: *mut u8, size: usize) -> Option<NonNull<[u8]>> {
     NonNull::new(start).map(|start| NonNull::slice_from_raw_parts(start, size))
 }
 
-/// Resizes, in place if that can be. Where the block's address does not suit a larger alignment, it moves.
+/// Resizes a block, in place if possible; moves it if its address lacks the new alignment. `None` if nothing fits.
 ///
 /// # Safety
 /// The block is live and has the old layout.
 unsafe fn resize(
-    blocks: &impl Blocks,
+    blocks: &impl BlockSource,
     old: NonNull<u8>,
     old_layout: Layout,
     new_layout: Layout,
@@ -97,33 +115,33 @@ unsafe fn resize(
     let size = new_layout.size();
     if is_aligned(old.as_ptr(), new_layout) {
         let layout = Layout::from_size_align(old_layout.size(), new_layout.align()).ok()?;
-        // SAFETY: the block has that many bytes, and its address suits the alignment; the new size is a layout's.
-        return block(unsafe { blocks.resize(old, layout, size, zeroed) }, size);
+        // SAFETY: the block has that many bytes, its address has the alignment, and the new size is a layout's.
+        return block(unsafe { blocks.resize_block(old, layout, size, zeroed) }, size);
     }
-    let moved = block(blocks.take(new_layout, zeroed), size)?;
+    let moved = block(blocks.alloc_block(new_layout, zeroed), size)?;
     let count = old_layout.size().min(size);
-    // SAFETY: both blocks are live, so they do not overlap, and have that many bytes.
+    // SAFETY: both blocks are live, so they do not overlap, and each has at least `count` bytes.
     unsafe { moved.cast::<u8>().copy_from_nonoverlapping(old, count) };
-    // SAFETY: the caller's promise.
-    unsafe { blocks.give(old, old_layout) };
+    // SAFETY: guaranteed by the caller.
+    unsafe { blocks.free_block(old, old_layout) };
     Some(moved)
 }
 
 macro_rules! allocator {
     ($heap:ident $(<$regions:ident>)?, $($api:ident)::+) => {
-        // SAFETY: blocks stay valid as long as the heap, which is borrowed; copies of the reference are the same heap.
+        // SAFETY: blocks stay valid while the heap is borrowed, and copies of the reference are the same heap.
         unsafe impl<L: FreeList $(, const $regions: usize)?> $($api)::+::Allocator for &$heap<L $(, $regions)?> {
             fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
-                block(self.take(layout, false), layout.size()).ok_or($($api)::+::AllocError)
+                block(self.alloc_block(layout, false), layout.size()).ok_or($($api)::+::AllocError)
             }
 
             fn allocate_zeroed(&self, layout: Layout) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
-                block(self.take(layout, true), layout.size()).ok_or($($api)::+::AllocError)
+                block(self.alloc_block(layout, true), layout.size()).ok_or($($api)::+::AllocError)
             }
 
             unsafe fn deallocate(&self, old: NonNull<u8>, layout: Layout) {
-                // SAFETY: the caller's promise.
-                unsafe { self.give(old, layout) };
+                // SAFETY: guaranteed by the caller.
+                unsafe { self.free_block(old, layout) };
             }
 
             unsafe fn grow(
@@ -132,7 +150,7 @@ macro_rules! allocator {
                 old_layout: Layout,
                 new_layout: Layout,
             ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { resize(*self, old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
             }
 
@@ -142,7 +160,7 @@ macro_rules! allocator {
                 old_layout: Layout,
                 new_layout: Layout,
             ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { resize(*self, old, old_layout, new_layout, true) }.ok_or($($api)::+::AllocError)
             }
 
@@ -152,7 +170,7 @@ macro_rules! allocator {
                 old_layout: Layout,
                 new_layout: Layout,
             ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
-                // SAFETY: the caller's promise.
+                // SAFETY: guaranteed by the caller.
                 unsafe { resize(*self, old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
             }
         }

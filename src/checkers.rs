@@ -1,32 +1,32 @@
-//! What memory checkers are told: AddressSanitizer with the feature `asan`, valgrind's memcheck with the feature
-//! `valgrind`. Without these features nothing is told, and the calls are empty.
+//! Tells AddressSanitizer (feature `asan`) and valgrind's memcheck (feature `valgrind`) which memory the program may
+//! use. Without these features all functions are empty.
 //!
-//! Checkers know the blocks of `malloc`. Of this heap they are told when a payload is given out, comes back, or is
-//! resized in place, and that nobody may touch the rest. Then they report, with the line that did it, a use after free
-//! and an access to memory that was never given out; memcheck reports what is never freed, too. Of what lies within
-//! some bytes of a block in use, memcheck says that it is before or after that block, even where it was freed.
+//! Checkers know only `malloc`. Here they learn of payloads handed out, freed and resized in place, and all other
+//! memory is poisoned. Then they report uses after free and accesses to memory never handed out, with the line at
+//! fault; memcheck also reports leaks. If an address lies within some bytes of a block in use, memcheck places it
+//! relative to that block, even if the address itself was freed.
 //!
-//! The heap itself touches free memory in few places. Those open it for the time of the access: [`unwatched`].
+//! The few places where the heap itself touches free memory unpoison it for the access: [`unwatched`].
 
 use core::ptr::NonNull;
 
-/// Whether anybody is told.
+/// Whether a checker may be present.
 pub(crate) const ACTIVE: bool = cfg!(any(feature = "asan", feature = "valgrind"));
 
-/// The heap has opened memory, which nobody has been given yet.
+/// Poisons memory that the heap has committed and not handed out.
 #[inline(always)]
 pub(crate) fn opened(start: NonNull<u8>, bytes: usize) {
-    close(start, bytes);
+    poison(start, bytes);
 }
 
-/// Memory that was the heap's belongs to its owner again, who may touch all of it.
+/// Unpoisons memory that goes back from the heap to its owner.
 #[inline(always)]
 pub(crate) fn opened_for_owner(start: NonNull<u8>, bytes: usize) {
     let _ = (start, bytes);
     #[cfg(feature = "asan")]
-    asan::open(start, bytes);
+    asan::unpoison(start, bytes);
     #[cfg(feature = "valgrind")]
-    valgrind::open(start, bytes);
+    valgrind::unpoison(start, bytes);
 }
 
 /// These bytes of a payload in use are zero, or about to be cleared.
@@ -34,31 +34,31 @@ pub(crate) fn opened_for_owner(start: NonNull<u8>, bytes: usize) {
 pub(crate) fn zeroed(bytes: NonNull<[u8]>) {
     let _ = bytes;
     #[cfg(feature = "valgrind")]
-    valgrind::open(bytes.cast(), bytes.len());
+    valgrind::unpoison(bytes.cast(), bytes.len());
 }
 
-/// A payload of `size` bytes is handed out. Unless all of them are `zeroed`, or about to be, memcheck takes its contents for
-/// unknown.
+/// A payload of `size` bytes is handed out. Unless they are `zeroed`, or about to be, memcheck treats them as
+/// undefined.
 #[inline(always)]
 pub(crate) fn given(payload: NonNull<u8>, size: usize, zeroed: bool) {
     let _ = (payload, size, zeroed);
     #[cfg(feature = "asan")]
-    asan::open(payload, size);
+    asan::unpoison(payload, size);
     #[cfg(feature = "valgrind")]
     valgrind::given(payload, size, zeroed);
 }
 
-/// A payload of `size` bytes comes back. Told while it is nobody else's yet.
+/// A payload of `size` bytes is freed. Called before another thread can get it.
 #[inline(always)]
 pub(crate) fn back(payload: NonNull<u8>, size: usize) {
     let _ = (payload, size);
     #[cfg(feature = "asan")]
-    asan::close(payload, size);
+    asan::poison(payload, size);
     #[cfg(feature = "valgrind")]
     valgrind::back(payload);
 }
 
-/// A payload of `old` bytes has `new` bytes now, in the same place. Told before its tail is anybody else's.
+/// A payload was resized in place from `old` to `new` bytes. Called before another thread can get its tail.
 #[inline(always)]
 pub(crate) fn resized(payload: NonNull<u8>, old: usize, new: usize) {
     let _ = (payload, old, new);
@@ -68,28 +68,28 @@ pub(crate) fn resized(payload: NonNull<u8>, old: usize, new: usize) {
     valgrind::resized(payload, old, new);
 }
 
-/// Runs `access`, by which the heap touches memory that the program must not touch.
+/// Runs `access`, in which the heap touches poisoned memory.
 #[inline(always)]
 pub(crate) fn unwatched<R>(start: NonNull<u8>, bytes: usize, access: impl FnOnce() -> R) -> R {
     #[cfg(feature = "asan")]
-    asan::open(start, bytes);
+    asan::unpoison(start, bytes);
     #[cfg(feature = "valgrind")]
-    valgrind::open(start, bytes);
+    valgrind::unpoison(start, bytes);
     let result = access();
-    close(start, bytes);
+    poison(start, bytes);
     result
 }
 
 #[inline(always)]
-fn close(start: NonNull<u8>, bytes: usize) {
+fn poison(start: NonNull<u8>, bytes: usize) {
     let _ = (start, bytes);
     #[cfg(feature = "asan")]
-    asan::close(start, bytes);
+    asan::poison(start, bytes);
     #[cfg(feature = "valgrind")]
-    valgrind::close(start, bytes);
+    valgrind::poison(start, bytes);
 }
 
-/// AddressSanitizer's own functions, which a program has that is built with `-Zsanitizer=address`.
+/// AddressSanitizer's interface, which programs built with `-Zsanitizer=address` contain.
 #[cfg(feature = "asan")]
 mod asan {
     use core::ffi::c_void;
@@ -100,23 +100,23 @@ mod asan {
         fn __asan_unpoison_memory_region(start: *const c_void, bytes: usize);
     }
 
-    pub(super) fn open(start: NonNull<u8>, bytes: usize) {
-        // SAFETY: the range is the heap's, which is mapped; only AddressSanitizer's notes on it change.
+    pub(super) fn unpoison(start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the range is mapped memory of the heap, and only AddressSanitizer's shadow of it changes.
         unsafe { __asan_unpoison_memory_region(start.as_ptr().cast(), bytes) };
     }
 
-    pub(super) fn close(start: NonNull<u8>, bytes: usize) {
-        // SAFETY: as above.
+    pub(super) fn poison(start: NonNull<u8>, bytes: usize) {
+        // SAFETY: the range is mapped memory of the heap, and only AddressSanitizer's shadow of it changes.
         unsafe { __asan_poison_memory_region(start.as_ptr().cast(), bytes) };
     }
 
     pub(super) fn resized(payload: NonNull<u8>, old: usize, new: usize) {
-        close(payload, old);
-        open(payload, new);
+        poison(payload, old);
+        unpoison(payload, new);
     }
 }
 
-/// valgrind's client requests: instructions that do nothing, in an order that valgrind knows.
+/// valgrind's client requests: a sequence of instructions without effect that valgrind recognises.
 #[cfg(feature = "valgrind")]
 mod valgrind {
     use core::arch::asm;
@@ -128,7 +128,7 @@ mod valgrind {
     const MALLOCLIKE_BLOCK: usize = 0x1301;
     const FREELIKE_BLOCK: usize = 0x1302;
     const RESIZEINPLACE_BLOCK: usize = 0x130b;
-    /// The first of memcheck's requests, which bear its initials.
+    /// The first of memcheck's requests, whose codes begin with its initials.
     const MEMCHECK: usize = (b'M' as usize) << 24 | (b'C' as usize) << 16;
     const MAKE_MEM_NOACCESS: usize = MEMCHECK;
     const MAKE_MEM_DEFINED: usize = MEMCHECK + 2;
@@ -136,8 +136,8 @@ mod valgrind {
     fn request(code: usize, arguments: [usize; 4]) {
         let [a, b, c, d] = arguments;
         let words: [usize; 6] = [code, a, b, c, d, 0];
-        // SAFETY: the four rotations add up to 128 bits and the exchange is of a register with itself. Under valgrind
-        // the words are read, and rdx takes the answer.
+        // SAFETY: the four rotations add up to 128 bits, and the exchange is of a register with itself. Under valgrind
+        // the words are read, and rdx receives the answer.
         unsafe {
             asm!(
                 "rol rdi, 3", "rol rdi, 13", "rol rdi, 61", "rol rdi, 51", "xchg rbx, rbx",
@@ -147,7 +147,7 @@ mod valgrind {
     }
 
     pub(super) fn given(payload: NonNull<u8>, size: usize, zeroed: bool) {
-        // No red zones: what lies around a payload is closed already.
+        // No red zones: the memory around a payload is poisoned already.
         request(MALLOCLIKE_BLOCK, [payload.addr().get(), size, 0, usize::from(zeroed)]);
     }
 
@@ -159,11 +159,11 @@ mod valgrind {
         request(RESIZEINPLACE_BLOCK, [payload.addr().get(), old, new, 0]);
     }
 
-    pub(super) fn open(start: NonNull<u8>, bytes: usize) {
+    pub(super) fn unpoison(start: NonNull<u8>, bytes: usize) {
         request(MAKE_MEM_DEFINED, [start.addr().get(), bytes, 0, 0]);
     }
 
-    pub(super) fn close(start: NonNull<u8>, bytes: usize) {
+    pub(super) fn poison(start: NonNull<u8>, bytes: usize) {
         request(MAKE_MEM_NOACCESS, [start.addr().get(), bytes, 0, 0]);
     }
 }

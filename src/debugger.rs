@@ -1,14 +1,13 @@
-//! Where a debugger finds the heaps of a process, in a live one or in a core file, without debug information.
+//! A table by which a debugger finds the heaps of a live process or a core file, without debug information.
 //!
-//! The script `crates/tool/gdb/smalloc_gdb.py` looks for the symbol of [`HEAPS`], and knows this layout by its version. What it
-//! needs beyond it is the segment map, which `segment_map` draws, and the counters, which are `repr(C)`.
+//! The script `crates/tool/gdb/smalloc_gdb.py` looks up the symbol of [`HEAPS`] and checks `version` for its layout. It
+//! also reads the segment map, drawn in `segment_map`, and the counters, which are `repr(C)`.
 
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Heaps that have room; further ones are not shown.
+/// Heaps in the table; further ones are not shown. Few programs have more than one.
 const CAPACITY: usize = 32;
 
-/// The heaps of this process that are statics.
 #[repr(C)]
 struct Heaps {
     magic: [u8; 16],
@@ -17,25 +16,25 @@ struct Heaps {
     entries: [Entry; CAPACITY],
 }
 
-/// A heap, in this order: its address, then what [`Parts`] has.
+/// A heap's address, then the fields of [`Parts`] in order.
 #[repr(C)]
 struct Entry([AtomicUsize; 8]);
 
-/// The addresses and sizes by which a heap can be read from outside.
+/// Addresses by which a heap can be read from outside.
 pub(crate) struct Parts {
     /// 0 for `Linked`, 1 for `Indexed`.
     pub(crate) list: usize,
-    /// The region's base and size.
+    /// The region's base and its size in bytes.
     pub(crate) region: (usize, usize),
-    /// The two bitmaps, `used` and `heads`.
+    /// Addresses of the two bitmaps, `used` and `heads`.
     pub(crate) bitmaps: (usize, usize),
-    /// Where top is, in granules.
+    /// Address of top, which is in granules.
     pub(crate) top_at: usize,
-    /// Where the counters are.
+    /// Address of the counters.
     pub(crate) counters_at: usize,
 }
 
-// A debugger reads it, so it stays though the program does not.
+// Only debuggers read it, so `used` keeps it.
 #[used]
 static HEAPS: Heaps = Heaps {
     magic: *b"smalloc's heaps\0",
@@ -44,8 +43,8 @@ static HEAPS: Heaps = Heaps {
     entries: [const { Entry([const { AtomicUsize::new(0) }; 8]) }; CAPACITY],
 };
 
-/// Enters the heap at an address, which stays there, if it is not entered yet.
-pub(crate) fn enter(heap: usize, parts: &Parts) {
+/// Adds the heap at an address that will not change, unless it has an entry.
+pub(crate) fn add(heap: usize, parts: &Parts) {
     let Parts { list, region, bitmaps, top_at, counters_at } = *parts;
     for Entry([address, rest @ ..]) in &HEAPS.entries {
         match address.compare_exchange(0, heap, Ordering::Relaxed, Ordering::Relaxed) {

@@ -9,16 +9,16 @@
 //! # assert!(HEAP.check().is_ok());
 //! ```
 //!
-//! Every allocation goes through one free list in ascending address order: the lowest free segment that can hold the
-//! request is split, and what is freed is joined with its free neighbours at once. So placement is a function of the
-//! sequence of calls alone, and it can be looked at: every segment, every counter, and for every search its hops.
+//! Every allocation goes through one free list in ascending address order. A request splits the lowest free segment
+//! that can hold it, and a freed segment coalesces with its free neighbours at once. So placement depends only on the
+//! sequence of calls, and all of it can be inspected: every segment, every counter, and the hops of every search.
 //!
 //! # Words
 //!
 //! - **region**: the one mapped range. **granule**: 16 bytes, the unit of size and address.
-//! - **segment**: a run of granules, in use or free; segments tile the region up to **top**, the offset where they
-//!   end. **wilderness**: the rest above it, the last free segment and the last resort.
-//! - **payload**: the bytes that the program gets. There is no header in front of it.
+//! - **segment**: a run of granules, in use or free; segments tile the region up to **top**, the offset where they end.
+//!   **wilderness**: the rest above it, the last free segment and the last resort.
+//! - **payload**: the bytes that the program gets. It has no header.
 //! - **hole**: a free segment below top. **free list**: all free segments in ascending address order.
 //! - **first fit**: the lowest free segment that can hold the request at its alignment. **hop**: one free segment
 //!   stepped over by a search. **probe**: one node of the index looked at.
@@ -26,44 +26,44 @@
 //!
 //! # Reading the code
 //!
-//! A call goes down once: [`SmallocGlobal`] (or an arena) comes to *hold* a heap, and one body per call in `calls` does the
-//! rest. Sizes and offsets go down, values come back up. An `alloc`, in order:
+//! A call goes down once: [`SmallocGlobal`] or an arena obtains a *held* heap, and `calls` has one body per call for
+//! all of them. Sizes and offsets go down, values come back up. An `alloc`, in order:
 //!
-//! 1. `global/held.rs`, `enter`: lock the heap of the thread's region.
-//! 2. `heap/place.rs`, `place_fast`: ask the free list for a first look, and take what it finds from the segment map.
-//! 3. `calls/alloc.rs`, `hand_out`: tell the watchers, let the heap go, return the pointer.
+//! 1. `global/held.rs`, `enter`: lock the heap of the thread's home region.
+//! 2. `heap/place.rs`, `place_fast`: ask the free list for a first look, and take the segment that it finds.
+//! 3. `calls/alloc.rs`, `hand_out`: tell the watchers, release the heap, return the pointer.
 //!
 //! A `dealloc`, in order:
 //!
-//! 1. `global/held.rs`, `enter`: lock the heap of the region in which the payload lies.
-//! 2. `heap/find.rs`, `find_fast`: find the segment that pointer and layout name, and check both.
+//! 1. `global/held.rs`, `enter`: lock the heap of the region that contains the payload.
+//! 2. `heap/find.rs`, `find_fast`: find the segment, and check it against pointer and layout.
 //! 3. `heap/tiling.rs`, `give_fast`: clear its bits, count, tell the free list.
-//! 4. `calls/free.rs`: do what the list put off, purge if that is due, let the heap go.
+//! 4. `calls/free.rs`: do the deferred work of the free list, purge if due, release the heap.
 //!
-//! One rule names the parts of a call: `x` is the whole, `x_fast` is inline and may decline, in which case nothing has
-//! changed, and `x_slow` is the outlined rest. `elsewhere` is for other regions. Memory *is given back* to the free list,
+//! The parts of a call `x` are named alike: `x` is the whole, `x_fast` is inline and may decline without changing
+//! anything, and `x_slow` is outlined. `elsewhere` means in another region. Memory is *given back* to the free list,
 //! *purged* to the system, *handed out* to the program, and *handed over* to another region.
 //!
-//! A file uses only rooms below its own, of these the ones that stand in the last column, and no two files use each other.
-//! `tests/house.rs` reads this table and checks that.
+//! A file uses only rooms below its own, namely those in the last column, and no two files use each other.
+//! `tests/house.rs` reads this table and checks both.
 //!
 //! | room | what is in it | uses |
 //! |---|---|---|
-//! | `allocator` | with the features `allocator-api2` and `nightly`: the traits `Allocator` | arena global heap free_list system |
+//! | `allocator` | the traits `Allocator`, with the features `allocator-api2` and `nightly` | arena global heap free_list system |
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region debugger system |
-//! | `arena` | [`Heap`] as a program uses it, [`HeapCell`], [`HeapLock`] | calls threads heap free_list region system |
-//! | `calls` | every call once, over a heap that is held | watch threads heap free_list recording region |
-//! | `threads` | the lock, regions side by side, frees handed over, `fork` | watch heap free_list inspect region system |
-//! | `watch` | the seam for memory checkers, `hardened`, recordings and the live page | heap free_list recording region checkers system |
+//! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list region system |
+//! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
+//! | `threads` | the lock, regions side by side, remote frees, `fork` | watch heap free_list inspect region system |
+//! | `watch` | watchers of calls: memory checkers, `hardened`, recordings, the live page | heap free_list recording region checkers system |
 //! | `heap` | the policy: place, find, give back, grow, purge | free_list segment_map pages inspect region checkers debugger system |
-//! | `free_list` | which free segment a request gets: [`Linked`], [`Indexed`] | segment_map region |
-//! | `segment_map` | where segments begin and end, two bits a granule | region |
-//! | `pages` | which pages of free memory may hold something, and which were moved | region system |
-//! | `recording` | every call in a file: the format, and its writer | region system |
-//! | `inspect` | numbers, snapshots, pictures: reads, never writes | system |
-//! | `region` | the mapping that holds heap and bookkeeping; offsets become pointers only here | checkers system |
-//! | `checkers` | AddressSanitizer and memcheck, if the features for them are on | |
-//! | `debugger` | where a debugger finds the heaps | |
+//! | `free_list` | the search for a free segment: [`Linked`], [`Indexed`] | segment_map region |
+//! | `segment_map` | the segments, two bits a granule | region |
+//! | `pages` | the dirty and the moved pages of free memory | region system |
+//! | `recording` | recordings of all calls: the file format and its writer | region system |
+//! | `inspect` | statistics, snapshots, pictures | system |
+//! | `region` | the mapping of heap and bookkeeping; only here offsets become pointers | checkers system |
+//! | `checkers` | calls to AddressSanitizer and memcheck, with their features | |
+//! | `debugger` | the table by which a debugger finds the heaps | |
 //! | `system` | the environment, files, clocks, mappings, `errno`, fatal errors | |
 
 #![no_std]
@@ -127,7 +127,7 @@ pub use heap::{Corruption, Heap, MallocStatus};
 pub use inspect::*;
 pub use region::InitError;
 
-// The code of every page is compiled and run by `cargo test --doc`; tests/docs.rs holds that none is missing.
+// `cargo test --doc` compiles and runs the code of every page; tests/docs.rs checks that none is missing.
 #[cfg(doctest)]
 mod doc_tests {
     #[doc = include_str!("../README.md")]

@@ -69,8 +69,8 @@ fn an_unknown_variable_is_told_once() {
     assert_says(&outcome, DEFAULT);
     assert_eq!(
         outcome.stderr,
-        "smalloc: SMALLOC_REGOIN: there is no such variable (known are SMALLOC_REGION, SMALLOC_REPORT, \
-         SMALLOC_RECORD, SMALLOC_LIVE and SMALLOC_STRICT)\n"
+        "smalloc: SMALLOC_REGOIN: unknown variable (use SMALLOC_REGION, SMALLOC_REPORT, SMALLOC_RECORD, \
+         SMALLOC_LIVE or SMALLOC_STRICT)\n"
     );
 }
 

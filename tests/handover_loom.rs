@@ -1,11 +1,11 @@
-//! The handing over of blocks under every interleaving of its atomic operations with up to three preemptions, by loom:
+//! The queue of remote frees under every interleaving of its atomic operations with up to three preemptions, by loom:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release --test handover_loom
 //! ```
 //!
-//! The model is the ring with loom's atomics, which cannot be made from zeroed memory, and with four slots in two lines. Without
-//! `--cfg loom` this file only checks that the model does, word for word, what `src/threads/free_ring.rs` does.
+//! The model is the ring with loom's atomics, which cannot be made from zeroed memory, and with four slots in two cache
+//! lines. Without `--cfg loom` this file only checks that the model has the same text as `src/threads/free_ring.rs`.
 
 #[cfg(loom)]
 mod model {
@@ -14,27 +14,27 @@ mod model {
     use loom::thread;
 
     const SLOTS: usize = 4;
-    const LINE: usize = 2;
-    const FIRST: u64 = 1 << 32;
+    const LINE_SLOTS: usize = 2;
+    const MIN_BLOCK: u64 = 1 << 32;
     const PREEMPTIONS: usize = 3;
 
-    struct Apart<T>(T);
+    struct CacheLine<T>(T);
 
     struct FreeRing {
-        head: Apart<AtomicUsize>,
-        next: Apart<AtomicUsize>,
+        head: CacheLine<AtomicUsize>,
+        tail: CacheLine<AtomicUsize>,
         slots: [AtomicU64; SLOTS],
     }
 
-    fn empty(lap: usize) -> u64 {
-        lap as u64 % FIRST
+    fn empty_slot(lap: usize) -> u64 {
+        lap as u64 % MIN_BLOCK
     }
 
     impl FreeRing {
         fn new() -> Self {
             Self {
-                head: Apart(AtomicUsize::new(0)),
-                next: Apart(AtomicUsize::new(0)),
+                head: CacheLine(AtomicUsize::new(0)),
+                tail: CacheLine(AtomicUsize::new(0)),
                 slots: std::array::from_fn(|_| AtomicU64::new(0)),
             }
         }
@@ -43,39 +43,36 @@ mod model {
             &self.slots[ticket % SLOTS]
         }
 
-        fn put(&self, block: u64) -> Option<usize> {
-            // Acquire: what fills the slots below is seen by all who see this block.
-            let next = self.next.0.load(Ordering::Acquire);
-            let mut ticket = next;
+        fn push(&self, block: u64) -> Option<usize> {
+            let tail = self.tail.0.load(Ordering::Acquire);
+            let mut ticket = tail;
             loop {
                 let lap = ticket / SLOTS;
                 let full = block | (lap as u64 % 2);
                 let slot = self.slot(ticket);
-                match slot.compare_exchange(empty(lap), full, Ordering::Release, Ordering::Relaxed) {
+                match slot.compare_exchange(empty_slot(lap), full, Ordering::Release, Ordering::Relaxed) {
                     Ok(_) => break,
-                    // What was handed over a lap ago is still there.
-                    Err(found) if found >= FIRST && found % 2 != full % 2 => return None,
+                    Err(found) if found >= MIN_BLOCK && found % 2 != full % 2 => return None,
                     Err(_) => ticket = ticket.wrapping_add(1),
                 }
             }
-            // Unless somebody has since moved it further: it never goes back.
-            let behind = ticket.wrapping_add(1);
-            let _ = self.next.0.compare_exchange(next, behind, Ordering::Release, Ordering::Relaxed);
+            let after = ticket.wrapping_add(1);
+            let _ = self.tail.0.compare_exchange(tail, after, Ordering::Release, Ordering::Relaxed);
             Some(ticket)
         }
 
-        fn take(&self, mut free: impl FnMut(u64)) {
+        fn drain(&self, mut free: impl FnMut(u64)) {
             let mut head = self.head.0.load(Ordering::Relaxed);
             for _ in 0..SLOTS {
                 let block = self.slot(head).load(Ordering::Acquire);
-                if block < FIRST {
+                if block < MIN_BLOCK {
                     break;
                 }
                 free(block & !1);
                 head = head.wrapping_add(1);
-                if head.is_multiple_of(LINE) {
-                    for ticket in head.wrapping_sub(LINE)..head {
-                        self.slot(ticket).store(empty(ticket / SLOTS + 1), Ordering::Relaxed);
+                if head.is_multiple_of(LINE_SLOTS) {
+                    for ticket in head.wrapping_sub(LINE_SLOTS)..head {
+                        self.slot(ticket).store(empty_slot(ticket / SLOTS + 1), Ordering::Relaxed);
                     }
                 }
             }
@@ -83,103 +80,104 @@ mod model {
         }
     }
 
-    /// What has been taken, by number, and what was handed over by who takes.
-    struct Taker<'a> {
+    /// The consumer: the numbers of the blocks it drained, and of those it enqueued itself.
+    struct Consumer<'a> {
         ring: &'a FreeRing,
-        taken: Vec<u64>,
-        given: Vec<u64>,
+        drained: Vec<u64>,
+        pushed: Vec<u64>,
     }
 
-    impl Taker<'_> {
-        fn take(&mut self) {
-            self.ring.take(|block| self.taken.push((block - FIRST) / 2));
+    impl Consumer<'_> {
+        fn drain(&mut self) {
+            self.ring.drain(|block| self.drained.push((block - MIN_BLOCK) / 2));
         }
 
-        fn put(&mut self, block: u64) {
-            if self.ring.put(FIRST + 2 * block).is_some() {
-                self.given.push(block);
+        fn push(&mut self, block: u64) {
+            if self.ring.push(MIN_BLOCK + 2 * block).is_some() {
+                self.pushed.push(block);
             }
         }
     }
 
-    /// Lets each of `givers` put its blocks on a thread of its own, while `taker` takes. In the end each block that was
-    /// not refused has been taken once, and there is room again.
-    fn check(givers: &'static [&'static [u64]], taker: fn(&mut Taker<'_>, &AtomicUsize)) {
+    /// Each of `producers` pushes its blocks on a thread of its own while `consumer` runs. In the end every block that was
+    /// accepted has been drained once, and the ring has room again.
+    fn check(producers: &'static [&'static [u64]], consumer: fn(&mut Consumer<'_>, &AtomicUsize)) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
             let ring = Arc::new(FreeRing::new());
-            // How many of the first giver's blocks have been handed over.
+            // Number of the first producer's blocks that have been accepted.
             let finished = Arc::new(AtomicUsize::new(0));
             let threads: Vec<_> = (0..)
-                .zip(givers)
+                .zip(producers)
                 .map(|(number, blocks)| {
                     let (ring, finished) = (Arc::clone(&ring), Arc::clone(&finished));
                     thread::spawn(move || {
-                        let mut given = Vec::new();
+                        let mut pushed = Vec::new();
                         for &block in *blocks {
-                            if ring.put(FIRST + 2 * block).is_some() {
-                                given.push(block);
+                            if ring.push(MIN_BLOCK + 2 * block).is_some() {
+                                pushed.push(block);
                             }
                             if number == 0 {
-                                finished.store(given.len(), Ordering::Release);
+                                finished.store(pushed.len(), Ordering::Release);
                             }
                         }
-                        given
+                        pushed
                     })
                 })
                 .collect();
-            let mut taking = Taker { ring: &ring, taken: Vec::new(), given: Vec::new() };
-            taker(&mut taking, &finished);
-            let mut given: Vec<u64> = threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
-            taking.take();
-            given.append(&mut taking.given);
-            given.sort_unstable();
-            taking.taken.sort_unstable();
-            assert_eq!(given, taking.taken);
+            let mut consuming = Consumer { ring: &ring, drained: Vec::new(), pushed: Vec::new() };
+            consumer(&mut consuming, &finished);
+            let mut pushed: Vec<u64> =
+                threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect();
+            consuming.drain();
+            pushed.append(&mut consuming.pushed);
+            pushed.sort_unstable();
+            consuming.drained.sort_unstable();
+            assert_eq!(pushed, consuming.drained);
             let head = ring.head.0.load(Ordering::Relaxed);
-            let room = (0..=SLOTS).take_while(|_| ring.put(FIRST).is_some()).count();
-            assert_eq!(room, SLOTS - head % LINE, "behind {head}");
+            let room = (0..=SLOTS).take_while(|_| ring.push(MIN_BLOCK).is_some()).count();
+            assert_eq!(room, SLOTS - head % LINE_SLOTS, "after {head}");
         });
     }
 
     #[test]
-    fn nothing_is_lost_and_nothing_comes_twice() {
-        check(&[&[10, 11], &[20, 21]], |taker, _| {
-            taker.take();
-            taker.take();
+    fn every_block_is_drained_once() {
+        check(&[&[10, 11], &[20, 21]], |consumer, _| {
+            consumer.drain();
+            consumer.drain();
         });
     }
 
-    /// There is room for four, and for less where a line was not emptied yet.
+    /// The ring has room for four blocks, fewer while a drained cache line has not been emptied.
     #[test]
-    fn nothing_is_lost_where_the_ring_is_full() {
-        check(&[&[10, 11, 12], &[20, 21, 22]], |taker, _| taker.take());
+    fn a_full_ring_loses_nothing() {
+        check(&[&[10, 11, 12], &[20, 21, 22]], |consumer, _| consumer.drain());
     }
 
-    /// Even if the others have gone round meanwhile.
+    /// Even after the others have pushed two laps.
     #[test]
-    fn who_is_late_stops_nobody() {
-        check(&[&[10]], |taker, _| {
+    fn a_slow_producer_delays_nobody() {
+        check(&[&[10]], |consumer, _| {
             for block in 20..20 + 2 * SLOTS as u64 {
-                taker.put(block);
-                taker.take();
+                consumer.push(block);
+                consumer.drain();
             }
         });
     }
 
-    /// Whatever another thread hands over meanwhile.
+    /// Whatever another thread pushes meanwhile.
     #[test]
-    fn what_was_handed_over_before_is_taken() {
-        check(&[&[10], &[20]], |taker, finished| {
+    fn earlier_blocks_are_drained() {
+        check(&[&[10], &[20]], |consumer, finished| {
             let before = finished.load(Ordering::Acquire);
-            taker.take();
-            assert!(before == 0 || taker.taken.contains(&10), "{:?}", taker.taken);
+            consumer.drain();
+            assert!(before == 0 || consumer.drained.contains(&10), "{:?}", consumer.drained);
         });
     }
 }
 
-/// A function's lines, without comments and indentation. It ends with the first line that is as far in as its name.
+/// A function's lines, without comments and indentation. The first line indented like its head ends it.
 #[cfg(not(loom))]
 fn function<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
     let mut lines = text.lines().skip_while(|line| !line.contains(name));
@@ -192,7 +190,7 @@ fn function<'a>(text: &'a str, name: &str) -> Vec<&'a str> {
 #[test]
 fn the_model_is_the_ring() {
     let texts = [include_str!("../src/threads/free_ring.rs"), include_str!("handover_loom.rs")];
-    for (name, least) in [("fn put(", 10), ("fn take(&self", 12)] {
+    for (name, least) in [("fn push(", 10), ("fn drain(&self", 12)] {
         let [ring, model] = texts.map(|text| function(text, name));
         assert!(ring.len() > least, "{ring:#?}");
         assert_eq!(ring, model, "{name}");

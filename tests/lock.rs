@@ -215,7 +215,7 @@ fn who_sleeps_is_given_way() {
         let mut guard = lock.lock();
         scope.spawn(|| *lock.lock() = 1);
         while *guard == 0 {
-            guard = guard.give_way();
+            guard = guard.yield_to_waiters();
         }
         assert!(lock.contended() >= 1);
     });

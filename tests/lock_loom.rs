@@ -4,10 +4,10 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test lock_loom
 //! ```
 //!
-//! The model is the lock with loom's atomics, which cannot be made in a constant, and with a token that is a variable of
-//! loom's threads, which all run on one thread of the system. There are two threads at a time: of three, two would
-//! wait and let each other go first without end. Without `--cfg loom` this file only checks that the model does what
-//! `src/threads/lock.rs` does: the same operations in the same order.
+//! The model is the lock with loom's atomics, which have no const constructor. Its token is a loom thread-local, because
+//! loom runs all threads on one system thread. Tests use two threads: of three, two could yield to each other forever.
+//! Without `--cfg loom` this file only checks that the model has the same operations as `src/threads/lock.rs`, in the
+//! same order.
 
 #[cfg(loom)]
 mod model {
@@ -20,7 +20,7 @@ mod model {
     const FREE: usize = 0;
     const FORKING: usize = 1;
     const SLOW: usize = 2;
-    /// How often a thread may be interrupted where it need not wait. Known faults of locks need two.
+    /// Preemptions per execution. Known lock bugs need at most two.
     const PREEMPTIONS: usize = 2;
 
     loom::thread_local! {
@@ -31,7 +31,7 @@ mod model {
         TOKEN.with(Cell::get)
     }
 
-    /// Loom's threads are never alone.
+    /// Every test has two threads.
     fn single_threaded() -> bool {
         false
     }
@@ -62,7 +62,7 @@ mod model {
         fn lock_slow(&self, me: usize) -> Guard<'_> {
             let word = self.word.load(Ordering::Relaxed);
             if !(at_rest(word, me) && self.take(word, me)) {
-                self.wait_to_hold(me);
+                self.take_contended(me);
             }
             Guard { lock: self }
         }
@@ -71,7 +71,7 @@ mod model {
             let me = thread_token();
             let word = self.word.load(Ordering::Relaxed);
             if !(word & !SLOW == FREE && self.take(word, me)) {
-                self.wait_to_hold(me);
+                self.take_contended(me);
             }
             let rest = me | FORKING | self.rest.load(Ordering::Relaxed);
             self.rest.store(rest, Ordering::Relaxed);
@@ -97,12 +97,12 @@ mod model {
 
         fn take(&self, from: usize, to: usize) -> bool {
             if single_threaded() {
-                return self.take_alone(from, to);
+                return self.take_single_threaded(from, to);
             }
             self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
         }
 
-        fn take_alone(&self, from: usize, to: usize) -> bool {
+        fn take_single_threaded(&self, from: usize, to: usize) -> bool {
             let free = self.word.load(Ordering::Relaxed) == from;
             if free {
                 self.word.store(to, Ordering::Relaxed);
@@ -110,7 +110,7 @@ mod model {
             free
         }
 
-        fn wait_to_hold(&self, me: usize) {
+        fn take_contended(&self, me: usize) {
             if self.word.load(Ordering::Relaxed) & !(FORKING | SLOW) == me {
                 panic!("recursive call");
             }
@@ -139,7 +139,7 @@ mod model {
             self.lock.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
         }
 
-        /// Loom reports two threads that are in here at the same time, and a read that need not see the last write.
+        /// Loom reports concurrent calls, and reads that may miss the last write.
         fn add_one(&mut self) {
             self.lock.value.with_mut(|value| unsafe { *value += 1 });
         }
@@ -202,7 +202,7 @@ mod model {
         check(&[fork, twice], 5);
     }
 
-    /// Makes the lock slow for the time of two operations. No thread takes the fast path in between.
+    /// Makes the lock slow for two operations. The fast path fails meanwhile.
     fn slow(lock: &Lock) {
         lock.lock().set_slow(1);
         assert!(lock.try_lock_fast().is_none());
@@ -212,14 +212,14 @@ mod model {
         guard.set_slow(0);
     }
 
-    /// Two operations, by the fast path if it is open.
+    /// Two operations, by the fast path if possible.
     fn fast(lock: &Lock) {
         for _ in 0..2 {
             lock.try_lock_fast().unwrap_or_else(|| lock.lock()).add_one();
         }
     }
 
-    /// Two operations, without waiting if that can be.
+    /// Two operations, without waiting if possible.
     fn hasty(lock: &Lock) {
         for _ in 0..2 {
             lock.try_lock().unwrap_or_else(|| lock.lock()).add_one();
@@ -247,7 +247,7 @@ mod model {
     }
 }
 
-/// The operations on the lock's two words in a file's text, in the order of the functions' names, then of the lines.
+/// The operations on the lock's two words in a file, each with its function, sorted by function and then by line.
 #[cfg(not(loom))]
 fn operations(text: &str) -> Vec<(String, String)> {
     let mut function = "";

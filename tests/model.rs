@@ -7,7 +7,7 @@
 mod common;
 
 use common::oracle::{GRANULE, Oracle, rounded};
-use common::run::{Op, Program, run};
+use common::run::{LARGEST_ALIGN, Op, Program, run, run_lent};
 use proptest::collection::vec;
 use proptest::prelude::*;
 use smalloc::{FreeList, Indexed, Linked};
@@ -63,6 +63,15 @@ thread_local! {
 /// Plays a program, and makes its panic an error. Shrinking plays hundreds of programs that fail: of each only the
 /// message is kept, and the last one is told.
 fn agrees<L: FreeList>(program: &Program) -> Result<(), TestCaseError> {
+    catch::<L>(|| run::<L>(program))
+}
+
+/// The same where the heap lies in lent memory, at this offset from a multiple of [`LARGEST_ALIGN`].
+fn agrees_lent<L: FreeList>(program: &Program, offset: usize) -> Result<(), TestCaseError> {
+    catch::<L>(|| run_lent::<L>(program, offset))
+}
+
+fn catch<L: FreeList>(play: impl Fn() + panic::UnwindSafe) -> Result<(), TestCaseError> {
     static KEEP_MESSAGES: Once = Once::new();
     KEEP_MESSAGES.call_once(|| {
         let print = panic::take_hook();
@@ -74,7 +83,7 @@ fn agrees<L: FreeList>(program: &Program) -> Result<(), TestCaseError> {
         }));
     });
     PANIC.set(Some(String::new()));
-    let outcome = panic::catch_unwind(|| run::<L>(program));
+    let outcome = panic::catch_unwind(play);
     let message = PANIC.take().unwrap_or_default();
     outcome.map_err(|_| TestCaseError::fail(format!("{} list: {message}", L::NAME)))
 }
@@ -110,6 +119,32 @@ proptest! {
     fn bytes_are_programs(program in vec(any::<u8>(), 0..1500).prop_map(|bytes| Program::decode(&bytes))) {
         agrees::<Linked>(&program)?;
         agrees::<Indexed>(&program)?;
+    }
+}
+
+/// The calls that lent memory is tried with at every offset: many requests that are aligned to more than its base, among
+/// holes of a few sizes.
+fn aligned_op() -> impl Strategy<Value = Op> {
+    let size = || prop_oneof![1..=256_usize, 1..=3000_usize];
+    prop_oneof![
+        3 => (size(), (0..=16_u32).prop_map(|power| 1 << power)).prop_map(|(size, align)| Op::Alloc { size, align }),
+        1 => (any::<usize>(), size()).prop_map(|(index, size)| Op::Realloc { index, size }),
+        3 => any::<usize>().prop_map(|index| Op::Free { index }),
+    ]
+}
+
+proptest! {
+    #![proptest_config(config(1))]
+
+    /// The base of lent memory is aligned to 64 bytes, and payloads to what they ask for: at each of the 1024 places that a base
+    /// can have between two multiples of 64 KiB.
+    #[test]
+    fn lent_memory_may_begin_anywhere(ops in vec(aligned_op(), 150..=200)) {
+        let program = Program { region_size: 256 << 10, ops };
+        for offset in (0..LARGEST_ALIGN).step_by(64) {
+            agrees_lent::<Indexed>(&program, offset)?;
+            agrees_lent::<Linked>(&program, offset)?;
+        }
     }
 }
 

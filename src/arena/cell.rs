@@ -1,4 +1,4 @@
-//! An arena that several collections of one thread share.
+//! An arena for several collections of one thread.
 
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
@@ -7,7 +7,7 @@ use crate::region::InitError;
 use crate::system::fatal::fatal;
 use core::cell::{RefCell, RefMut};
 
-/// A [`Heap`] that several collections of one thread share: `&HeapCell` is an `Allocator`.
+/// A [`Heap`] for several collections of one thread: `&HeapCell` is an `Allocator`.
 ///
 /// ```
 /// # #[cfg(feature = "allocator-api2")] {
@@ -27,30 +27,31 @@ use core::cell::{RefCell, RefMut};
 pub struct HeapCell<L: FreeList = Indexed>(RefCell<Heap<L>>);
 
 impl<L: FreeList> HeapCell<L> {
-    /// Lets a heap be shared.
+    /// Wraps a heap.
     #[must_use]
     pub const fn new(heap: Heap<L>) -> Self {
         Self(RefCell::new(heap))
     }
 
-    /// A heap with a region of its own, as [`Heap::with_region_size`] makes it.
+    /// A heap with a region of `bytes` bytes, mapped by [`Heap::with_region_size`].
     ///
     /// # Errors
-    /// As there.
+    /// The system refused even the smallest region.
     pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
         Heap::with_region_size(bytes).map(Self::new)
     }
 
-    /// The heap. What allocates from it while this lives is refused, and what frees ends the process.
+    /// The heap, mutably borrowed. While it is, `&HeapCell` as an `Allocator` fails to allocate, and ends the process
+    /// on a free or resize.
     ///
     /// # Panics
-    /// If it is borrowed already.
+    /// If the heap is borrowed already.
     #[must_use]
     pub fn borrow_mut(&self) -> RefMut<'_, Heap<L>> {
         self.0.borrow_mut()
     }
 
-    /// The heap, for it alone.
+    /// Returns the heap.
     #[must_use]
     pub fn into_inner(self) -> Heap<L> {
         self.0.into_inner()

@@ -1,23 +1,23 @@
-//! An arena that several threads share.
+//! An arena for several threads.
 
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
 use crate::region::InitError;
-use crate::threads::lock::Wait;
+use crate::threads::lock::Backoff;
 use core::fmt;
 use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::mutex::{SpinMutex, SpinMutexGuard};
 
-/// A [`Heap`] that threads share, behind a spinlock of its own: what [`HeapCell`](crate::HeapCell) is for one thread.
+/// A [`Heap`] for several threads, behind a spinlock of its own: what [`HeapCell`](crate::HeapCell) is for one thread.
 ///
-/// With the feature `allocator-api2` or `nightly`, `&HeapLock` is an `Allocator`; in an `Arc` it can be a part of what it
-/// serves. A thread that finds the lock taken pauses, each time twice as long, and after some microseconds sleeps, so that
-/// many more threads than cores are no problem.
+/// With the feature `allocator-api2` or `nightly`, `&HeapLock` is an `Allocator`; in an `Arc` it can be part of the
+/// collections that it serves. A thread that finds the lock taken spins with exponential backoff and sleeps after some
+/// microseconds, so there may be many more threads than cores.
 ///
-/// A thread that holds the lock and asks for it again waits for ever: a signal handler must not use a heap that its thread
-/// may be using. In a child of `fork` the lock stays taken if another thread held it at that moment, as a `Mutex` does; a
-/// [`SmallocGlobal`](crate::SmallocGlobal) in a static is covered against both.
+/// A thread that holds the lock and locks again waits forever, so a signal handler must not use a heap that its thread
+/// may be using. In a child of `fork` the lock stays taken if another thread held it, like a `Mutex`. A
+/// [`SmallocGlobal`](crate::SmallocGlobal) in a static handles both.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -37,44 +37,44 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 /// ```
 pub struct HeapLock<L: FreeList = Indexed> {
     heap: SpinMutex<Heap<L>>,
-    /// Threads that sleep until they look at the lock again: the more there are, the longer each sleeps.
+    /// Sleeping threads: the more there are, the longer each sleeps.
     sleepers: AtomicU32,
 }
 
 impl<L: FreeList> HeapLock<L> {
-    /// Lets threads share a heap.
+    /// Wraps a heap.
     #[must_use]
     pub const fn new(heap: Heap<L>) -> Self {
         Self { heap: SpinMutex::new(heap), sleepers: AtomicU32::new(0) }
     }
 
-    /// A heap with a region of its own, as [`Heap::with_region_size`] makes it.
+    /// A heap with a region of `bytes` bytes, mapped by [`Heap::with_region_size`].
     ///
     /// # Errors
-    /// As there.
+    /// The system refused even the smallest region.
     pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
         Heap::with_region_size(bytes).map(Self::new)
     }
 
-    /// The heap, as soon as no other thread has it. It is let go when the guard is dropped.
+    /// The heap, once no other thread has it. Dropping the guard releases it.
     pub fn lock(&self) -> HeapGuard<'_, L> {
-        let mut wait = Wait::new();
+        let mut backoff = Backoff::new();
         loop {
             if let Some(guard) = self.try_lock() {
                 return guard;
             }
             while self.heap.is_locked() {
-                wait.a_while(&self.sleepers);
+                backoff.pause(&self.sleepers);
             }
         }
     }
 
-    /// The heap, or none if another thread has it. Never waits.
+    /// The heap; `None` if it is locked. Never waits.
     pub fn try_lock(&self) -> Option<HeapGuard<'_, L>> {
         self.heap.try_lock().map(HeapGuard)
     }
 
-    /// The heap, for it alone.
+    /// Returns the heap.
     #[must_use]
     pub fn into_inner(self) -> Heap<L> {
         self.heap.into_inner()
@@ -91,7 +91,7 @@ impl<L: FreeList> fmt::Debug for HeapLock<L> {
     }
 }
 
-/// The [`Heap`] of a [`HeapLock`], which this thread has until the guard is dropped.
+/// Access to the [`Heap`] of a [`HeapLock`] until it is dropped.
 #[must_use = "the heap is let go when the guard is dropped"]
 pub struct HeapGuard<'a, L: FreeList>(SpinMutexGuard<'a, Heap<L>>);
 

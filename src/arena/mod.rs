@@ -1,4 +1,4 @@
-//! An arena of one thread: what a program calls on a [`Heap`] of its own.
+//! Arenas: the calls of a [`Heap`] of one's own, and ways to share one.
 
 mod cell;
 mod lock;
@@ -16,10 +16,10 @@ use core::cell::Cell;
 use core::ptr::NonNull;
 
 impl<L: FreeList> Heap<L> {
-    /// Maps a heap whose region has `bytes` bytes, rounded up to whole pages: at least 64 KiB, at most 64 GiB less
-    /// 2 MiB.
+    /// Maps a heap whose region has `bytes` bytes, rounded up to whole pages: 64 KiB to 64 GiB less 2 MiB.
     ///
-    /// If the address space for it is refused, half of it is tried, and so on: see [`region_size`](Self::region_size).
+    /// If the reservation fails, it is retried with half the size until it fits; [`region_size`](Self::region_size) is
+    /// the result.
     ///
     /// # Errors
     /// The system refused even the smallest region.
@@ -29,18 +29,19 @@ impl<L: FreeList> Heap<L> {
         Ok(heap)
     }
 
-    /// Allocates first fit. None, and a status that says so, when nothing fits.
+    /// Allocates first fit. Returns the payload with its offset and the cost of the search; `None` and a failure status
+    /// if nothing fits.
     ///
-    /// The payload is aligned as the layout asks, and to 16 bytes at least; a request of 0 bytes gets 16.
+    /// The payload has the layout's alignment, and at least 16 bytes. A request of 0 bytes takes 16.
     pub fn smalloc(&mut self, layout: Layout) -> (Option<NonNull<u8>>, MallocStatus) {
         let outcome = Cell::new(Fit::NONE);
         let payload = calls::alloc::<_, _, false>(Own::new(self, &outcome), layout);
         (NonNull::new(payload), outcome.get().into())
     }
 
-    /// Frees a segment and joins it with its free neighbours.
+    /// Frees a payload of any size and coalesces it with its free neighbours.
     ///
-    /// Anything but a payload in use writes one line to standard error and aborts.
+    /// A pointer that is not a payload in use writes one line to standard error and aborts.
     ///
     /// # Safety
     /// Nothing uses the payload any more.
@@ -48,14 +49,14 @@ impl<L: FreeList> Heap<L> {
         calls::free_slow(Own::new(self, ()), payload.as_ptr(), None);
     }
 
-    /// Allocates first fit; null when nothing fits.
+    /// Allocates first fit; null if nothing fits.
     #[inline]
     pub fn alloc(&mut self, layout: Layout) -> *mut u8 {
         calls::alloc::<_, _, false>(Own::new(self, ()), layout)
     }
 
-    /// Allocates zeroed memory; null when nothing fits. Pages that are known to be zero, because they were never used or
-    /// were given back to the system, are not touched.
+    /// Allocates zeroed memory; null if nothing fits. Pages known to be zero, because they were never used or have been
+    /// purged, are not touched.
     pub fn alloc_zeroed(&mut self, layout: Layout) -> *mut u8 {
         calls::alloc::<_, _, true>(Own::new(self, ()), layout)
     }
@@ -72,18 +73,18 @@ impl<L: FreeList> Heap<L> {
         calls::free(Own::new(self, ()), payload, layout);
     }
 
-    /// Makes a payload `new_size` bytes large, in place if what is behind it allows, else by copying; null, and
-    /// nothing has changed, when nothing fits.
+    /// Resizes a payload to `new_size` bytes, in place if the memory behind it allows, otherwise by moving it. Returns
+    /// null and changes nothing if nothing fits.
     ///
     /// # Safety
     /// As for [`dealloc`](Self::dealloc); and `new_size`, rounded up to the layout's alignment, does not exceed
     /// `isize::MAX`.
     pub unsafe fn realloc(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { calls::realloc(Own::new(self, ()), payload, layout, new_size) }
     }
 
-    /// The same as [`realloc`](Self::realloc), and says where and at what cost; in place, that is no hop.
+    /// [`realloc`](Self::realloc) that also returns the payload's offset and the hops of the search, 0 in place.
     ///
     /// # Safety
     /// As for [`realloc`](Self::realloc).
@@ -94,12 +95,12 @@ impl<L: FreeList> Heap<L> {
         new_size: usize,
     ) -> (Option<NonNull<u8>>, MallocStatus) {
         let outcome = Cell::new(Fit::NONE);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let moved = unsafe { calls::realloc(Own::new(self, &outcome), payload.as_ptr(), layout, new_size) };
         (NonNull::new(moved), outcome.get().into())
     }
 
-    /// As [`realloc`](Self::realloc), and what the payload grows by is zero. Pages that are known to be zero are not
+    /// [`realloc`](Self::realloc) that zeroes the bytes by which the payload grows. Pages known to be zero are not
     /// touched. A payload that moves counts as allocated and freed.
     ///
     /// # Safety
@@ -109,30 +110,30 @@ impl<L: FreeList> Heap<L> {
             return payload;
         }
         let alloc = |heap: &mut &mut Self, layout| heap.alloc_zeroed(layout);
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let free = |heap: &mut &mut Self, payload, layout| unsafe { heap.dealloc(payload, layout) };
-        // SAFETY: the caller's promise; what is allocated has the layout that it was asked for.
+        // SAFETY: guaranteed by the caller; `alloc` returns a payload of the layout that it was given.
         unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) }
     }
 
-    /// Gives everything back to the system that is free, and returns how many bytes.
+    /// Purges all free memory and returns the bytes given back to the system.
     ///
-    /// These are all whole pages of free segments that have been in use since they were last given back. They are zero
-    /// then. Pages that the system refuses, because the program has locked them, stay. Without this call the heap does the
-    /// same by itself, later and less aggressively.
+    /// These are the whole pages of free segments that have been in use since they were last purged; they read as zero
+    /// afterwards. Pages that the system refuses, because the program has locked them, stay. Without this call the heap
+    /// purges on its own, later and less aggressively.
     pub fn trim(&mut self) -> usize {
         calls::purge(Own::new(self, ()), Purge::ALL)
     }
 }
 
-/// An arena that is lent for the time of a call.
+/// An arena that can be borrowed for a call.
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 pub(crate) trait Lend {
     type List: FreeList;
 
-    /// Does `work` with the heap; ends the process where that cannot be.
+    /// Runs `work` with the heap; ends the process if it is borrowed.
     fn with<R>(&self, work: impl FnOnce(&mut Heap<Self::List>) -> R) -> R;
 
-    /// The same; none where that cannot be.
+    /// Runs `work` with the heap; `None` if it is borrowed.
     fn try_with<R>(&self, work: impl FnOnce(&mut Heap<Self::List>) -> R) -> Option<R>;
 }

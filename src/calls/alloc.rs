@@ -10,10 +10,9 @@ use crate::watch::{Request, Watch};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-/// Allocates; null where nothing fits.
 #[inline(always)]
 pub(crate) fn alloc<L: FreeList, H: Held<L>, const ZEROED: bool>(mut held: H, layout: Layout) -> *mut u8 {
-    if ZEROED && layout.size() >= zero::CLEARED_WHOLE {
+    if ZEROED && layout.size() >= zero::MIN_CLEARED_BY_PAGE {
         return alloc_zeroed(held, layout);
     }
     let request = request::<ZEROED>(layout);
@@ -32,19 +31,18 @@ pub(crate) fn alloc<L: FreeList, H: Held<L>, const ZEROED: bool>(mut held: H, la
     }
 }
 
-/// Allocates where the first look was in vain. All of the search is inline: one call, one frame.
+/// Allocates after the first look missed. The whole search is inlined here: one call, one frame.
 #[inline(never)]
 fn alloc_search<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layout) -> *mut u8 {
     alloc_declined::<L, H, ZEROED, true>(held, layout)
 }
 
-/// Allocates where there was no first look, or it did not settle it.
+/// Allocates if there was no first look, or it was not conclusive.
 #[inline(never)]
 fn alloc_slow<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layout) -> *mut u8 {
     alloc_declined::<L, H, ZEROED, false>(held, layout)
 }
 
-/// Both in the caller's frame.
 #[inline(always)]
 fn alloc_declined<L: FreeList, H: Held<L>, const ZEROED: bool, const SEARCH: bool>(
     mut held: H,
@@ -60,7 +58,7 @@ fn alloc_declined<L: FreeList, H: Held<L>, const ZEROED: bool, const SEARCH: boo
     }
 }
 
-/// Allocates zeroed memory of some size.
+/// Allocates zeroed memory of any size.
 #[inline(never)]
 fn alloc_zeroed<L: FreeList, H: Held<L>>(mut held: H, layout: Layout) -> *mut u8 {
     let request = Request::new(Call::AllocZeroed, layout);
@@ -75,7 +73,7 @@ fn request<const ZEROED: bool>(layout: Layout) -> Request {
     Request::new(if ZEROED { Call::AllocZeroed } else { Call::Alloc }, layout)
 }
 
-/// Places any request, and tells the watchers.
+/// Places any request and tells the watchers.
 #[inline(always)]
 pub(crate) fn place<L: FreeList, H: Held<L>>(held: &mut H, request: &Request) -> Fit {
     place_by(held, request, |heap| {
@@ -87,7 +85,7 @@ pub(crate) fn place<L: FreeList, H: Held<L>>(held: &mut H, request: &Request) ->
     })
 }
 
-/// Places a request in one way, which is tried once more where a watcher makes room, and tells the watchers.
+/// Places a request by `place`, retries if a watcher makes room, and tells the watchers.
 #[inline(always)]
 fn place_by<L: FreeList, H: Held<L>>(
     held: &mut H,
@@ -96,7 +94,7 @@ fn place_by<L: FreeList, H: Held<L>>(
 ) -> Fit {
     held.with(|heap, watch| {
         let mut fit = place(heap);
-        if fit.start().is_none() && watch.starved(heap) {
+        if fit.start().is_none() && watch.make_room(heap) {
             fit = place(heap);
         }
         watch.placed(heap, request, fit);
@@ -107,11 +105,11 @@ fn place_by<L: FreeList, H: Held<L>>(
     })
 }
 
-/// Lets the heap go, and hands out the payload that was placed at `at`.
+/// Releases the heap and returns the payload that was placed at `at`.
 #[inline(always)]
 pub(crate) fn hand_out<L: FreeList, H: Held<L>>(mut held: H, at: Granule, request: &Request) -> NonNull<u8> {
     held.with(|heap, watch| watch.done(heap));
-    let mut held = held.settled(segment(at, request.size));
+    let mut held = held.wait_for_purge(segment(at, request.size));
     let payload = held.heap().region().pointer(at);
     if zero::is_cleared_by_page(request) {
         drop(zero::clear(held, at, request.size));
@@ -119,7 +117,7 @@ pub(crate) fn hand_out<L: FreeList, H: Held<L>>(mut held: H, at: Granule, reques
     }
     drop(held);
     if request.is_zeroed() {
-        // SAFETY: the payload was just placed, with so many bytes, and is this thread's.
+        // SAFETY: the payload was just placed with `request.size` bytes, and belongs to this thread alone (M1).
         unsafe { payload.write_bytes(0, request.size) };
     }
     payload

@@ -1,11 +1,11 @@
 //! Every call, written once, over a heap that is held.
 //!
-//! How a heap is held decides three things only: who watches, what it means to let others have it meanwhile, and where a
-//! request goes that finds no place. So holding is a type, [`Held`], and calls are generic over it: [`Own`] is a heap of one
-//! thread, and `global` has two more, one for its fast path and one for its slow path.
+//! The way a heap is held decides only who watches, whether others can have it meanwhile, and where a request goes that
+//! does not fit. So holding is a trait, [`Held`], and calls are generic over it. [`Own`] holds a heap of one thread;
+//! `global` has one type for its fast path and one for its slow path.
 //!
-//! An allocation in order: find and take a free segment, tell the watchers, let go, hand out. A free in order: find the
-//! segment, tell the watchers, give it back, do what the list put off, let go.
+//! An allocation: find and take a free segment, tell the watchers, release the heap, return the payload. A free: find
+//! the segment, tell the watchers, give it back, do the deferred work of the free list, release the heap.
 
 mod alloc;
 mod free;

@@ -1,4 +1,4 @@
-//! A heap of one thread: nobody else ever wants it.
+//! Holding a heap of one thread, which needs no lock.
 
 use super::free::free_moved;
 use super::held::{Held, MovedFrom, purge_if_due};
@@ -10,7 +10,7 @@ use crate::watch::{Checkers, Watch};
 use core::alloc::Layout;
 use core::ptr;
 
-/// A heap that is borrowed, and who watches beside the memory checkers.
+/// A borrowed heap, watched by the memory checkers and `W`.
 pub(crate) struct Own<'a, L: FreeList, W = ()> {
     heap: &'a mut Heap<L>,
     watch: W,
@@ -39,27 +39,27 @@ impl<L: FreeList, W: Watch<L> + Copy> Held<L> for Own<'_, L, W> {
         self.heap
     }
 
-    fn outside<R>(self, work: impl FnOnce() -> R) -> (Self, R) {
+    fn unlocked<R>(self, work: impl FnOnce() -> R) -> (Self, R) {
         let result = work();
         (self, result)
     }
 
-    fn outside_purging(self, work: impl FnOnce()) -> Self {
+    fn unlocked_for_purge(self, work: impl FnOnce()) -> Self {
         work();
         self
     }
 
-    fn give_way(self) -> Self {
+    fn yield_to_waiters(self) -> Self {
         self
     }
 
     #[inline(always)]
-    fn settled(self, _range: Extent) -> Self {
+    fn wait_for_purge(self, _range: Extent) -> Self {
         self
     }
 
     #[inline(always)]
-    fn release(self) {
+    fn leave_fast(self) {
         purge_if_due(self);
     }
 

@@ -1,4 +1,4 @@
-//! Resizing: in place if that can be, else to another place in the same heap, else elsewhere.
+//! Resizing: in place if possible, otherwise by moving within the heap, otherwise to another heap.
 
 use super::alloc::place;
 use super::held::{Held, MovedFrom};
@@ -9,7 +9,7 @@ use crate::region::Granule;
 use crate::watch::{Request, Resize, Watch};
 use core::alloc::Layout;
 
-/// Makes a payload `new_size` bytes large; null, and nothing has changed, where nothing fits.
+/// Resizes a payload to `new_size` bytes. Returns null and changes nothing if nothing fits.
 ///
 /// # Safety
 /// As for `GlobalAlloc::realloc`.
@@ -21,7 +21,7 @@ pub(crate) unsafe fn realloc<L: FreeList, H: Held<L>>(
     new_size: usize,
 ) -> *mut u8 {
     let (old, resized) = held.with(|heap, watch| {
-        watch.named(heap, payload, Some(layout));
+        watch.check_pointer(heap, payload, Some(layout));
         let old = heap.find(payload, layout);
         let resize = Resize { segment: old, layout, new_size, zeroed: false };
         watch.resizing(heap, &resize);
@@ -32,28 +32,28 @@ pub(crate) unsafe fn realloc<L: FreeList, H: Held<L>>(
         (old, resized)
     });
     if resized {
-        held.settled(segment(old.start, new_size)).leave();
+        held.wait_for_purge(segment(old.start, new_size)).leave();
         return payload;
     }
     let request = Request::moving(layout, new_size, old.start);
     let to = if held.may_move() { place(&mut held, &request).start() } else { None };
     let Some(to) = to else {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         return unsafe { held.realloc_elsewhere(payload, layout, new_size) };
     };
-    let mut held = held.settled(segment(to, new_size));
+    let mut held = held.wait_for_purge(segment(to, new_size));
     let moved = MovedFrom { segment: old, layout };
     if layout.size() >= LEAST_TRANSFER {
         return move_pages(held, moved, to);
     }
     let target = held.heap().region().pointer(to).as_ptr();
-    // SAFETY: both segments are in use and this thread's, so they do not overlap; the new one is the larger.
+    // SAFETY: both segments are in use and this thread's, so they do not overlap (M1), and the new one is larger.
     let copy = || unsafe { target.copy_from_nonoverlapping(payload, layout.size()) };
     held.move_out(moved, copy, |_, ()| {});
     target
 }
 
-/// Moves a large payload to its new place in the same heap, with its pages where that is possible.
+/// Moves a large payload within the heap, by moving its pages where possible.
 #[cold]
 #[inline(never)]
 fn move_pages<L: FreeList, H: Held<L>>(mut held: H, moved: MovedFrom, to: Granule) -> *mut u8 {
@@ -61,14 +61,13 @@ fn move_pages<L: FreeList, H: Held<L>>(mut held: H, moved: MovedFrom, to: Granul
     let heap = held.heap();
     let target = heap.region().pointer(to).as_ptr();
     let transfer = heap.begin_transfer(moved.segment.start, to, moved.layout.size(), may_move);
-    // SAFETY: both segments are in use and this thread's, and nothing of them is on its way to the system (X1).
+    // SAFETY: both segments are in use and this thread's, and none of their pages is being purged (X1).
     let carry_out = || unsafe { transfer.carry_out() };
     held.move_out(moved, carry_out, |heap, done| heap.end_transfer(&transfer, done));
     target
 }
 
-/// Makes a payload `new_size` bytes large in place, where what it grows by is zero. False, and nothing has changed, where
-/// that cannot be done.
+/// Resizes a payload in place and zeroes the bytes added; returns false and changes nothing if that is impossible.
 pub(crate) fn resize_zeroed<L: FreeList, H: Held<L>>(
     mut held: H,
     payload: *mut u8,
@@ -76,7 +75,7 @@ pub(crate) fn resize_zeroed<L: FreeList, H: Held<L>>(
     new_size: usize,
 ) -> bool {
     let grown = held.with(|heap, watch| {
-        watch.named(heap, payload, Some(layout));
+        watch.check_pointer(heap, payload, Some(layout));
         let old = heap.find(payload, layout);
         let resize = Resize { segment: old, layout, new_size, zeroed: true };
         watch.resizing(heap, &resize);
@@ -87,18 +86,18 @@ pub(crate) fn resize_zeroed<L: FreeList, H: Held<L>>(
         })
     });
     let Some((old, rest)) = grown else { return false };
-    let held = held.settled(segment(old.start, new_size));
+    let held = held.wait_for_purge(segment(old.start, new_size));
     // SAFETY: these bytes belong to the payload and were not part of it before.
     unsafe { rest.cast::<u8>().write_bytes(0, rest.len()) };
     zero::clear(held, old.end, new_size.saturating_sub(old.bytes())).leave();
     true
 }
 
-/// Moves a payload by allocating, copying and freeing; null, and nothing has changed, where `alloc` says so.
+/// Moves a payload by allocating, copying and freeing. Returns null and changes nothing if `alloc` returns null.
 ///
 /// # Safety
-/// The payload is in use and this thread's, and has this layout; `new_size`, rounded up to its alignment, does not exceed
-/// `isize::MAX`. `alloc` returns null or a payload of the layout that it is given.
+/// The payload is in use, belongs to this thread and has this layout; `new_size`, rounded up to its alignment, does not
+/// exceed `isize::MAX`. `alloc` returns null or a payload of the layout that it is given.
 pub(crate) unsafe fn move_by<C>(
     mut heap: C,
     payload: *mut u8,
@@ -107,11 +106,11 @@ pub(crate) unsafe fn move_by<C>(
     alloc: impl FnOnce(&mut C, Layout) -> *mut u8,
     free: impl FnOnce(&mut C, *mut u8, Layout),
 ) -> *mut u8 {
-    // SAFETY: the caller's promise.
+    // SAFETY: guaranteed by the caller.
     let new_layout = unsafe { Layout::from_size_align_unchecked(new_size, layout.align()) };
     let moved = alloc(&mut heap, new_layout);
     if !moved.is_null() {
-        // SAFETY: both payloads are in use and this thread's, so they do not overlap; each has that many bytes.
+        // SAFETY: both payloads are in use and this thread's, so they do not overlap; each has this many bytes.
         unsafe { moved.copy_from_nonoverlapping(payload, layout.size().min(new_size)) };
         free(&mut heap, payload, layout);
     }

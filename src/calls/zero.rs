@@ -1,25 +1,25 @@
-//! Zeroed memory: pages that are known to be zero are not touched, the rest is cleared while others may have the heap.
+//! Zeroed memory: pages known to be zero are skipped, the rest is cleared with the heap released.
 
 use super::held::Held;
 use crate::free_list::FreeList;
 use crate::region::Granule;
 use crate::watch::Request;
 
-/// Smaller requests, in bytes, are cleared whole: they hold no whole page, or one.
-pub(super) const CLEARED_WHOLE: usize = 8 << 10;
+/// Bytes from which a request is cleared page by page. Smaller ones hold one whole page at most.
+pub(super) const MIN_CLEARED_BY_PAGE: usize = 8 << 10;
 
-/// Whether only those pages of a request are cleared that may not be zero.
+/// Whether only the pages of a request that may not be zero are cleared.
 #[inline(always)]
 pub(super) fn is_cleared_by_page(request: &Request) -> bool {
-    request.is_zeroed() && request.size >= CLEARED_WHOLE
+    request.is_zeroed() && request.size >= MIN_CLEARED_BY_PAGE
 }
 
-/// Clears what may not be zero of the `size` bytes at `at`, which were just placed.
+/// Clears the pages that may not be zero among the `size` bytes at `at`, which were just placed.
 pub(super) fn clear<L: FreeList, H: Held<L>>(mut held: H, at: Granule, size: usize) -> H {
     let mut from = at;
     while let Some((unknown, next)) = held.heap().next_unknown(at, size, from) {
-        // SAFETY: these bytes belong to a payload that is this thread's.
-        (held, ()) = held.outside(|| unsafe { unknown.cast::<u8>().write_bytes(0, unknown.len()) });
+        // SAFETY: these bytes belong to a payload of this thread alone (M1).
+        (held, ()) = held.unlocked(|| unsafe { unknown.cast::<u8>().write_bytes(0, unknown.len()) });
         from = next;
     }
     held

@@ -1,14 +1,12 @@
-//! What happens between regions.
+//! Counters that belong to no single region.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize};
 
-/// Counters that belong to no single region.
 pub(super) struct CrossRegion {
-    /// Requests that no region could place.
     pub(super) failures: AtomicU64,
-    /// The size of the last of them.
+    /// Size in bytes of the last failed request.
     pub(super) last_failed_size: AtomicUsize,
-    /// Calls of `realloc` that moved to another region.
+    /// Calls of `realloc` that moved the payload to another region.
     pub(super) moved: AtomicU64,
 }
 

@@ -1,4 +1,4 @@
-//! The report of a request that found no place: off unless it was asked for, and told once.
+//! The failure report: off by default, written once.
 
 use super::reporting::Reporting;
 use super::{Guarded, SmallocGlobal};
@@ -8,8 +8,7 @@ use crate::system::fatal::write_to_stderr;
 use crate::threads::lock::Guard;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// The same heap, which reports the first request that finds no place: see
-    /// [`report_failures`](Self::report_failures).
+    /// Enables the report of the first request that fails, as [`report_failures`](Self::report_failures) does.
     ///
     /// ```
     /// use smalloc::SmallocGlobal;
@@ -23,22 +22,21 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self
     }
 
-    /// From now on, reports the next request that finds no place, or none; whatever was said before, here or by the
-    /// environment variable `SMALLOC_REPORT`, which is 1 or 0.
+    /// Enables or disables the report of the next request that fails. Overrides earlier calls and the environment
+    /// variable `SMALLOC_REPORT`, which is 1 or 0.
     ///
-    /// The report is some lines on standard error: what was asked for, whether the heap is full or fragmented or the
-    /// request is larger than the region or the limit, the five largest holes, and a map in one line. It is written once, however
-    /// often and on however many threads requests fail, and allocates nothing.
+    /// The report is a few lines on standard error: the request, whether the heap is full or fragmented or the request
+    /// exceeds the region or the limit, the five largest holes, and a map in one line. It is written once, however many
+    /// requests fail on however many threads, and allocates nothing.
     ///
-    /// The heap cannot know what the program does with the null that it returns: a `Vec::push` ends the program, a
-    /// `Vec::try_reserve` returns an error, and both ask the same of the heap. So nothing is reported unless it was asked
-    /// for; where a program expects failures, [`expecting_failures`](Self::expecting_failures) keeps them out of the
-    /// report. What [`smalloc`](Self::smalloc) cannot place is never reported: its status tells.
+    /// It is off by default because the heap cannot tell a fatal failure from an expected one: `Vec::push` aborts on
+    /// null, `Vec::try_reserve` returns an error, and both make the same request. Wrap code that expects failures in
+    /// [`expecting_failures`](Self::expecting_failures). Failures of [`smalloc`](Self::smalloc) are in its status only.
     pub fn report_failures(&self, report: bool) {
         self.reporting.set(report);
     }
 
-    /// Runs `work`, and reports no failure meanwhile, on this thread or another.
+    /// Runs `work`; failures on any thread are not reported meanwhile.
     ///
     /// ```
     /// # use smalloc::SmallocGlobal;
@@ -54,7 +52,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.reporting.expecting(work)
     }
 
-    /// Reports a request that found no place in the region tried last, if that was asked for.
+    /// Reports a request that failed in the region tried last, if the report is enabled.
     #[cold]
     #[inline(never)]
     pub(super) fn report<'a>(
@@ -63,7 +61,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         size: usize,
         align: usize,
     ) -> Guard<'a, Guarded<L>> {
-        if !self.reporting.is_next() {
+        if !self.reporting.claim() {
             return heap;
         }
         let failure = heap.failure(size, align);

@@ -1,6 +1,6 @@
-//! What a `fork` does to a heap that is a static, and the end of one that is not.
+//! `fork` support: registration, the handlers' work, and removal when the heap is dropped.
 
-use super::held::Slow;
+use super::held::LockedSlow;
 use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::system::errno;
@@ -10,86 +10,85 @@ use core::ptr;
 use core::sync::atomic::Ordering;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Whether the heap is covered where it is now.
-    pub(super) fn is_covered(&self) -> bool {
-        self.covered_at.load(Ordering::Relaxed) == ptr::from_ref(self).addr()
+    /// Whether the heap is registered for `fork` at its current address.
+    pub(super) fn is_registered(&self) -> bool {
+        self.registered_at.load(Ordering::Relaxed) == ptr::from_ref(self).addr()
     }
 
-    /// Whether nobody has taken a lock of the heap yet.
+    /// Whether no lock of the heap has been taken yet.
     #[inline]
-    pub(super) fn is_untouched(&self) -> bool {
-        self.covered_at.load(Ordering::Relaxed) == fork_table::UNTRIED
+    pub(super) fn is_unused(&self) -> bool {
+        self.registered_at.load(Ordering::Relaxed) == fork_table::NOT_ATTEMPTED
     }
 
-    /// Covers the heap before its first use. Everybody who takes a lock of it calls this first, or takes it only if it is
-    /// not watched: in the child of a fork, a lock that another thread held is held for ever, if the heap is not covered.
+    /// Registers the heap before its first use. Every slow path calls this before it takes a lock; fast paths fail
+    /// until it is done. Otherwise a child could inherit the lock of a thread that it does not have.
     #[inline]
-    pub(super) fn cover_first(&self) {
-        if self.is_untouched() {
-            self.cover();
+    pub(super) fn ensure_registered(&self) {
+        if self.is_unused() {
+            self.register();
         }
     }
 
-    /// Covers the heap where it is now, if that is a static.
+    /// Registers the heap at its current address, if it is a static.
     #[cold]
     #[inline(never)]
-    pub(super) fn cover(&self) {
+    pub(super) fn register(&self) {
         let handlers = [Self::before_fork, Self::after_fork, Self::after_fork_in_child];
-        errno::unchanged(|| fork_table::cover(ptr::from_ref(self).cast(), handlers, &self.covered_at));
+        errno::unchanged(|| fork_table::add(ptr::from_ref(self).cast(), handlers, &self.registered_at));
         for shared in self.regions.all() {
             shared.lock.lock().set_slow(SlowReason::FirstUse, false);
         }
     }
 
-    /// Locks the heap at an address for a fork, if it is there.
+    /// Locks the heap at `address` before a fork; false if it is no longer there.
     ///
     /// # Safety
-    /// A `SmallocGlobal<L>` was at that address, in memory that can be read, and this thread is about to fork.
+    /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable, and this thread is about to fork.
     pub(super) unsafe fn before_fork(address: *const ()) -> bool {
-        // SAFETY: the caller's promise; what was moved away has left its bytes, which are atomics and numbers.
+        // SAFETY: guaranteed by the caller. A heap that was moved away has left valid bytes: atomics and integers.
         let global = unsafe { &*address.cast::<Self>() };
-        let there = global.is_covered();
+        let there = global.is_registered();
         if there {
-            // SAFETY: after_fork is called by the same thread in both processes.
+            // SAFETY: `after_fork` unlocks on the same thread, in both processes.
             global.regions.all().iter().for_each(|shared| unsafe { lock_for_fork(global, &shared.lock) });
         }
         there
     }
 
-    /// Unlocks the heap at an address after a fork, in the parent.
+    /// Unlocks the heap at `address` after a fork, in the parent.
     ///
     /// # Safety
-    /// `before_fork` has locked it on this thread.
+    /// `before_fork` has locked the heap on this thread.
     pub(super) unsafe fn after_fork(address: *const ()) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let global = unsafe { &*address.cast::<Self>() };
-        // SAFETY: this thread took the lock in before_fork.
+        // SAFETY: this thread took the locks in `before_fork`.
         unsafe { global.regions.unlock_after_fork() };
         true
     }
 
-    /// The same in the child, in which no other thread is left that could finish what it has begun.
+    /// Unlocks the heap at `address` in the child, and ends what other threads had begun: they do not exist here.
     ///
     /// # Safety
-    /// As there.
+    /// `before_fork` has locked the heap on this thread.
     pub(super) unsafe fn after_fork_in_child(address: *const ()) -> bool {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let global = unsafe { &*address.cast::<Self>() };
         for region in 0..REGIONS {
             let mut heap = global.enter_slow(region).guard;
             heap.stop_moving();
-            // Who was about to say so in the parent is not there.
+            // The thread that would have cleared this reason does not exist in the child.
             heap.set_slow(SlowReason::FirstUse, false);
             drop(heap);
         }
-        global.leave_page_to_parent();
-        // SAFETY: the caller's promise.
+        global.drop_parents_page();
+        // SAFETY: guaranteed by the caller.
         unsafe { Self::after_fork(address) }
     }
 }
 
-/// Takes the lock for the time of a `fork`, when nothing is being purged: the child has not the thread that would see to the
-/// end of it.
+/// Takes a lock for a fork while nothing is being purged: the child would lack the thread that finishes the purge.
 ///
 /// # Safety
 /// As for [`Lock::lock_for_fork`].
@@ -98,22 +97,22 @@ unsafe fn lock_for_fork<L: FreeList, const REGIONS: usize>(
     lock: &Lock<Guarded<L>>,
 ) {
     loop {
-        drop(Slow { global, guard: lock.lock() }.idle());
-        // SAFETY: the caller's promise, or released below.
+        drop(LockedSlow { global, guard: lock.lock() }.wait_until_idle());
+        // SAFETY: released below, or kept as the caller guarantees.
         unsafe { lock.lock_for_fork() };
         if !lock.lock().is_purging() {
             return;
         }
-        // SAFETY: this thread took it just now, and holds no guard.
+        // SAFETY: this thread has just taken the lock, and holds no guard.
         unsafe { lock.unlock_after_fork() };
     }
 }
 
 impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
-        let address = self.covered_at.swap(fork_table::UNTRIED, Ordering::Relaxed);
+        let address = self.registered_at.swap(fork_table::NOT_ATTEMPTED, Ordering::Relaxed);
         if address == ptr::from_ref(self).addr() {
-            fork_table::uncover(ptr::from_ref(self).cast());
+            fork_table::remove(ptr::from_ref(self).cast());
         }
     }
 }

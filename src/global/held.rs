@@ -1,7 +1,7 @@
-//! Ways in and ways out: how a thread comes to hold the heap of a region, and what happens when it lets go.
+//! Locking a region's heap for a call, and releasing it.
 
-use super::publish::Publishing;
-use super::record::Recording;
+use super::publish::PublishWatch;
+use super::record::RecordWatch;
 use super::{Guarded, SmallocGlobal};
 use crate::calls::{self, Held, MovedFrom};
 use crate::free_list::FreeList;
@@ -12,60 +12,56 @@ use crate::threads::lock::{self, Guard, SlowReason};
 use crate::watch::{Checkers, Hardened};
 use core::alloc::Layout;
 
-/// The heap of a region that this thread has locked.
+/// A region's heap, locked by this thread.
 ///
-/// There are two of a kind. Whoever takes the lock by the fast path knows that nobody records, publishes or purges: these
-/// make the lock slow. On the slow path they are asked.
+/// With `SLOW` false, the lock was taken by the fast path, which proves that nothing is recorded, published or purged:
+/// each of these makes the lock slow. With `SLOW` true, every step checks for them.
 pub(super) struct Locked<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
     pub(super) global: &'a SmallocGlobal<L, REGIONS>,
     pub(super) guard: Guard<'a, Guarded<L>>,
 }
 
-/// A heap that was locked by the fast path.
-pub(super) type Fast<'a, L, const REGIONS: usize> = Locked<'a, L, REGIONS, false>;
-/// A heap that was locked by the slow path.
-pub(super) type Slow<'a, L, const REGIONS: usize> = Locked<'a, L, REGIONS, true>;
+pub(super) type LockedFast<'a, L, const REGIONS: usize> = Locked<'a, L, REGIONS, false>;
+pub(super) type LockedSlow<'a, L, const REGIONS: usize> = Locked<'a, L, REGIONS, true>;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Locks a region's heap if its lock is free and nothing makes it slow.
+    /// Locks a region's heap; `None` if the lock is taken or slow.
     #[inline(always)]
-    pub(super) fn enter(&self, region: usize) -> Option<Fast<'_, L, REGIONS>> {
+    pub(super) fn enter(&self, region: usize) -> Option<LockedFast<'_, L, REGIONS>> {
         let guard = self.regions.get(region).lock.try_lock_fast()?;
         Some(Locked { global: self, guard })
     }
 
-    /// The same, with everything freed that was handed over to the region.
+    /// [`enter`](Self::enter), after which the queued remote frees are done.
     #[inline(always)]
-    pub(super) fn enter_drained(&self, region: usize) -> Option<Fast<'_, L, REGIONS>> {
+    pub(super) fn enter_drained(&self, region: usize) -> Option<LockedFast<'_, L, REGIONS>> {
         self.enter(region).map(|held| held.drained(region))
     }
 
-    /// Locks a region's heap, waits for it as long as another thread has it, and frees everything that was handed over to it.
+    /// Locks a region's heap, waiting if necessary, and does the queued remote frees.
     #[inline]
-    pub(super) fn enter_slow(&self, region: usize) -> Slow<'_, L, REGIONS> {
-        self.cover_first();
+    pub(super) fn enter_slow(&self, region: usize) -> LockedSlow<'_, L, REGIONS> {
+        self.ensure_registered();
         let guard = self.regions.get(region).lock.lock();
         Locked { global: self, guard }.drained(region)
     }
 }
 
 impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'a, L, REGIONS, SLOW> {
-    /// The number of the region.
     pub(super) fn region(&self) -> usize {
         self.global.regions.number_of_lock(self.guard.lock())
     }
 
-    /// Returns once nothing is being purged.
-    pub(super) fn idle(self) -> Self {
-        self.wait_for(Extent::new(Granule(0), Granule(usize::MAX)))
+    pub(super) fn wait_until_idle(self) -> Self {
+        self.wait_for_range(Extent::new(Granule(0), Granule(usize::MAX)))
     }
 
     #[cold]
     #[inline(never)]
-    fn wait_for(self, range: Extent) -> Self {
+    fn wait_for_range(self, range: Extent) -> Self {
         let me = lock::thread_token();
         let guard = self.guard.wait_while(|heap| match heap.purged_by(range) {
-            Some(by) if by == me => lock::recursive(),
+            Some(by) if by == me => lock::recursive_call(),
             by => by.is_some(),
         });
         Self { guard, ..self }
@@ -74,7 +70,10 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'a, L, REGI
 
 impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked<'a, L, REGIONS, SLOW> {
     type Watch<'w>
-        = ((&'w mut Hardened, Checkers), (Recording<'w, L, REGIONS, SLOW>, Publishing<'w, L, REGIONS, SLOW>))
+        = (
+        (&'w mut Hardened, Checkers),
+        (RecordWatch<'w, L, REGIONS, SLOW>, PublishWatch<'w, L, REGIONS, SLOW>),
+    )
     where
         Self: 'w;
 
@@ -82,7 +81,7 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     fn with<'w, R>(&'w mut self, work: impl FnOnce(&mut Heap<L>, &mut Self::Watch<'w>) -> R) -> R {
         let (global, lock) = (self.global, self.guard.lock());
         let Guarded { heap, hardened } = &mut *self.guard;
-        work(heap, &mut ((hardened, Checkers), (Recording { global, lock }, Publishing { global, lock })))
+        work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, PublishWatch { global, lock })))
     }
 
     #[inline(always)]
@@ -90,30 +89,30 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
         &mut self.guard.heap
     }
 
-    fn outside<R>(self, work: impl FnOnce() -> R) -> (Self, R) {
+    fn unlocked<R>(self, work: impl FnOnce() -> R) -> (Self, R) {
         let (guard, result) = self.guard.unlocked(work);
         (Self { guard, ..self }, result)
     }
 
-    fn outside_purging(mut self, work: impl FnOnce()) -> Self {
+    fn unlocked_for_purge(mut self, work: impl FnOnce()) -> Self {
         self.guard.set_slow(SlowReason::Purge, true);
-        (self, ()) = self.outside(work);
+        (self, ()) = self.unlocked(work);
         self.guard.set_slow(SlowReason::Purge, false);
         self
     }
 
-    /// Others may come now who fork, or wait for a piece.
-    fn give_way(self) -> Self {
-        Self { guard: self.guard.give_way(), ..self }.idle()
+    /// During the wait another thread may fork, or wait for a purged range.
+    fn yield_to_waiters(self) -> Self {
+        Self { guard: self.guard.yield_to_waiters(), ..self }.wait_until_idle()
     }
 
     #[inline(always)]
-    fn settled(self, range: Extent) -> Self {
-        if SLOW && self.guard.is_purging() { self.wait_for(range) } else { self }
+    fn wait_for_purge(self, range: Extent) -> Self {
+        if SLOW && self.guard.is_purging() { self.wait_for_range(range) } else { self }
     }
 
     #[inline(always)]
-    fn release(self) {
+    fn leave_fast(self) {
         if SLOW {
             self.leave();
         }
@@ -145,12 +144,12 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
 
     unsafe fn realloc_elsewhere(self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let Self { global, guard } = self;
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { global.realloc_elsewhere(guard, payload, layout, new_size) }
     }
 }
 
-/// Frees what was moved from where the lock was taken, or where somebody watches: that may have begun in the meantime.
+/// Frees the segment that a payload was moved out of, if the lock is now taken or slow.
 #[cold]
 #[inline(never)]
 fn free_moved_slow<L: FreeList, const REGIONS: usize>(

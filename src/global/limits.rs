@@ -1,4 +1,4 @@
-//! How much memory the heap takes: giving back, a limit, asking the program for room, zeros that need not be written.
+//! Memory limits: `trim`, `set_limit`, the low-memory callback, huge pages, and zeroed growth.
 
 use super::low_memory::{InCallback, LowMemory};
 use super::{Guarded, SmallocGlobal};
@@ -10,7 +10,7 @@ use crate::threads::lock::Guard;
 use core::alloc::{GlobalAlloc, Layout};
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// As [`realloc`](GlobalAlloc::realloc), and what the payload grows by is zero. Pages that are known to be zero are
+    /// [`realloc`](GlobalAlloc::realloc) that zeroes the bytes by which the payload grows. Pages known to be zero are
     /// not touched. A payload that moves counts as allocated and freed.
     ///
     /// # Safety
@@ -25,26 +25,26 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub unsafe fn realloc_zeroed(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let held = self.enter_slow(self.regions.number_of(payload));
-        // Whoever watches is told call by call, of calls that every heap has.
+        // Recordings have no such call, so watchers see the calls it consists of.
         if held.guard.lock().is_slow() {
             drop(held);
         } else if calls::resize_zeroed(held, payload, layout, new_size) {
             return payload;
         }
-        // SAFETY: what grows is not empty.
+        // SAFETY: the payload grows, so its size is not 0.
         let alloc = |heap: &mut &Self, layout| unsafe { heap.alloc_zeroed(layout) };
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         let free = |heap: &mut &Self, payload, layout| unsafe { heap.dealloc(payload, layout) };
-        // SAFETY: the caller's promise; what is allocated has the layout that it was asked for.
+        // SAFETY: guaranteed by the caller; `alloc` returns a payload of the layout that it was given.
         unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) }
     }
 
-    /// Gives everything back to the system that is free, and says how many bytes.
+    /// Purges all free memory and returns the bytes given back to the system.
     ///
-    /// These are all whole pages of free segments that have been in use since they were last given back. They are zero
-    /// then. Other threads may go on meanwhile; one whose request is placed where memory is on its way waits for that.
-    /// What the system refuses, because the program has locked it, stays. Without this call the heap does the same by itself,
-    /// later and with less zeal.
+    /// These are the whole pages of free segments that have been in use since they were last purged; they read as zero
+    /// afterwards. Other threads may use the heap meanwhile; a request placed in a range that is being purged waits for
+    /// it. Pages that the system refuses, because the program has locked them, stay. Without this call the heap purges
+    /// on its own, later and less aggressively.
     ///
     /// ```
     /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 24);
@@ -58,15 +58,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn trim(&self) -> usize {
         (0..REGIONS).fold(0, |sum: usize, region| {
-            sum.saturating_add(calls::purge(self.enter_slow(region).idle(), Purge::ALL))
+            sum.saturating_add(calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL))
         })
     }
 
-    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region, or of each: [`top`](crate::Stats::top) does
-    /// not rise above them, whichever thread asks. More than the region has lifts the limit.
+    /// Limits placement to the first `bytes` bytes of each region: [`top`](crate::Stats::top) does not rise above them,
+    /// whichever thread allocates. A value above the region size removes the limit.
     ///
-    /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16;
-    /// of several regions, the highest of theirs.
+    /// Nothing moves: if top is above `bytes` now, top becomes the limit. Returns the limit in bytes, a multiple of 16;
+    /// with several regions, the highest of their limits.
     ///
     /// ```
     /// # use core::alloc::{GlobalAlloc, Layout};
@@ -79,17 +79,17 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut most = 0;
         for (region, heap) in self.lock_all().iter_mut().enumerate() {
             most = heap.set_limit(bytes).max(most);
-            self.note(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
+            self.record(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
         }
         most
     }
 
-    /// Has a function called when a request finds no room, or none. It is called by the thread that asks, without the
-    /// heap's lock: it may free, and allocate. If it returns true, the request is tried once more.
+    /// Sets a callback for requests that do not fit, or removes it. The requesting thread calls it without the heap's
+    /// lock, so it may allocate and free. If it returns true, the request is retried once.
     ///
-    /// The function must not panic: no allocator may, and it ends the process with one line. A request that fails inside of it
-    /// fails at once. Several threads may be in it at the same time, and
-    /// the program may hold any lock of its own when it allocates: take such locks by `try_lock`.
+    /// The callback must not panic: a panic ends the process with one line, because it must not unwind through an
+    /// allocator. A request that fails inside it fails at once. Several threads may be in it at the same time, and the
+    /// program may hold any of its own locks when it allocates, so take such locks by `try_lock`.
     ///
     /// ```
     /// # use core::alloc::{GlobalAlloc, Layout};
@@ -116,11 +116,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.low_memory.set(function);
     }
 
-    /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False where it
-    /// refuses: it may be built without them, or the region cannot be mapped. Without this call it does as it does for all memory.
+    /// Asks the system to back the regions with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False if
+    /// the system refuses, because it has no huge pages or the region cannot be mapped. Without this call the system's
+    /// default applies.
     ///
-    /// Huge pages save page faults and translations of addresses in large heaps. They cost memory: of 2 MiB in which one
-    /// byte is used, all are taken, and what was given back in small pieces may be taken again.
+    /// Huge pages save page faults and TLB misses in large heaps, but cost memory: one byte in use commits a whole 2
+    /// MiB page, and memory purged in smaller pieces may be committed again.
     ///
     /// ```
     /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
@@ -132,16 +133,16 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.huge_pages(wanted))
     }
 
-    /// Asks the program for room, without the lock. With a result, it is worth another try, as long as that lives.
+    /// Calls the low-memory callback without the lock. With a result, the caller retries and keeps it until it is done.
     #[cold]
-    pub(super) fn ask_for_room<'a>(
+    pub(super) fn call_low_memory<'a>(
         &'a self,
         guard: Guard<'a, Guarded<L>>,
         size: usize,
         align: usize,
     ) -> (Guard<'a, Guarded<L>>, Option<InCallback<'a>>) {
         match Layout::from_size_align(size, align) {
-            Ok(layout) if self.low_memory.is_set() => guard.unlocked(|| self.low_memory.ask(layout)),
+            Ok(layout) if self.low_memory.is_set() => guard.unlocked(|| self.low_memory.call(layout)),
             _ => (guard, None),
         }
     }

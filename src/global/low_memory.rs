@@ -1,4 +1,4 @@
-//! InCallback the program for room: what it wants to be told when a request finds no place.
+//! The low-memory callback, by which the program may make room for a request that does not fit.
 
 use crate::system::fatal::fatal;
 use crate::threads::lock::thread_token;
@@ -7,45 +7,43 @@ use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Is told of a request for which there is no room, and says whether it has freed something, so that the request is
-/// worth another try. It must not panic.
+/// Called with a request that does not fit. Returns true if it freed memory, to retry. It must not panic.
 pub type LowMemory = fn(Layout) -> bool;
 
-/// Threads that may be inside at the same time; what further ones want fails at once.
-const MOST_INSIDE: usize = 16;
+/// Threads in the callback at the same time, a bound for the table; the requests of further threads fail at once.
+const MAX_INSIDE: usize = 16;
 
-/// The callback, and the threads that are inside it.
 pub(crate) struct LowMemoryCallback {
     /// A `LowMemory`, or null.
     function: AtomicPtr<()>,
-    /// The tokens of threads that are inside, or are trying again; 0 where there is none.
-    inside: [AtomicUsize; MOST_INSIDE],
+    /// Tokens of threads in the callback or retrying, 0 in free entries.
+    inside: [AtomicUsize; MAX_INSIDE],
 }
 
 impl LowMemoryCallback {
     pub(crate) const fn new() -> Self {
         Self {
             function: AtomicPtr::new(ptr::null_mut()),
-            inside: [const { AtomicUsize::new(0) }; MOST_INSIDE],
+            inside: [const { AtomicUsize::new(0) }; MAX_INSIDE],
         }
     }
 
     pub(crate) fn set(&self, function: Option<LowMemory>) {
-        // SAFETY: an optional function is a pointer that may be null.
+        // SAFETY: `Option<fn>` has the layout of a nullable pointer.
         let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(function) };
         self.function.store(pointer, Ordering::Release);
     }
 
-    /// Whether there is anybody to ask.
     pub(crate) fn is_set(&self) -> bool {
         !self.function.load(Ordering::Relaxed).is_null()
     }
 
-    /// Asks for room for a request. None where nobody is to be asked, the answer is no, or this thread is inside
-    /// already. Else there may be room now; this thread asks no further until the result is dropped.
+    /// Calls the callback. `None` if there is none, it freed nothing, this thread is in it already, or too many threads
+    /// are. Otherwise the caller retries, and the callback is not called again on this thread until the result is
+    /// dropped.
     #[cold]
-    pub(crate) fn ask(&self, layout: Layout) -> Option<InCallback<'_>> {
-        // SAFETY: the pointer was made from an optional function of this type.
+    pub(crate) fn call(&self, layout: Layout) -> Option<InCallback<'_>> {
+        // SAFETY: `set` made the pointer from an `Option<LowMemory>`.
         let function =
             unsafe { transmute::<*mut (), Option<LowMemory>>(self.function.load(Ordering::Acquire)) };
         let function = function?;
@@ -57,23 +55,23 @@ impl LowMemoryCallback {
             token.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
         let inside = InCallback(self.inside.iter().find(is_taken)?);
-        let unwinding = Unwinding;
+        let abort_on_unwind = AbortOnUnwind;
         let freed = function(layout);
-        core::mem::forget(unwinding);
+        core::mem::forget(abort_on_unwind);
         freed.then_some(inside)
     }
 }
 
-/// Is dropped when a panic would leave the function that was asked, and with it the allocator, which must not be.
-struct Unwinding;
+/// Dropped only if the callback panics. The panic must not unwind through the allocator.
+struct AbortOnUnwind;
 
-impl Drop for Unwinding {
+impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         fatal(format_args!("the function for low memory has panicked"));
     }
 }
 
-/// A thread is inside as long as this lives.
+/// This thread is in the callback until this is dropped.
 pub(crate) struct InCallback<'a>(&'a AtomicUsize);
 
 impl Drop for InCallback<'_> {

@@ -1,14 +1,14 @@
-//! What a piece of a program does to the heap.
+//! Measuring what a piece of code does to the heap.
 
 use super::SmallocGlobal;
 use crate::free_list::FreeList;
 use crate::inspect::{Measured, Stats};
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Runs `work`, and says what happened in the heap meanwhile, its peak included.
+    /// Runs `work` and returns its result with what happened in the heap meanwhile, including the peak.
     ///
-    /// What other threads do in that time counts too, and the peaks of several regions are added up. Measurements may be nested and may overlap; of more than 16 at a
-    /// time, some may be told a peak from before they began.
+    /// Calls of other threads count too, and the peaks of several regions are added up. Measurements may be nested and
+    /// may overlap. With more than 16 at a time, some may report a peak from before they began.
     ///
     /// ```
     /// # use smalloc::SmallocGlobal;
@@ -27,35 +27,35 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn measure<R>(&self, work: impl FnOnce() -> R) -> (R, Measured) {
         let mut heaps = self.lock_all();
-        let numbers = heaps.each_mut().map(|heap| heap.peaks().begin());
-        let mut open = Open { global: self, numbers, ended: false };
+        let indices = heaps.each_mut().map(|heap| heap.peaks().begin());
+        let mut measuring = Measuring { global: self, indices, ended: false };
         let before = self.stats_of(&heaps);
         drop(heaps);
         let result = work();
-        (result, open.end(&before))
+        (result, measuring.end(&before))
     }
 
-    /// Lets [`Stats::peak_used_bytes`] and [`Stats::peak_top`] begin anew, from what they are now.
+    /// Restarts [`Stats::peak_used_bytes`] and [`Stats::peak_top`] from their current values.
     pub fn reset_peaks(&self) {
         self.lock_all().iter_mut().for_each(|heap| heap.peaks().reset());
     }
 }
 
-/// A measurement that has begun. It ends when it is dropped, so that a panic leaves none behind.
-struct Open<'a, L: FreeList, const REGIONS: usize> {
+/// A running measurement. Dropping it ends it, so that a panic leaves none behind.
+struct Measuring<'a, L: FreeList, const REGIONS: usize> {
     global: &'a SmallocGlobal<L, REGIONS>,
-    /// Its number in every region.
-    numbers: [usize; REGIONS],
+    /// Its index in every region's peaks.
+    indices: [usize; REGIONS],
     ended: bool,
 }
 
-impl<L: FreeList, const REGIONS: usize> Open<'_, L, REGIONS> {
+impl<L: FreeList, const REGIONS: usize> Measuring<'_, L, REGIONS> {
     fn end(&mut self, before: &Stats) -> Measured {
         let mut heaps = self.global.lock_all();
         self.ended = true;
         let (mut peak_used_bytes, mut peak_top) = (0_usize, 0_usize);
-        for (heap, &number) in heaps.iter_mut().zip(&self.numbers) {
-            let peak = heap.peaks().end(number);
+        for (heap, &index) in heaps.iter_mut().zip(&self.indices) {
+            let peak = heap.peaks().end(index);
             peak_used_bytes = peak_used_bytes.wrapping_add(peak.used_bytes());
             peak_top = peak_top.wrapping_add(peak.top_bytes());
         }
@@ -64,11 +64,11 @@ impl<L: FreeList, const REGIONS: usize> Open<'_, L, REGIONS> {
     }
 }
 
-impl<L: FreeList, const REGIONS: usize> Drop for Open<'_, L, REGIONS> {
+impl<L: FreeList, const REGIONS: usize> Drop for Measuring<'_, L, REGIONS> {
     fn drop(&mut self) {
         if !self.ended {
-            for (heap, &number) in self.global.lock_all().iter_mut().zip(&self.numbers) {
-                let _peak = heap.peaks().end(number);
+            for (heap, &index) in self.global.lock_all().iter_mut().zip(&self.indices) {
+                let _peak = heap.peaks().end(index);
             }
         }
     }

@@ -1,7 +1,6 @@
-//! `SmallocGlobal`: a `GlobalAlloc` over one or more heaps, each behind a lock.
+//! `SmallocGlobal`: `GlobalAlloc` over one or more locked heaps.
 //!
-//! Under a lock only bookkeeping is done: zeroing and copying happen outside of it, on memory that belongs to the caller
-//! alone.
+//! Only bookkeeping is done under a lock. Payloads are zeroed and copied outside of it, by their only owner.
 
 mod cross_region;
 mod elsewhere;
@@ -40,7 +39,7 @@ use low_memory::LowMemoryCallback;
 use published::Published;
 use reporting::Reporting;
 
-/// A first-fit heap that any thread may use: the global allocator.
+/// A first-fit heap that any thread may use, for `#[global_allocator]`.
 ///
 /// The region is mapped at first use, or by [`init`](Self::init).
 ///
@@ -56,15 +55,15 @@ use reporting::Reporting;
 /// println!("{stats}");
 /// ```
 ///
-/// A `SmallocGlobal` that is a `static` also survives `fork` in a program with threads: the lock is taken before and
-/// released after, in both processes.
+/// A `SmallocGlobal` in a `static` also survives `fork` in a program with threads: its locks are taken before the fork
+/// and released after it, in both processes.
 ///
 /// # Several regions
 ///
-/// One region has one lock, for which threads wait. `SmallocGlobal<Indexed, 4>` has four regions side by side, each
-/// with all that belongs to it. A thread allocates from its home, and from the others when that is full; a payload is
-/// freed where it lies. Homes are dealt in the order in which threads first need one, and what a thread had that has
-/// ended goes to the next. In each region, placement is first fit and a function of the calls that reached it.
+/// One region has one lock, for which threads wait. `SmallocGlobal<Indexed, 4>` has four regions side by side, each a
+/// heap with a lock of its own. A thread allocates in its home region, and in the others when that one is full; a
+/// payload is freed in the region where it lies. Homes are assigned in the order in which threads first allocate, and
+/// the home of a thread that ended is assigned next. In each region, placement is first fit in the order of its calls.
 ///
 /// ```
 /// use smalloc::{Indexed, SmallocGlobal};
@@ -74,47 +73,46 @@ use reporting::Reporting;
 /// assert_eq!(HEAP.stats().region_size, 4 * (64 << 20));
 /// # Ok::<(), smalloc::InitError>(())
 /// ```
-// In this order, the first lock is where the value is, and what every call needs lies close behind it.
+// `repr(C)` keeps the first lock at the start, with the fields that every call needs close behind it.
 #[repr(C)]
 pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     regions: Regions<L, REGIONS>,
-    /// The address at which the heap is covered against `fork`, or why there is none: see `fork_table`.
-    covered_at: AtomicUsize,
+    /// The heap's address once it is registered for `fork`; see `fork_table` for other values.
+    registered_at: AtomicUsize,
     cross_region: CrossRegion,
     low_memory: LowMemoryCallback,
     reporting: Reporting,
-    /// Taken by who holds a heap's lock, as is the next.
+    /// Locked only while holding a heap's lock, like `recorder`.
     published: Lock<Option<Published<REGIONS>>>,
     recorder: Lock<Recorder>,
 }
 
-/// From this size on, in bytes, a free in another region takes the lock if it can: blocks that are handed over to a region
-/// that nobody uses any more stay there, and that should not be much memory.
-const LARGE: usize = 64 << 10;
+/// Bytes from which a remote free takes the region's lock, if it is free, instead of the queue. Queued blocks stay in a
+/// region that no thread uses any more, so they should be small.
+const LARGE_FREE: usize = 64 << 10;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// How many regions there are.
+    /// Number of regions.
     pub const REGIONS: usize = REGIONS;
 
-    /// A heap that reserves generously: for each region 32 GiB of address space, or what the environment variable
-    /// `SMALLOC_REGION` says (bytes, or a number with `K`, `M` or `G`). Memory is taken only as it is used.
+    /// A heap with regions of the default size: 32 GiB of address space each, or the value of the environment variable
+    /// `SMALLOC_REGION` (bytes, or a number with `K`, `M` or `G`). Memory is committed only as it is used.
     #[must_use]
     pub const fn new() -> Self {
-        Self::of(0)
+        Self::with_bytes(0)
     }
 
-    /// A heap whose region has `bytes` bytes, or each of its regions, rounded up to whole pages: a hard bound. At least
-    /// 64 KiB, at most 64 GiB less 2 MiB.
+    /// A heap with regions of `bytes` bytes each, rounded up to whole pages and clamped to 64 KiB..=64 GiB - 2 MiB.
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
-        Self::of(if bytes == 0 { 1 } else { bytes })
+        Self::with_bytes(if bytes == 0 { 1 } else { bytes })
     }
 
-    /// A heap of regions that want `bytes` bytes each; 0 asks for as much as is sensible.
-    const fn of(bytes: usize) -> Self {
+    /// A heap with regions of `bytes` bytes each, 0 for the default size.
+    const fn with_bytes(bytes: usize) -> Self {
         Self {
             regions: Regions::unmapped(bytes),
-            covered_at: AtomicUsize::new(fork_table::UNTRIED),
+            registered_at: AtomicUsize::new(fork_table::NOT_ATTEMPTED),
             cross_region: CrossRegion::new(),
             low_memory: LowMemoryCallback::new(),
             reporting: Reporting::unset(),
@@ -123,28 +121,30 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Maps the regions now, if they are not mapped.
+    /// Maps the regions now, if they are not mapped yet.
     ///
-    /// If the address space for them is refused, half of it is tried, and so on.
+    /// If the reservation fails, it is retried with half the size until it fits; [`stats`](Self::stats) has the result
+    /// as `region_size`.
     ///
     /// # Errors
     /// The system refused even the smallest region. A later call may succeed.
     pub fn init(&self) -> Result<(), InitError> {
         errno::unchanged(|| {
-            if !self.is_covered() {
-                self.cover();
+            if !self.is_registered() {
+                self.register();
             }
-            environment::tell_unknown();
-            self.reporting.ask_environment();
-            let log = Self::log_from_environment();
+            environment::warn_unknown();
+            self.reporting.read_environment();
+            let file = Self::file_from_environment();
             self.regions.init()?;
-            if self.is_covered() {
+            if self.is_registered() {
                 for shared in self.regions.all() {
-                    debugger::enter(ptr::from_ref(shared).addr(), &shared.lock.lock().parts());
+                    debugger::add(ptr::from_ref(shared).addr(), &shared.lock.lock().parts());
                 }
             }
-            // A recording that somebody has begun in the meantime goes on.
-            if let Some(Err(error @ RecordError::System { .. })) = log.map(|log| self.begin(log)) {
+            // Another thread may have begun a recording meanwhile; that one continues.
+            if let Some(Err(error @ RecordError::System { .. })) = file.map(|file| self.begin_recording(file))
+            {
                 environment::RECORD.complain(format_args!("cannot record: {error} (make room for the file)"));
             }
             self.publish_for_environment();
@@ -152,7 +152,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         })
     }
 
-    /// Allocates first fit, and says where and at what cost. None, and a status that says so, when nothing fits.
+    /// Allocates first fit. Returns the payload with its offset and the cost of the search; `None` and a failure status
+    /// if nothing fits.
     ///
     /// ```
     /// use core::alloc::Layout;
@@ -171,9 +172,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         (placed.hand_out(), status)
     }
 
-    /// Frees a payload, whose size need not be told, and joins it with its free neighbours.
+    /// Frees a payload of any size and coalesces it with its free neighbours.
     ///
-    /// Anything but a payload in use writes one line to standard error and aborts.
+    /// A pointer that is not a payload in use writes one line to standard error and aborts.
     ///
     /// # Safety
     /// Nothing uses the payload any more.
@@ -201,8 +202,8 @@ impl<L: FreeList, const REGIONS: usize> Default for SmallocGlobal<L, REGIONS> {
     }
 }
 
-// SAFETY: a placed segment is of the size and alignment asked for, lies in memory that is mapped until the heap is
-// dropped (R1), and overlaps no other segment in use (M1). No method unwinds: nothing here panics.
+// SAFETY: a placed segment has the requested size and alignment, lies in memory that stays mapped until the heap is
+// dropped (R1), and overlaps no other segment in use (M1). No method unwinds, because nothing panics.
 unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, REGIONS> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
@@ -235,9 +236,9 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
     unsafe fn realloc(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         let region = self.regions.number_of(payload);
         match self.enter_drained(region) {
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             Some(held) => unsafe { calls::realloc(held, payload, layout, new_size) },
-            // SAFETY: the caller's promise.
+            // SAFETY: guaranteed by the caller.
             None => unsafe { self.realloc_slow(region, payload, layout, new_size) },
         }
     }

@@ -1,7 +1,7 @@
-//! Publishing: what the heap holds, at every call, in a page that other processes can read.
+//! Publishing: the heap's statistics in a page that other processes can read, updated at every call.
 //!
-//! While a heap publishes its lock is watched, so that every call passes [`SmallocGlobal::show`] before it releases the
-//! lock. The page is used with the lock held only, and there is one at a time.
+//! Publishing makes the lock slow, so that every call updates the page before it releases the lock. A heap has at most
+//! one page, which is used only with a heap's lock held.
 
 use super::published::Published;
 use super::{Guarded, SmallocGlobal};
@@ -15,32 +15,32 @@ use crate::threads::lock::{Lock, SlowReason};
 use crate::watch::Watch;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
-/// Nanoseconds between two times that all numbers are written.
+/// Nanoseconds between updates of all statistics: one tick of the coarse clock at 250 Hz.
 const INTERVAL_NS: u64 = 4_000_000;
-/// At most one part in so many of the time is spent on writing them.
-const SHARE: u64 = 50;
+/// Pause between these updates as a multiple of their duration, so that they take at most 2 % of the time.
+const PAUSE_FACTOR: u64 = 50;
 
-/// Whether a heap has asked the environment for a page: the first of a process does.
-static ASKED: AtomicBool = AtomicBool::new(false);
-/// When a heap of this process first published, in nanoseconds since the system started.
-static BEGAN: AtomicU64 = AtomicU64::new(u64::MAX);
+/// Whether a heap of this process has read the variable; only the first one does.
+static ENVIRONMENT_READ: AtomicBool = AtomicBool::new(false);
+/// When a heap of this process first published, in nanoseconds since boot.
+static FIRST_PUBLISHED_NS: AtomicU64 = AtomicU64::new(u64::MAX);
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Publishes the heap's numbers from now on in a file, for [`Live`](crate::Live) and `smalloc top` to be read by
-    /// other processes while this one runs.
+    /// Publishes the heap's statistics from now on in a file that other processes read while this one runs, with
+    /// [`Live`](crate::Live) or `smalloc top`.
     ///
-    /// The file has 4096 bytes and is mapped. No thread, socket or call of the system is needed to write it: what is in
-    /// use is written at every call, with the lock held, and all numbers at calls that are 4 ms apart or more. A file that a
-    /// process has left behind is replaced. Nobody may shorten it while it is written.
+    /// The file has 4096 bytes and is mapped, so writing it needs no thread, socket or system call. The bytes in use
+    /// are written at every call, with the lock held; the other numbers at calls that are at least 4 ms apart. A file
+    /// that another process has left behind is replaced. It must not be truncated while it is written.
     ///
-    /// The environment variable `SMALLOC_LIVE` names a file for the first heap of a process, with the number of the
-    /// process for `%p`; a child that inherits it needs that.
+    /// The environment variable `SMALLOC_LIVE` names a file for the first heap of a process. `%p` in the name becomes
+    /// the process id, which child processes that inherit the variable need.
     ///
-    /// A child of `fork` does not publish, and leaves its parent's page alone.
+    /// A child of `fork` does not publish and leaves its parent's page alone.
     ///
     /// # Errors
-    /// The heap is no `static` or publishes already, another heap or process publishes in that file, the file is something
-    /// else, or it cannot be made or mapped.
+    /// The heap is not a `static` or publishes already, another heap or process publishes to the file, the file is
+    /// something else, or it cannot be created or mapped.
     ///
     /// ```
     /// # use smalloc::SmallocGlobal;
@@ -64,7 +64,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     fn publish(&self, path: &Path) -> Result<(), LiveError> {
-        if !self.is_covered() {
+        if !self.is_registered() {
             return Err(LiveError::NotStatic);
         }
         let heaps = self.lock_all();
@@ -73,8 +73,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
         drop(heaps);
         let now = boot_ns();
-        let began = BEGAN.fetch_min(now, Ordering::Relaxed).min(now);
-        let page = LivePage::create(path, process(), (began, boot_ns), L::NAME)?;
+        let began = FIRST_PUBLISHED_NS.fetch_min(now, Ordering::Relaxed).min(now);
+        let page = LivePage::create(path, process_id(), (began, boot_ns), L::NAME)?;
         let mut heaps = self.lock_all();
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
         let used_and_top = heaps.each_ref().map(|heap| heap.used_and_top());
@@ -83,7 +83,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Ok(())
     }
 
-    /// Stops to publish; the file stays, with the numbers of now. False if the heap did not publish.
+    /// Stops publishing; the file remains, with the current numbers. Returns false if the heap did not publish.
     pub fn stop_publishing(&self) -> bool {
         let mut heaps = self.lock_all();
         let published = self.published.lock().take();
@@ -96,26 +96,25 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         published.is_some()
     }
 
-    /// Publishes in the file that the environment names, if it names one and this is the first heap that asks.
+    /// Publishes to the file that the environment names, if this is the first heap that asks.
     pub(super) fn publish_for_environment(&self) {
-        if !self.is_covered() || ASKED.swap(true, Ordering::Relaxed) {
+        if !self.is_registered() || ENVIRONMENT_READ.swap(true, Ordering::Relaxed) {
             return;
         }
         if let Some(text) = environment::LIVE.value() {
-            self.publish_where_told(text);
+            self.publish_to_pattern(text);
         }
     }
 
-    /// Publishes in the file that a text with `%p` in it names. Apart, since a path takes pages of the stack, which a
-    /// first call that publishes nothing should not touch.
+    /// Publishes to a file whose name may contain `%p`. Outlined, because a path takes several KiB of stack.
     #[cold]
     #[inline(never)]
-    fn publish_where_told(&self, text: &[u8]) {
+    fn publish_to_pattern(&self, text: &[u8]) {
         let published = self.publish(&Path::with_process(text));
         let text = text.escape_ascii();
         match published {
             Ok(()) => {}
-            // Programs that this one starts inherit its environment.
+            // Child processes inherit the variable, so this is no error.
             Err(LiveError::InUse { process }) => environment::LIVE.tell(format_args!(
                 "not publishing: process {process} already publishes to \"{text}\" (use %p for one file per process)"
             )),
@@ -130,38 +129,38 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     fn write_page(&self, region: usize, heap: &Heap<L>) {
         let mut live = self.published.lock();
         let Some(published) = &mut *live else { return };
-        let (used, top) = published.set(region, heap.used_and_top());
+        let (used, top) = published.update(region, heap.used_and_top());
         let now = coarse_ns();
         if !published.page.call(used, top, now) {
             return;
         }
         let begin = boot_ns();
-        // Where another thread is at work in another region, the next call will do.
-        if let Some(stats) = self.stats_beside(region, heap) {
+        // If another thread holds another region's lock, a later call updates the rest.
+        if let Some(stats) = self.try_stats_with(region, heap) {
             let took = boot_ns().saturating_sub(begin);
-            let next = now.saturating_add(INTERVAL_NS.max(took.saturating_mul(SHARE)));
+            let next = now.saturating_add(INTERVAL_NS.max(took.saturating_mul(PAUSE_FACTOR)));
             published.page.write(&stats, begin, next);
         }
     }
 
-    /// In the child of a `fork`, lets go of the page, which is the parent's.
-    pub(super) fn leave_page_to_parent(&self) {
+    /// Drops the page in a child of `fork`: it belongs to the parent.
+    pub(super) fn drop_parents_page(&self) {
         let mut heaps = self.lock_all();
         let mut live = self.published.lock();
-        if live.as_ref().is_some_and(|published| published.page.process() != u64::from(process())) {
+        if live.as_ref().is_some_and(|published| published.page.process() != u64::from(process_id())) {
             *live = None;
             heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, false));
         }
     }
 }
 
-/// Publishes what every call leaves behind in a region's heap, as a watcher.
-pub(super) struct Publishing<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
+/// Watches a region's calls for the published page.
+pub(super) struct PublishWatch<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
     pub(super) global: &'a SmallocGlobal<L, REGIONS>,
     pub(super) lock: &'a Lock<Guarded<L>>,
 }
 
-impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for Publishing<'_, L, REGIONS, SLOW> {
+impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for PublishWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
     fn done(&mut self, heap: &Heap<L>) {
         if SLOW && self.lock.is_slow() {
@@ -170,8 +169,7 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for Publishin
     }
 }
 
-/// The number of this process.
-fn process() -> u32 {
-    // SAFETY: the call has no conditions.
+fn process_id() -> u32 {
+    // SAFETY: the call has no preconditions.
     unsafe { libc::getpid() as u32 }
 }

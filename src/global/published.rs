@@ -2,16 +2,15 @@
 
 use crate::inspect::LivePage;
 
-/// The page, and what of it is known of each region.
 pub(super) struct Published<const REGIONS: usize> {
     pub(super) page: LivePage,
-    /// The bytes in use, and top.
+    /// Bytes in use and top, per region.
     pub(super) used_and_top: [(usize, usize); REGIONS],
 }
 
 impl<const REGIONS: usize> Published<REGIONS> {
-    /// Sets what a region has, and adds up what all have.
-    pub(super) fn set(&mut self, region: usize, used_and_top: (usize, usize)) -> (usize, usize) {
+    /// Updates a region's numbers and returns the totals.
+    pub(super) fn update(&mut self, region: usize, used_and_top: (usize, usize)) -> (usize, usize) {
         if let Some(own) = self.used_and_top.get_mut(region) {
             *own = used_and_top;
         }

@@ -1,7 +1,7 @@
-//! Recording: every call passes [`SmallocGlobal::note`] while it holds the heap's lock.
+//! Recording: every call goes through [`SmallocGlobal::record`] while it holds the heap's lock.
 //!
-//! While a heap is recorded its lock is watched, so that the short ways of `alloc` and `dealloc` do not exist; the others
-//! ask. The recorder has a lock of its own, which is taken last, so that the calls on all regions are in one order.
+//! Recording makes the lock slow, so the fast paths of `alloc` and `dealloc` need not check for it. The recorder has a
+//! lock of its own, taken last, which puts the calls on all regions in one order.
 
 use super::{Guarded, SmallocGlobal};
 use crate::free_list::{Fit, FreeList};
@@ -15,32 +15,33 @@ use crate::watch::{Free, Named, Request, Resize, Watch};
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Whether a heap has asked the environment for a recording: the first of a process does.
-static ASKED: AtomicBool = AtomicBool::new(false);
+/// Whether a heap of this process has read the variable; only the first one does.
+static ENVIRONMENT_READ: AtomicBool = AtomicBool::new(false);
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Records every call from now on in a file: where it was placed, at what cost, by which thread, and in which order.
+    /// Records every call from now on in a file: its placement, its cost, its thread, and its place in the order of
+    /// calls.
     ///
-    /// A recording that is there is replaced, anything else stays. The file grows by 32 bytes a call, which are written
-    /// with the lock held; all threads then take turns at that too. What is in it outlives the process, also one that is killed. If it cannot
-    /// grow, because the disk is full, the recording ends with a line on standard error, and the program goes on.
+    /// Replaces an existing recording, but no other file. The file grows by 32 bytes a call, written with the lock
+    /// held, so threads take turns at that too. Its contents survive the process, even if it is killed. If the file
+    /// cannot grow because the disk is full, recording ends with a line on standard error, and the program continues.
     ///
-    /// The segments in use and the limit come first, so that a recording that begins late can be replayed too. For its first
-    /// allocation, a program is too late: the environment variable `SMALLOC_RECORD` names a file to which the first
-    /// `SmallocGlobal` of a process is recorded from its first call on, with the number of the process for `%p`.
+    /// The segments in use and the limit are recorded first, so a recording that begins late can be replayed. To record
+    /// a program from its first allocation, set the environment variable `SMALLOC_RECORD` to a file name: the first
+    /// `SmallocGlobal` of the process is recorded from its first call on. `%p` in the name becomes the process id.
     ///
-    /// A child of `fork` is not recorded, and leaves its parent's recording alone. Nobody else may shorten the file
-    /// while it is written.
+    /// A child of `fork` is not recorded and leaves its parent's recording alone. The file must not be truncated while
+    /// it is written.
     ///
-    /// Several regions are recorded in one file, in one order. A request that was refused by the thread's home and placed
-    /// elsewhere is two records, a `realloc` that moves to another region an `alloc` and a `dealloc`, and a free that
-    /// was handed over is recorded when it is done, by the thread that does it.
+    /// Several regions are recorded in one file, in one order. A request that the home region refused and another one
+    /// placed is two records, a `realloc` that moves to another region is an `alloc` and a `dealloc`, and a remote free
+    /// is recorded when it is done, by the thread that does it.
     ///
-    /// The format is told in [`recording`](crate::recording); `smalloc replay` reads it.
+    /// The format is documented in [`recording`]; `smalloc replay` reads it.
     ///
     /// # Errors
-    /// The heap is being recorded already, the file is in use or is something else, it cannot be made or mapped, or there is
-    /// no region.
+    /// The heap is being recorded already, the file is in use or is not a recording, it cannot be created or mapped, or
+    /// there is no region.
     ///
     /// ```
     /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::with_region_size(1 << 20);
@@ -62,14 +63,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
         drop(heaps);
         errno::unchanged(|| {
-            let log = recording::create(path.as_ref())?;
-            self.begin(log)
+            let file = recording::create(path.as_ref())?;
+            self.begin_recording(file)
         })
     }
 
-    /// Ends the recording, and says what is in it. None if there is none.
+    /// Ends the recording and returns its summary; `None` if there is none.
     ///
-    /// A recording that ended by itself is told of once.
+    /// If the recording ended on its own, the next call reports it, once.
     pub fn stop_recording(&self) -> Option<Recorded> {
         let mut heaps = self.lock_all();
         let recorded = errno::unchanged(|| self.recorder.lock().stop());
@@ -77,17 +78,17 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         recorded
     }
 
-    /// The file that the environment names for this heap, if it is the first that asks.
-    pub(super) fn log_from_environment() -> Option<AppendFile> {
-        if ASKED.swap(true, Ordering::Relaxed) { None } else { recording::from_environment() }
+    /// The file that the environment names; `None` if there is none, or another heap asked first.
+    pub(super) fn file_from_environment() -> Option<AppendFile> {
+        if ENVIRONMENT_READ.swap(true, Ordering::Relaxed) { None } else { recording::from_environment() }
     }
 
-    /// Begins a recording of regions that are mapped.
-    pub(super) fn begin(&self, log: AppendFile) -> Result<(), RecordError> {
+    /// Begins to record regions that are mapped.
+    pub(super) fn begin_recording(&self, file: AppendFile) -> Result<(), RecordError> {
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();
         let size = heaps.first().map_or(0, |heap| heap.region().size());
-        recorder.begin(log, Head::new(L::NAME, REGIONS as u32, size))?;
+        recorder.begin(file, Head::new(L::NAME, REGIONS as u32, size))?;
         for (region, heap) in heaps.iter().enumerate() {
             for run in heap.runs().flatten().filter(|run| run.in_use) {
                 let held = Record::new(Call::Held, run.extent.bytes(), Some(run.extent.start.bytes()));
@@ -102,47 +103,47 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Ok(())
     }
 
-    /// Records a call that is being made on the heap of a region, whose lock is held, if it is recorded.
+    /// Records a call on a region, whose lock is held, if the heap is being recorded.
     #[inline(always)]
-    pub(super) fn note(&self, region: usize, lock: &Lock<Guarded<L>>, record: impl FnOnce() -> Record) {
+    pub(super) fn record(&self, region: usize, lock: &Lock<Guarded<L>>, record: impl FnOnce() -> Record) {
         if lock.is_slow() {
-            self.write_down(lock, Record { region: region as u16, ..record() });
+            self.record_slow(lock, Record { region: region as u16, ..record() });
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn write_down(&self, lock: &Lock<Guarded<L>>, record: Record) {
+    fn record_slow(&self, lock: &Lock<Guarded<L>>, record: Record) {
         if !errno::unchanged(|| self.recorder.lock().write(record)) {
             lock.set_slow(SlowReason::Recorder, false);
         }
     }
 }
 
-/// Records the calls on a region's heap, as a watcher.
-pub(super) struct Recording<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
+/// Watches a region's calls for the recorder.
+pub(super) struct RecordWatch<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
     pub(super) global: &'a SmallocGlobal<L, REGIONS>,
     pub(super) lock: &'a Lock<Guarded<L>>,
 }
 
-impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Recording<'_, L, REGIONS, SLOW> {
+impl<L: FreeList, const REGIONS: usize, const SLOW: bool> RecordWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
-    fn note(&self, record: impl FnOnce() -> Record) {
+    fn record(&self, record: impl FnOnce() -> Record) {
         if SLOW {
-            self.global.note(self.global.regions.number_of_lock(self.lock), self.lock, record);
+            self.global.record(self.global.regions.number_of_lock(self.lock), self.lock, record);
         }
     }
 }
 
-impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for Recording<'_, L, REGIONS, SLOW> {
+impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for RecordWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
     fn placed(&mut self, _heap: &Heap<L>, request: &Request, fit: Fit) {
-        self.note(|| placed(request, fit));
+        self.record(|| placed(request, fit));
     }
 
     #[inline(always)]
     fn freeing(&mut self, _heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
-        self.note(|| {
+        self.record(|| {
             let at = Some(segment.start.bytes());
             let with = |call, layout: Layout| Record {
                 align: layout.align(),
@@ -160,11 +161,10 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for Recording
     #[inline(always)]
     fn resized(&mut self, _heap: &Heap<L>, resize: &Resize) {
         let at = resize.segment.start;
-        self.note(|| placed(&Request::moving(resize.layout, resize.new_size, at), Fit::NONE.at(at)));
+        self.record(|| placed(&Request::moving(resize.layout, resize.new_size, at), Fit::NONE.at(at)));
     }
 }
 
-/// The record of a request, and of where it was placed.
 fn placed(request: &Request, fit: Fit) -> Record {
     let narrow = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
     Record {

@@ -1,21 +1,17 @@
-//! Whether the next failure is to be reported.
+//! State of the failure report.
 
 use crate::system::environment;
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// The program has not said whether failures are reported: the environment decides.
+/// Unset: the environment decides.
 const UNSET: u8 = 0;
-/// No failure is reported.
 const OFF: u8 = 1;
-/// The next failure is reported.
 const ARMED: u8 = 2;
-/// A failure has been reported.
 const REPORTED: u8 = 3;
 
-/// Whether the next failure is to be reported.
 pub(super) struct Reporting {
     state: AtomicU8,
-    /// Threads that expect failures at the moment.
+    /// Calls of [`expecting`](Self::expecting) in progress.
     expecting: AtomicUsize,
 }
 
@@ -28,26 +24,25 @@ impl Reporting {
         Self { state: AtomicU8::new(ARMED), ..Self::unset() }
     }
 
-    /// Asks the environment, if the program has said nothing.
-    pub(super) fn ask_environment(&self) {
+    /// Reads the environment, if the program has set nothing.
+    pub(super) fn read_environment(&self) {
         if self.state.load(Ordering::Relaxed) == UNSET {
             let state = if environment::REPORT.is_on() { ARMED } else { OFF };
             let _ = self.state.compare_exchange(UNSET, state, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
-    /// Whether this failure is to be reported. True once.
-    pub(super) fn is_next(&self) -> bool {
+    /// True once, for the failure to report.
+    pub(super) fn claim(&self) -> bool {
         self.expecting.load(Ordering::Relaxed) == 0
             && self.state.compare_exchange(ARMED, REPORTED, Ordering::Relaxed, Ordering::Relaxed).is_ok()
     }
 
-    /// Arms or disarms the report, whatever was said before.
     pub(super) fn set(&self, report: bool) {
         self.state.store(if report { ARMED } else { OFF }, Ordering::Relaxed);
     }
 
-    /// Runs `work`; no failure is reported meanwhile.
+    /// Runs `work`; failures are not reported meanwhile.
     pub(super) fn expecting<R>(&self, work: impl FnOnce() -> R) -> R {
         struct Expecting<'a>(&'a AtomicUsize);
         impl Drop for Expecting<'_> {

@@ -1,6 +1,6 @@
-//! Looking at a heap that threads use: its numbers, its segments, whether it is whole.
+//! Statistics, snapshots and consistency checks of a shared heap.
 
-use super::held::Slow;
+use super::held::LockedSlow;
 use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::heap::{Corruption, Heap};
@@ -9,44 +9,43 @@ use crate::system::clock::monotonic_ns;
 use crate::threads::lock::Guard;
 use core::sync::atomic::Ordering;
 
-/// Attempts at a snapshot while other threads keep adding segments.
+/// Attempts at a snapshot while other threads add segments. Each has room for a quarter more than were counted.
 const SNAPSHOT_ATTEMPTS: usize = 8;
 
 impl<L: FreeList> SmallocGlobal<L> {
-    /// All segments of this instant, in memory that is not the heap's.
+    /// All segments at one instant, in memory outside the heap.
     ///
-    /// The lock is held for as long as it takes to copy them, some nanoseconds each. [`snapshots`](Self::snapshots) is
-    /// the same for several regions.
+    /// The lock is held while they are copied, some nanoseconds each. With several regions, use
+    /// [`snapshots`](Self::snapshots).
     ///
     /// # Errors
-    /// The system gave no memory to copy them to, or other threads added segments faster than memory was added.
+    /// The system has no memory for the copy, or other threads added segments faster than the copy's memory grew.
     pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
         self.snapshots().map(|[snapshot]| snapshot)
     }
 }
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// All numbers of this instant, of all regions together. Allocates nothing.
+    /// Statistics of all regions together, at one instant. Allocates nothing.
     ///
-    /// With the lock held it looks for the largest hole: some tens of nanoseconds for each hole of about that size, or with
+    /// Searches the largest hole with the lock held: some tens of nanoseconds for each hole of about that size, or with
     /// [`Linked`](crate::Linked) for each hole.
     ///
-    /// `largest_hole` is that of one region, the peaks are the sums of the regions' peaks, and what lies above the tops of
-    /// the regions counts as one wilderness.
+    /// `largest_hole` is the largest of any region, the peaks are the sums of the regions' peaks, and the memory above
+    /// the regions' tops counts as one wilderness.
     #[must_use]
     pub fn stats(&self) -> Stats {
         let heaps = self.lock_all();
         self.stats_of(&heaps)
     }
 
-    /// All numbers of all regions, whose locks the caller holds.
+    /// Statistics of all regions, whose locks the caller holds.
     pub(super) fn stats_of(&self, heaps: &[Guard<'_, Guarded<L>>; REGIONS]) -> Stats {
         self.sum(self.regions.all().iter().zip(heaps).map(|(shared, heap)| shared.stats(heap)))
     }
 
-    /// The same, where the caller holds the lock of one region: one region after the other. None if another thread is
-    /// at work in one.
-    pub(super) fn stats_beside(&self, region: usize, heap: &Heap<L>) -> Option<Stats> {
+    /// Statistics of all regions, one of which the caller holds; `None` if another thread holds one of the others.
+    pub(super) fn try_stats_with(&self, region: usize, heap: &Heap<L>) -> Option<Stats> {
         let mut parts = self.regions.all().iter().enumerate().map(|(other, shared)| {
             Some(if other == region {
                 shared.stats(heap)
@@ -54,21 +53,21 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 shared.stats(&shared.lock.try_lock()?.heap)
             })
         });
-        // One by one: all of them would take much of a small stack.
+        // Added up one by one: an array of all would take too much of a small stack.
         let first = parts.next()??;
-        Some(self.with_between(parts.try_fold(first, |sum, part| Some(sum.plus(&part?)))?))
+        Some(self.with_cross_region(parts.try_fold(first, |sum, part| Some(sum.plus(&part?)))?))
     }
 
-    /// The numbers of this instant, or none if another thread holds a lock. Never waits.
+    /// Statistics at this instant; `None` if another thread holds a lock. Never waits.
     #[must_use]
     pub fn try_stats(&self) -> Option<Stats> {
-        if self.is_untouched() {
+        if self.is_unused() {
             return Some(Stats::default());
         }
         let mut region = 0;
         let heaps = self.regions.all().each_ref().map(|shared| {
             let guard =
-                shared.lock.try_lock().map(|guard| Slow { global: self, guard }.drained(region).guard);
+                shared.lock.try_lock().map(|guard| LockedSlow { global: self, guard }.drained(region).guard);
             region = region.wrapping_add(1);
             guard
         });
@@ -79,23 +78,22 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Some(self.sum(stats.map(|(shared, heap)| shared.stats(heap))))
     }
 
-    /// The numbers of one region at this instant, as if it were a heap of its own; none if there is no such region.
+    /// Statistics of one region, as if it were a heap of its own; `None` if there is no such region.
     ///
-    /// Here `failures` are the requests that this region could not place, even if another one then did; and a `realloc`
-    /// that moved to another region is a `realloc` that failed and a free here, and an allocation there.
+    /// `failures` counts the requests that this region could not place, even if another one did. A `realloc` that moved
+    /// to another region counts as a failed `realloc` and a free here, and as an allocation there.
     #[must_use]
     pub fn region_stats(&self, region: usize) -> Option<Stats> {
         let shared = self.regions.all().get(region)?;
         Some(shared.stats(&self.enter_slow(region).guard.heap))
     }
 
-    /// The numbers of all regions together.
     fn sum(&self, stats: impl Iterator<Item = Stats>) -> Stats {
-        self.with_between(stats.reduce(|sum, stats| sum.plus(&stats)).unwrap_or_default())
+        self.with_cross_region(stats.reduce(|sum, stats| sum.plus(&stats)).unwrap_or_default())
     }
 
-    /// The sum of what the regions have counted, with what happened between them.
-    fn with_between(&self, mut sum: Stats) -> Stats {
+    /// Adds the counters that belong to no single region.
+    fn with_cross_region(&self, mut sum: Stats) -> Stats {
         if REGIONS > 1 {
             let moved = self.cross_region.moved.load(Ordering::Relaxed);
             sum.allocs = sum.allocs.wrapping_sub(moved);
@@ -107,12 +105,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         sum
     }
 
-    /// All segments of every region at this instant, in memory that is not the heap's: a snapshot for each region.
+    /// All segments of every region at one instant, one snapshot per region, in memory outside the heap.
     ///
-    /// All locks are held for as long as it takes to copy them, some nanoseconds each.
+    /// All locks are held while they are copied, some nanoseconds a segment.
     ///
     /// # Errors
-    /// The system gave no memory to copy them to, or other threads added segments faster than memory was added.
+    /// The system has no memory for the copy, or other threads added segments faster than the copy's memory grew.
     pub fn snapshots(&self) -> Result<[Snapshot; REGIONS], SnapshotError> {
         let mut capacity = 0;
         for _ in 0..SNAPSHOT_ATTEMPTS {
@@ -140,11 +138,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Err(SnapshotError::GrewTooFast { capacity })
     }
 
-    /// Walks all segments, the free list and its index, and compares the counters, one region after the other, with
-    /// its lock held.
+    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time.
     ///
     /// # Errors
-    /// The first invariant that does not hold, by name, and where.
+    /// The first invariant that does not hold, by name, and its place.
     pub fn check(&self) -> Result<(), Corruption> {
         (0..REGIONS).try_for_each(|region| {
             self.enter_slow(region).guard.check().map_err(|found| Corruption { region, ..found })

@@ -1,133 +1,128 @@
-//! A file that grows by one entry at a time and is written through a mapping: what is in it outlives the process,
-//! however that ends, and no entry needs a call of the system.
+//! An append-only file written through a mapping: entries outlive the process however it ends, and appending takes no
+//! system call.
 //!
 //! ```text
-//! file    | entries that are done ...         | window: mapped     |
-//!                                             | entries |  zeros   |
+//! file    | finished entries ...              | mapped window       |
+//!                                             | entries |  zeros    |
 //! ```
 //!
-//! The file's blocks are taken window by window, before the window is mapped: where the disk is full, taking them is
-//! an error, while writing to a mapping without blocks would end the process by `SIGBUS`.
+//! Blocks are allocated one window ahead of the mapping: on a full disk that allocation fails with an error, whereas
+//! writing to a mapped page without a block raises `SIGBUS`.
 
 use super::errno;
 use super::mapping::Mapping;
 use core::ffi::CStr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
-/// Words of 64 bits in an entry.
 const WORDS: usize = 4;
-/// What is written at once. The first word is never 0.
+/// One record. Its first word is never 0.
 pub(crate) type Entry = [u64; WORDS];
 
-/// Bytes of the file that are mapped at a time: some ten thousand entries, and what a process that is killed leaves
-/// behind its last entry at most. A multiple of every page size.
+/// Bytes of the file mapped at a time, a multiple of every page size. Large, so that system calls are rare; a killed
+/// process leaves at most this many zeros after its last entry.
 const WINDOW: usize = 1 << 20;
-/// Entries in a window.
 const ENTRIES: usize = WINDOW / size_of::<Entry>();
 
-/// A file that is being written.
 pub(crate) struct AppendFile {
     window: Window,
-    /// Entries in the window so far.
+    /// Entries written to the current window.
     filled: usize,
-    /// Where in the file the window begins.
-    at: u64,
+    /// File offset of the window, in bytes.
+    window_offset: u64,
     mark: ForkMark,
     file: File,
 }
 
 impl AppendFile {
-    /// Makes the file, or empties it if it is there and begins with `magic`. The error is the system's `errno`:
-    /// `EWOULDBLOCK` if another recording is being written to that file, `EEXIST` if it is something else.
+    /// Creates the file, or truncates an existing one that is empty or begins with `magic`. Fails with the system's
+    /// `errno`: `EWOULDBLOCK` if another recorder has the file locked, `EEXIST` if the file holds anything else.
     pub(crate) fn create(path: &CStr, magic: u64) -> Result<Self, i32> {
         let mark = ForkMark::new()?;
         let file = File::create(path, magic)?;
         let window = file.window(0)?;
-        Ok(Self { window, filled: 0, at: 0, mark, file })
+        Ok(Self { window, filled: 0, window_offset: 0, mark, file })
     }
 
-    /// Appends an entry. After an error, which is the system's `errno`, the log is as it was.
+    /// Appends an entry. On error (the system's `errno`) the file is unchanged.
     #[inline]
     pub(crate) fn push(&mut self, entry: Entry) -> Result<(), i32> {
         if self.filled >= ENTRIES {
-            let next = self.at.wrapping_add(WINDOW as u64);
+            let next = self.window_offset.wrapping_add(WINDOW as u64);
             self.window = self.file.window(next)?;
-            (self.at, self.filled) = (next, 0);
+            (self.window_offset, self.filled) = (next, 0);
         }
         self.window.write(self.filled, entry);
         self.filled = self.filled.wrapping_add(1);
         Ok(())
     }
 
-    /// Whether this is the copy of a process that has forked. The file is the parent's alone.
+    /// Whether this is the copy in a forked child. Only the parent may write to the file.
     #[inline]
     pub(crate) fn is_copy(&self) -> bool {
-        self.mark.is_gone()
+        self.mark.is_wiped()
     }
 
-    /// Cuts the file off behind the last entry, writes `head` over its first entries, and closes it.
+    /// Truncates the file after the last entry, overwrites its first entries with `head`, and closes it.
     pub(crate) fn finish(self, head: &[Entry]) {
-        let end = self.at.wrapping_add((self.filled.wrapping_mul(size_of::<Entry>())) as u64);
+        let end = self.window_offset.wrapping_add((self.filled.wrapping_mul(size_of::<Entry>())) as u64);
         self.file.finish(end, head);
     }
 }
 
-/// A part of the file in memory.
 struct Window(Mapping);
 
 impl Window {
-    /// Writes entry number `index`, which is below [`ENTRIES`].
+    /// Writes entry `index`, which is below [`ENTRIES`].
     #[inline]
     fn write(&self, index: usize, entry: Entry) {
         let [first, rest @ ..] = entry;
-        // SAFETY: the caller's index lies in the window.
+        // SAFETY: `index` is below `ENTRIES`, so the entry lies in the window.
         let place = unsafe { self.0.entry::<u64>(index.wrapping_mul(WORDS)) };
-        // SAFETY: an entry has words behind the first.
-        let behind = unsafe { self.0.entry::<u64>(index.wrapping_mul(WORDS).wrapping_add(1)) };
-        // SAFETY: the mapping is writable and aligned to pages, and the file has blocks for all of it.
-        unsafe { behind.cast::<[u64; WORDS - 1]>().write(rest) };
-        // A process that is killed in between leaves an entry that begins with 0, which is none.
+        // SAFETY: the entry has `WORDS` words, so its second word lies in the window too.
+        let tail = unsafe { self.0.entry::<u64>(index.wrapping_mul(WORDS).wrapping_add(1)) };
+        // SAFETY: the mapping is writable and page-aligned, and every page of it has a block in the file.
+        unsafe { tail.cast::<[u64; WORDS - 1]>().write(rest) };
+        // The first word goes last: a process killed before this store leaves a 0, which no entry begins with.
         compiler_fence(Ordering::SeqCst);
-        // SAFETY: as above.
+        // SAFETY: the mapping is writable and page-aligned, and every page of it has a block in the file.
         unsafe { place.write(first) };
     }
 }
 
-/// A page that reads as zero in a process that was forked from the one that made it.
+/// A page that reads as zero in a forked child.
 ///
-/// The handlers of `pthread_atfork` would not do: they do not run for every kind of fork, nor for a heap that is no
-/// static.
+/// `pthread_atfork` handlers would not do: not every kind of fork runs them, and heaps that are not statics have none.
 struct ForkMark(Mapping);
 
 impl ForkMark {
     fn new() -> Result<Self, i32> {
         let mark = Self(Mapping::anonymous(1, 0)?);
-        // SAFETY: the page is the mark's own.
+        // SAFETY: this mapping owns the page.
         if unsafe { libc::madvise(mark.word().cast(), mark.0.bytes(), libc::MADV_WIPEONFORK) } != 0 {
             return Err(errno::get());
         }
-        // SAFETY: the page is writable, and the mark's own.
+        // SAFETY: the page is writable, and nothing else refers to it.
         unsafe { mark.word().write_volatile(1) };
         Ok(mark)
     }
 
     #[inline]
-    fn is_gone(&self) -> bool {
-        // SAFETY: the page is readable as long as the mark lives. The system may change it, at a fork.
+    fn is_wiped(&self) -> bool {
+        // SAFETY: the page stays readable while the mapping lives; the read is volatile because a fork changes it.
         unsafe { self.word().read_volatile() == 0 }
     }
 
     #[inline]
     fn word(&self) -> *mut u64 {
-        // SAFETY: a page has a first word.
+        // SAFETY: a mapping of one page has a first word.
         unsafe { self.0.entry(0) }.as_ptr()
     }
 }
 
-/// An open file, which no other one is written to.
+/// An open file, locked against other writers.
 ///
-/// A program may close all descriptors that it has not opened itself, and its next file then has the number of this
-/// one: so the number is used only while it is known to mean the same file.
+/// A program may close descriptors that it did not open, and the number then goes to the next file opened. So the
+/// descriptor is used only after checking that it still refers to this file.
 struct File {
     descriptor: libc::c_int,
     device: libc::dev_t,
@@ -137,14 +132,14 @@ struct File {
 impl File {
     fn create(path: &CStr, magic: u64) -> Result<Self, i32> {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
-        // SAFETY: the path ends in a zero byte.
+        // SAFETY: the path is NUL-terminated.
         let descriptor = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
         if descriptor < 0 {
             return Err(errno::get());
         }
         let mut file = Self { descriptor, device: 0, inode: 0 };
         (file.device, file.inode) = file.identity().ok_or_else(errno::get)?;
-        // Whoever writes to the file has it locked, also through another name, and from another process.
+        // The lock also excludes other processes, and writers that opened the file by another name.
         // SAFETY: the descriptor is open.
         if unsafe { libc::flock(descriptor, libc::LOCK_EX | libc::LOCK_NB) } != 0 {
             return Err(errno::get());
@@ -152,28 +147,28 @@ impl File {
         if !file.may_be_replaced(magic) {
             return Err(libc::EEXIST);
         }
-        // SAFETY: as above.
+        // SAFETY: the descriptor is open.
         if unsafe { libc::ftruncate(descriptor, 0) } != 0 {
             return Err(errno::get());
         }
         Ok(file)
     }
 
-    /// Whether there is nothing in the file, or what begins with `magic`.
+    /// Whether the file is empty or begins with `magic`.
     fn may_be_replaced(&self, magic: u64) -> bool {
         let mut first = [0; size_of::<u64>()];
-        // SAFETY: the descriptor is open, and the bytes can be written.
+        // SAFETY: the descriptor is open, and `first` is writable for its length.
         let read = unsafe { libc::pread(self.descriptor, first.as_mut_ptr().cast(), first.len(), 0) };
-        // A pipe has nothing to lose.
+        // A pipe (`ESPIPE`) has no contents to lose.
         read == 0 || read < 0 && errno::get() == libc::ESPIPE || first == magic.to_ne_bytes()
     }
 
-    /// Which file the descriptor means now.
+    /// Device and inode of the file that the descriptor refers to now; `None` if it is closed.
     fn identity(&self) -> Option<(libc::dev_t, libc::ino_t)> {
         let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
-        // SAFETY: the status is writable; a descriptor that is not open is an error.
+        // SAFETY: `status` is writable, and `fstat` reports a closed descriptor as an error.
         let failed = unsafe { libc::fstat(self.descriptor, status.as_mut_ptr()) } != 0;
-        // SAFETY: a status is numbers, for which all zeros are good.
+        // SAFETY: `stat` consists of integers, for which all zeros are valid.
         let status = unsafe { status.assume_init() };
         (!failed).then_some((status.st_dev, status.st_ino))
     }
@@ -182,7 +177,7 @@ impl File {
         self.identity() == Some((self.device, self.inode))
     }
 
-    /// Takes the blocks from `at` on and maps them.
+    /// Allocates blocks for the window at file offset `at` and maps it.
     fn window(&self, at: u64) -> Result<Window, i32> {
         if !self.is_open() {
             return Err(libc::EBADF);
@@ -191,7 +186,7 @@ impl File {
         if end > largest_file() {
             return Err(libc::EFBIG);
         }
-        // Offsets are below 2^63: a file is not as large.
+        // `end` is at most `RLIMIT_FSIZE`, and no file is larger than `off_t` can say.
         let offset = at as libc::off_t;
         let refused = loop {
             // SAFETY: the descriptor is open.
@@ -207,17 +202,17 @@ impl File {
         Mapping::of_file(self.descriptor, offset, WINDOW, protection).map(Window)
     }
 
-    /// Cuts the file off at `end`, writes `head` to its start, and gives up the lock, which a copy of the descriptor in
-    /// a child would keep.
+    /// Truncates the file to `end` bytes, writes `head` at its start, and unlocks it. Closing alone does not unlock a
+    /// file whose descriptor a child has, too.
     fn finish(&self, end: u64, head: &[Entry]) {
         if !self.is_open() {
             return;
         }
-        // What fails here leaves a file that says that it was not finished, and zeros behind its last entry.
+        // On failure the file keeps its unfinished header, and zeros follow its last entry.
         // SAFETY: the descriptor is open.
         let cut = unsafe { libc::ftruncate(self.descriptor, end as libc::off_t) } == 0;
         if cut {
-            // SAFETY: the descriptor is open, and the bytes are those of a slice.
+            // SAFETY: the descriptor is open, and pointer and length are those of a slice.
             unsafe { libc::pwrite(self.descriptor, head.as_ptr().cast(), size_of_val(head), 0) };
         }
         // SAFETY: the descriptor is open.
@@ -227,18 +222,18 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // A file whose identity is not known yet has just been opened.
+        // Inode 0: the file was just opened and not identified yet.
         if self.inode == 0 || self.is_open() {
-            // SAFETY: the descriptor is this file's.
+            // SAFETY: the descriptor refers to this file and is not used again.
             unsafe { libc::close(self.descriptor) };
         }
     }
 }
 
-/// How large the process may make a file. To go beyond raises `SIGXFSZ`.
+/// The process's limit on file size (`RLIMIT_FSIZE`), in bytes. Exceeding it raises `SIGXFSZ`.
 fn largest_file() -> u64 {
     let mut limits = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: the limits are writable. What cannot be asked for stays unlimited.
+    // SAFETY: `limits` is writable. If the call fails, the limit stays infinite.
     unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limits) };
     limits.rlim_cur
 }

@@ -1,7 +1,7 @@
-//! The environment variables of the library, and the one way to read them.
+//! The library's environment variables.
 //!
-//! In a program that runs with more rights than its caller (set-user-ID and the like, `AT_SECURE`), every variable counts as
-//! not set: the caller must not make it write files, or decide how much memory it has. An empty variable counts as not set
+//! In a program that runs with more rights than its caller (`AT_SECURE`: set-user-ID and the like) every variable
+//! counts as unset, because the caller must not make it write files or size its heap. An empty variable counts as unset
 //! everywhere. Messages have the form `VARIABLE: what happened (what to do)`.
 
 use super::fatal::{refuse, say};
@@ -10,26 +10,24 @@ use core::fmt;
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// A variable that the library knows.
 #[derive(Clone, Copy)]
 pub(crate) struct Variable(&'static CStr);
 
-/// Bytes of a region.
+/// Size of each region in bytes.
 pub(crate) const REGION: Variable = Variable(c"SMALLOC_REGION");
-/// 1 reports the first request that finds no place.
+/// 1 reports the first request that fails.
 pub(crate) const REPORT: Variable = Variable(c"SMALLOC_REPORT");
-/// A file to record to.
+/// File to record to.
 pub(crate) const RECORD: Variable = Variable(c"SMALLOC_RECORD");
-/// A file to publish to.
+/// File to publish live statistics to.
 pub(crate) const LIVE: Variable = Variable(c"SMALLOC_LIVE");
-/// 1 ends the program where a variable cannot be obeyed.
+/// 1 ends the program if a variable cannot be honoured.
 pub(crate) const STRICT: Variable = Variable(c"SMALLOC_STRICT");
 
-/// All of them.
 const KNOWN: [Variable; 5] = [REGION, REPORT, RECORD, LIVE, STRICT];
-/// Names that begin like this are the library's.
+/// The library owns every name with this prefix.
 const PREFIX: &[u8] = b"SMALLOC_";
-/// Names that begin like this are left to programs that test the library.
+/// Except these, which are left to programs that test the library.
 const FOR_TESTS: &[u8] = b"SMALLOC_TEST_";
 
 unsafe extern "C" {
@@ -37,19 +35,19 @@ unsafe extern "C" {
 }
 
 impl Variable {
-    /// The value; none where the variable is not set, is empty, or must not be obeyed.
+    /// The value; `None` if the variable is unset or empty, or the process is privileged.
     pub(crate) fn value(self) -> Option<&'static [u8]> {
         if is_privileged() {
             return None;
         }
-        // SAFETY: the name ends in a zero byte.
+        // SAFETY: the name is NUL-terminated.
         let value = NonNull::new(unsafe { libc::getenv(self.0.as_ptr()) })?;
-        // SAFETY: what the environment holds ends in a zero byte.
+        // SAFETY: environment strings are NUL-terminated.
         let text = unsafe { CStr::from_ptr(value.as_ptr()) }.to_bytes();
         (!text.is_empty()).then_some(text)
     }
 
-    /// A value of 1 or 0. Ends the program where it is neither.
+    /// Whether the value is 1; false for 0 and if unset. Any other value ends the program.
     pub(crate) fn is_on(self) -> bool {
         match self.value() {
             None | Some(b"0") => false,
@@ -61,17 +59,17 @@ impl Variable {
         }
     }
 
-    /// A size in bytes: a number, or one of KiB, MiB or GiB with `K`, `M` or `G` behind it; cut to `least..=most`, which is
-    /// told. Ends the program where it is no size: whoever sets a budget wants to know.
+    /// A size in bytes, with an optional suffix `K`, `M` or `G` (KiB, MiB, GiB), clamped to `least..=most` with a
+    /// warning. An unreadable size ends the program: a memory budget must not be ignored silently.
     pub(crate) fn size(self, least: usize, most: usize) -> Option<usize> {
-        static TOLD: AtomicBool = AtomicBool::new(false);
+        static WARNED: AtomicBool = AtomicBool::new(false);
         let text = self.value()?;
         let shown = text.escape_ascii();
         let Some(size) = core::str::from_utf8(text).ok().and_then(parse_size) else {
             refuse(format_args!("{self}: \"{shown}\" is not a size (bytes, or a number with K, M or G)"))
         };
         let cut = size.clamp(least, most);
-        if cut != size && !TOLD.swap(true, Ordering::Relaxed) {
+        if cut != size && !WARNED.swap(true, Ordering::Relaxed) {
             say(format_args!(
                 "{self}: \"{shown}\" was changed to {cut} bytes (a region has {least} to {most})"
             ));
@@ -79,7 +77,7 @@ impl Variable {
         Some(cut)
     }
 
-    /// Tells that a variable could not be obeyed. With `SMALLOC_STRICT=1` that ends the program.
+    /// Warns that a variable could not be honoured; with `SMALLOC_STRICT=1`, ends the program.
     #[cold]
     pub(crate) fn complain(self, what: fmt::Arguments<'_>) {
         if STRICT.is_on() {
@@ -88,7 +86,6 @@ impl Variable {
         self.tell(what);
     }
 
-    /// Tells something about a variable.
     #[cold]
     pub(crate) fn tell(self, what: fmt::Arguments<'_>) {
         say(format_args!("{self}: {what}"));
@@ -101,16 +98,15 @@ impl fmt::Display for Variable {
     }
 }
 
-/// Whether the program runs with more rights than its caller.
 fn is_privileged() -> bool {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
-/// Tells, once, of variables that look like the library's and are none.
-pub(crate) fn tell_unknown() {
-    static TOLD: AtomicBool = AtomicBool::new(false);
-    if is_privileged() || TOLD.swap(true, Ordering::Relaxed) {
+/// Warns, once per process, about variables that carry the library's prefix but are not known.
+pub(crate) fn warn_unknown() {
+    static WARNED: AtomicBool = AtomicBool::new(false);
+    if is_privileged() || WARNED.swap(true, Ordering::Relaxed) {
         return;
     }
     let mut index = 0;
@@ -118,7 +114,7 @@ pub(crate) fn tell_unknown() {
         let name = entry.split(|&byte| byte == b'=').next().unwrap_or_default();
         let known = KNOWN.iter().any(|variable| variable.0.to_bytes() == name);
         if name.starts_with(PREFIX) && !name.starts_with(FOR_TESTS) && !known {
-            tell_unknown_name(name);
+            warn_unknown_name(name);
         }
         index = index.wrapping_add(1);
     }
@@ -126,9 +122,9 @@ pub(crate) fn tell_unknown() {
 
 #[cold]
 #[inline(never)]
-fn tell_unknown_name(name: &[u8]) {
+fn warn_unknown_name(name: &[u8]) {
     say(format_args!(
-        "{}: there is no such variable (known are {}, {}, {}, {} and {})",
+        "{}: unknown variable (use {}, {}, {}, {} or {})",
         name.escape_ascii(),
         REGION,
         REPORT,
@@ -138,19 +134,19 @@ fn tell_unknown_name(name: &[u8]) {
     ));
 }
 
-/// An entry of the environment by its number, `NAME=value`.
+/// Entry `index` of the environment, as `NAME=value`; `None` past the end.
 fn entry(index: usize) -> Option<&'static [u8]> {
-    // SAFETY: the C library's variable may be read as long as nobody changes the environment meanwhile, as by `getenv`.
+    // SAFETY: like `getenv`, this requires that no other thread changes the environment meanwhile.
     let entries = NonNull::new(unsafe { environ }.cast_mut())?;
-    // SAFETY: entries follow each other up to a null; all before this one were none.
+    // SAFETY: the array ends with a null pointer, and no earlier entry was null.
     let place = unsafe { super::mapping::nth(entries, index) };
-    // SAFETY: as above.
+    // SAFETY: the entry lies in the array, as argued above.
     let entry = NonNull::new(unsafe { place.read() }.cast_mut())?;
-    // SAFETY: an entry ends in a zero byte.
+    // SAFETY: environment strings are NUL-terminated.
     Some(unsafe { CStr::from_ptr(entry.as_ptr()) }.to_bytes())
 }
 
-/// A number of bytes, or of KiB, MiB or GiB with `K`, `M` or `G` behind it.
+/// Bytes, with an optional suffix `K`, `M` or `G`; `None` for 0, overflow and anything else.
 fn parse_size(text: &str) -> Option<usize> {
     let (digits, unit) = match text.as_bytes().last()? {
         b'k' | b'K' => (text.strip_suffix(['k', 'K'])?, 1 << 10),

@@ -1,25 +1,25 @@
-//! The calling thread's `errno`, which no success and no free may change.
+//! The calling thread's `errno`. No successful call and no free may change it.
 
 use core::ffi::{CStr, c_char, c_int};
 use core::fmt;
 use libc::__errno_location as location;
 
-/// The number of the last call of the system that failed on this thread.
+/// Error number of the thread's last failed system call.
 pub(crate) fn get() -> c_int {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     let place = unsafe { location() };
-    // SAFETY: the place is the thread's own and lives as long as the thread.
+    // SAFETY: the location belongs to this thread and lives as long as it.
     unsafe { *place }
 }
 
 fn set(number: c_int) {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     let place = unsafe { location() };
-    // SAFETY: the place is the thread's own, and nothing refers to it during the store.
+    // SAFETY: the location belongs to this thread, and nothing borrows it.
     unsafe { *place = number }
 }
 
-/// Runs `calls` and gives `errno` back the value that it had before.
+/// Runs `calls` and restores `errno`.
 pub(crate) fn unchanged<R>(calls: impl FnOnce() -> R) -> R {
     let before = get();
     let result = calls();
@@ -27,15 +27,15 @@ pub(crate) fn unchanged<R>(calls: impl FnOnce() -> R) -> R {
     result
 }
 
-/// Shows the system's words for a number, and the number: `No space left on device (errno 28)`.
+/// Formats an error number as in `No space left on device (errno 28)`.
 pub(crate) struct Reason(pub(crate) c_int);
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text: [c_char; 96] = [0; 96];
-        // SAFETY: the buffer is writable for its whole length, of which the last byte is never written.
+        // SAFETY: the buffer is writable for the length passed, which leaves its last byte zero.
         unsafe { libc::strerror_r(self.0, text.as_mut_ptr(), text.len() - 1) };
-        // SAFETY: the buffer ends in a zero and outlives the text.
+        // SAFETY: the buffer is NUL-terminated and outlives `reason`.
         let reason = unsafe { CStr::from_ptr(text.as_ptr()) };
         write!(f, "{} (errno {})", reason.to_str().unwrap_or("unknown reason"), self.0)
     }

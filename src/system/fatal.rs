@@ -1,36 +1,34 @@
-//! How the heap dies: one line on standard error, then `abort`. And the one line.
+//! Fatal errors: one line on standard error, then `abort`.
 //!
-//! A heap that is misused or broken must not allocate, unwind or panic: the panic hook allocates, and would wait for the
-//! lock that its own thread holds. So the line is formatted into a buffer on the stack, written by `write(2)`, and
-//! the process aborts.
+//! A misused or broken heap must not allocate, unwind or panic: the panic hook allocates and would wait for the lock
+//! that its own thread holds. So the line is formatted into a stack buffer and written with `write(2)`.
 
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
-/// Bytes of the longest line. The longest message holds four 64-bit numbers and is well below it; what is longer is cut.
+/// Bytes of the longest line; the rest is cut off. The longest message, with four 64-bit numbers, is well below it.
 const LINE_BYTES: usize = 256;
 
-/// Whether some thread is dying already.
-static DYING: AtomicBool = AtomicBool::new(false);
+/// Whether a thread has reported a fatal error.
+static ABORTING: AtomicBool = AtomicBool::new(false);
 
-/// Writes `smalloc: <message>` and a line feed to standard error and aborts the process.
+/// Writes `smalloc: <message>` and a newline to standard error and aborts.
 ///
-/// A handler for `SIGABRT` runs as after every `abort`; the process ends when it returns. A handler that uses the heap
-/// arrives here again, because the lock is still held, and then the handler is taken out first.
+/// A `SIGABRT` handler runs as usual. If the handler uses the heap, whose lock is still held, it ends up here again;
+/// then its action is reset to the default so that `abort` ends the process.
 #[cold]
 #[inline(never)]
 pub(crate) fn fatal(message: fmt::Arguments<'_>) -> ! {
     say(message);
-    if DYING.swap(true, Ordering::Relaxed) {
-        // SAFETY: SIGABRT is a signal whose action may be set, and SIG_DFL is an action.
+    if ABORTING.swap(true, Ordering::Relaxed) {
+        // SAFETY: SIGABRT's action may be set, and SIG_DFL is a valid action.
         let _ = unsafe { libc::signal(libc::SIGABRT, libc::SIG_DFL) };
     }
-    // SAFETY: `abort` may be called in any state of the process. It unblocks SIGABRT itself.
+    // SAFETY: `abort` may be called in any state of the process, and unblocks SIGABRT itself.
     unsafe { libc::abort() }
 }
 
-/// Writes `smalloc: <message>` and a line feed to standard error and ends the process with exit code 2: the program was
-/// started with something that cannot be understood.
+/// Writes `smalloc: <message>` and a newline to standard error and exits with code 2: a setting cannot be honoured.
 #[cold]
 #[inline(never)]
 pub(crate) fn refuse(message: fmt::Arguments<'_>) -> ! {
@@ -39,18 +37,18 @@ pub(crate) fn refuse(message: fmt::Arguments<'_>) -> ! {
     unsafe { libc::_exit(2) }
 }
 
-/// Writes `smalloc: <message>` and a line feed to standard error.
+/// Writes `smalloc: <message>` and a newline to standard error.
 #[cold]
 #[inline(never)]
 pub(crate) fn say(message: fmt::Arguments<'_>) {
     let mut line = Line::new();
-    // A line that does not fit is cut, never an error; a `Display` that fails leaves what it has written so far.
+    // Formatting never fails for lack of room; if a `Display` fails, the text written so far is printed.
     let _ = line.write_str("smalloc: ");
     let _ = line.write_fmt(message);
     write_to_stderr(line.finish());
 }
 
-/// A line that is cut at the buffer's end.
+/// A line, truncated at the end of its buffer.
 struct Line {
     bytes: [u8; LINE_BYTES],
     len: usize,
@@ -61,7 +59,7 @@ impl Line {
         Line { bytes: [0; LINE_BYTES], len: 0 }
     }
 
-    /// The line with its line feed, for which `write_str` leaves room.
+    /// Adds the newline, for which `write_str` leaves room, and returns the line.
     fn finish(&mut self) -> &[u8] {
         if let Some(end) = self.bytes.get_mut(self.len) {
             *end = b'\n';
@@ -82,10 +80,10 @@ impl Write for Line {
     }
 }
 
-/// Writes all of `bytes`, in one call unless the system takes fewer. Gives up when it takes none: there is nobody to tell.
+/// Writes all of `bytes`, retrying after partial writes and `EINTR`; gives up on any other error.
 pub(crate) fn write_to_stderr(mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        // SAFETY: the pointer and the length are those of a live slice.
+        // SAFETY: pointer and length are those of a live slice.
         let written = unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
         match usize::try_from(written) {
             Ok(0) => return,

@@ -1,7 +1,6 @@
-//! What the library asks of the system: memory, files, clocks, the environment, and how a process ends.
+//! System interface: memory, files, clocks, the environment, fatal errors.
 //!
-//! Nothing here allocates from a heap. Calls that may change `errno` leave that to their caller, who wraps them in
-//! [`errno::unchanged`].
+//! Nothing here allocates from a heap. Functions may change `errno`; [`errno::unchanged`] preserves it.
 
 pub(crate) mod append_file;
 mod buffer;

@@ -1,21 +1,20 @@
-//! A path as the system takes it, on the stack: nothing here allocates.
+//! A NUL-terminated path on the stack.
 
 use core::ffi::CStr;
 use core::fmt::{self, Write};
 
-/// Bytes of the longest path that the system takes, with the zero behind it.
+/// Longest path the system accepts, including its NUL.
 const BYTES: usize = libc::PATH_MAX as usize;
 
-/// A path, with room for the zero behind it.
 pub(crate) struct Path {
     bytes: [u8; BYTES],
     len: usize,
-    /// Whether all of it is there.
-    whole: bool,
+    /// False once a byte was NUL or did not fit.
+    complete: bool,
 }
 
 impl Path {
-    const EMPTY: Self = Self { bytes: [0; BYTES], len: 0, whole: true };
+    const EMPTY: Self = Self { bytes: [0; BYTES], len: 0, complete: true };
 
     pub(crate) fn new(text: &[u8]) -> Self {
         let mut path = Self::EMPTY;
@@ -23,18 +22,18 @@ impl Path {
         path
     }
 
-    /// The path with the number of this process for each `%p`.
+    /// Replaces each `%p` in `text` with the process id.
     pub(crate) fn with_process(text: &[u8]) -> Self {
         let mut path = Self::EMPTY;
         let mut rest = text;
-        while let Some((&byte, behind)) = rest.split_first() {
-            rest = behind;
-            if let (b'%', Some(behind)) = (byte, behind.strip_prefix(b"p")) {
-                // SAFETY: the call has no arguments and cannot fail.
+        while let Some((&byte, after)) = rest.split_first() {
+            rest = after;
+            if let (b'%', Some(after)) = (byte, after.strip_prefix(b"p")) {
+                // SAFETY: the call has no preconditions.
                 let process = unsafe { libc::getpid() };
-                // What does not fit is known from `whole`.
+                // Overflow is recorded in `complete`.
                 let _ = path.write_fmt(format_args!("{process}"));
-                rest = behind;
+                rest = after;
             } else {
                 path.push(byte);
             }
@@ -42,9 +41,9 @@ impl Path {
         path
     }
 
-    /// The path for the system; none if it holds a zero byte or is too long.
+    /// The path; `None` if it contains a NUL or is too long.
     pub(crate) fn as_c(&self) -> Option<&CStr> {
-        CStr::from_bytes_until_nul(&self.bytes).ok().filter(|_| self.whole)
+        CStr::from_bytes_until_nul(&self.bytes).ok().filter(|_| self.complete)
     }
 
     fn push(&mut self, byte: u8) {
@@ -53,7 +52,7 @@ impl Path {
                 *place = byte;
                 self.len = self.len.wrapping_add(1);
             }
-            _ => self.whole = false,
+            _ => self.complete = false,
         }
     }
 }

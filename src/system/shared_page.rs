@@ -1,34 +1,30 @@
-//! A page of words that several processes see: one writes, others read.
+//! A page of words shared by processes: one writes, the others read.
 
 use super::errno;
 use super::mapping::Mapping;
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU64;
 
-/// Words of a shared page.
 pub(crate) const PAGE_WORDS: usize = 512;
 const PAGE_BYTES: usize = PAGE_WORDS * size_of::<u64>();
 
-/// The words of a shared page.
 pub(crate) type Words = [AtomicU64; PAGE_WORDS];
 
-/// A file of one page, mapped so that what is written is seen by all who have it mapped.
 #[derive(Debug)]
 pub(crate) struct SharedPage(Mapping);
 
 impl SharedPage {
-    /// Makes the file and writes `first` to it, the page's first words. The error is the system's `errno`: `EEXIST` if
-    /// there is a file.
+    /// Creates the file; `first` are the page's first words. Fails with the system's `errno`: `EEXIST` if it exists.
     ///
-    /// The file's block is taken by writing to it: where the disk is full, that is an error, while writing to a mapping
-    /// without a block would end the process.
+    /// The contents are written with `write(2)` to allocate the file's block: on a full disk that fails with an error,
+    /// whereas writing to a mapped page without a block raises `SIGBUS`.
     pub(crate) fn create(path: &CStr, first: &[u64]) -> Result<Self, i32> {
         let mut contents = [0_u64; PAGE_WORDS];
         for (word, first) in contents.iter_mut().zip(first) {
             *word = *first;
         }
         let file = File::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL)?;
-        // SAFETY: the pointer and the length are those of the array.
+        // SAFETY: pointer and length are those of the array.
         let written = unsafe { libc::write(file.0, contents.as_ptr().cast(), PAGE_BYTES) };
         let page = match usize::try_from(written) {
             Ok(PAGE_BYTES) => file.map(libc::PROT_READ | libc::PROT_WRITE),
@@ -41,12 +37,12 @@ impl SharedPage {
         page
     }
 
-    /// Maps the file for reading; none if it has not the length of a page. The error is the system's `errno`.
+    /// Maps the file read-only; `None` if it is not a regular file of one page. Fails with the system's `errno`.
     pub(crate) fn open(path: &CStr) -> Result<Option<Self>, i32> {
         let file = File::open(path, libc::O_RDONLY | libc::O_NONBLOCK)?;
-        // SAFETY: a `stat` of zeros is a value, and the call overwrites it.
+        // SAFETY: `stat` consists of integers, for which all zeros are valid.
         let mut status: libc::stat = unsafe { core::mem::zeroed() };
-        // SAFETY: the file is open, and the place can be written.
+        // SAFETY: the descriptor is open, and `status` is writable.
         if unsafe { libc::fstat(file.0, &mut status) } != 0 {
             return Err(errno::get());
         }
@@ -57,28 +53,27 @@ impl SharedPage {
         file.map(libc::PROT_READ).map(Some)
     }
 
-    /// The words. Those of a page that was opened for reading must not be written.
+    /// The words. A page from [`open`](Self::open) is read-only.
     pub(crate) fn words(&self) -> &Words {
-        // SAFETY: the mapping holds the words and nothing else.
+        // SAFETY: the mapping is exactly this array.
         let words = unsafe { self.0.entry::<Words>(0) };
-        // SAFETY: words are atomic, and last as long as the page.
+        // SAFETY: the words are atomic, and the mapping lives as long as the borrow of `self`.
         unsafe { words.as_ref() }
     }
 }
 
-/// Removes a file. Nothing is lost if it stays.
+/// Removes a file; errors are ignored.
 pub(crate) fn remove(path: &CStr) {
-    // SAFETY: the path ends in a zero byte.
+    // SAFETY: the path is NUL-terminated.
     let _ = unsafe { libc::unlink(path.as_ptr()) };
 }
 
-/// An open file, closed when dropped.
 struct File(i32);
 
 impl File {
     fn open(path: &CStr, flags: i32) -> Result<Self, i32> {
         let everyone_reads: libc::mode_t = 0o644;
-        // SAFETY: the path ends in a zero byte.
+        // SAFETY: the path is NUL-terminated.
         let file = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, everyone_reads) };
         if file < 0 { Err(errno::get()) } else { Ok(Self(file)) }
     }
@@ -90,7 +85,7 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: the file is open, and nothing uses it any more.
+        // SAFETY: this value owns the descriptor.
         unsafe { libc::close(self.0) };
     }
 }

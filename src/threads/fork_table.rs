@@ -1,20 +1,18 @@
-//! `fork` in a program with threads: every heap that is a static is locked before and unlocked after.
+//! Locks every heap in a static before a `fork` and unlocks it after, in both processes.
 //!
-//! Handlers for `fork` cannot be taken back and get no argument, so heaps are kept in a table. Only those are in it
-//! that lie in the memory of a loaded object, as statics do: that memory stays readable. A heap in a local variable or
-//! in a box is not covered, as a `Mutex` there is not.
+//! `pthread_atfork` handlers take no argument and cannot be removed, so the heaps are kept in a table. It accepts only
+//! heaps in the memory of a loaded object, as statics are, because that memory stays readable. A heap in a local
+//! variable or a box is not registered; a `Mutex` there is not safe across a fork either.
 //!
-//! The table is locked like a heap for as long as a fork takes, and a heap that is dropped leaves it. A heap that was
-//! moved out of its static no longer says that it is listed there, and is passed over.
+//! The table stays locked during a fork. A dropped heap leaves the table, and a heap that was moved out of its static
+//! is skipped, because the address in its `registered_at` is no longer its own.
 //!
-//! The handlers are registered before `main`, when there are no other threads yet: the child of a thread that forks while
-//! another one uses the first heap has a table that can be locked. Where a heap is used even earlier, it registers them.
-//! To register them may allocate, and so is done without a lock. A heap that is used first for that takes it as done. Other
-//! threads do not, and register them as well, so that no heap is in use before they are: what is registered twice does its
-//! work once.
+//! The handlers are registered before `main`, while there is one thread. Without them, a child forked while another
+//! thread adds the first heap would inherit the table locked. A heap that is used even earlier registers them itself.
+//! Registration may allocate and therefore holds no lock: for allocations of the registering thread it counts as done,
+//! and other threads register again, so that no heap is used before the handlers exist. Registering twice is harmless.
 //!
-//! A heap that is used first while a fork is under way, in a handler of others that runs between the two of these, is
-//! locked for the rest of it.
+//! A heap first used during a fork, in another library's handler, is locked for the rest of the fork.
 
 use super::home;
 use super::lock::{Lock, thread_token};
@@ -22,41 +20,39 @@ use super::object;
 use core::mem;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
-/// Heaps that the table has room for; further ones are not covered.
+/// Heaps in the table; further ones are not registered. Few programs have more than one.
 const CAPACITY: usize = 32;
 
-/// What is done to a heap at an address before or after a fork; false if there is none.
+/// Called with a heap's address before or after a fork. Returns false if the heap is no longer there.
 ///
 /// # Safety
-/// The address is that of a heap that was given to [`cover`] with this handler, in memory that can still be read.
+/// A heap was passed to [`add`] with this address and this handler, and its memory is still readable.
 pub(crate) type Handler = unsafe fn(*const ()) -> bool;
 
-/// A heap that is covered.
 #[derive(Clone, Copy)]
 struct Entry {
     heap: *const (),
     before: Handler,
     after: Handler,
     after_in_child: Handler,
-    /// Whether the fork that is under way has locked it.
+    /// Whether the current fork has locked the heap.
     locked: bool,
 }
 
 struct Table {
-    /// Whether a fork is under way: if so, the thread that holds the table's lock is the one that forks, and has run
-    /// `prepare`.
+    /// Whether a fork is in progress: then its thread holds the table's lock and has run `prepare`.
     forking: bool,
     entries: [Option<Entry>; CAPACITY],
 }
 
-// SAFETY: the addresses are used only through handlers that any thread may call.
+// SAFETY: the addresses are only passed to handlers, which any thread may call.
 unsafe impl Send for Table {}
 
 static TABLE: Lock<Table> = Lock::new(Table { forking: false, entries: [None; CAPACITY] });
 
 impl Table {
-    /// Enters a heap, in the place where it is if it is there already. None if there is no room.
-    fn enter(&mut self, new: Entry) -> Option<&mut Entry> {
+    /// Adds a heap or replaces its entry; `None` if the table is full.
+    fn insert(&mut self, new: Entry) -> Option<&mut Entry> {
         let is_it = |entry: &Option<Entry>| entry.is_some_and(|entry| entry.heap == new.heap);
         let free = || self.entries.iter().position(Option::is_none);
         let place = self.entries.iter().position(is_it).or_else(free)?;
@@ -64,67 +60,66 @@ impl Table {
     }
 }
 
-/// Whether the handlers are registered: `NOT_YET`, `DONE`, or the token of the thread that is about it.
-static REGISTERED: AtomicUsize = AtomicUsize::new(NOT_YET);
-const NOT_YET: usize = 0;
-/// No thread has this token.
-const DONE: usize = 1;
+/// `UNREGISTERED`, `REGISTERED`, or the token of a thread that is registering the handlers.
+static HANDLERS: AtomicUsize = AtomicUsize::new(UNREGISTERED);
+const UNREGISTERED: usize = 0;
+/// No thread has this token: it is no multiple of 4.
+const REGISTERED: usize = 1;
 
-/// Registers the handlers, unless they are or this thread is about it. False when the system refuses: a heap that was
-/// entered meanwhile is covered by the next attempt.
+/// Registers the handlers, unless they are registered or this thread is doing so. Returns false if the system refuses;
+/// heaps added meanwhile are protected once a later attempt succeeds.
 ///
-/// Handlers run last registered first before a fork: the earlier these are, the later the heaps are locked, and the
-/// handlers of others that run before may allocate.
-fn register() -> bool {
-    let (by, me) = (REGISTERED.load(Ordering::Acquire), thread_token());
-    if by == DONE || by == me {
+/// Prepare handlers run in reverse order of registration. The earlier these are registered, the later they lock the
+/// heaps, and other libraries' prepare handlers may allocate until then.
+fn register_handlers() -> bool {
+    let (state, me) = (HANDLERS.load(Ordering::Acquire), thread_token());
+    if state == REGISTERED || state == me {
         return true;
     }
-    REGISTERED.store(me, Ordering::Relaxed);
+    HANDLERS.store(me, Ordering::Relaxed);
     // SAFETY: the three functions live as long as the process.
     let refused = unsafe { libc::pthread_atfork(Some(prepare), Some(release), Some(release_in_child)) };
-    REGISTERED.store(if refused == 0 { DONE } else { NOT_YET }, Ordering::Release);
+    HANDLERS.store(if refused == 0 { REGISTERED } else { UNREGISTERED }, Ordering::Release);
     refused == 0
 }
 
-/// What the loader calls before `main`, or when it loads the library that this is a part of.
+/// Called by the loader before `main`, or when it loads the library that contains this crate.
 #[used]
 #[cfg_attr(not(miri), unsafe(link_section = ".init_array"))]
 static BEFORE_MAIN: extern "C" fn() = {
     extern "C" fn begin() {
-        register();
-        object::find_own();
+        register_handlers();
+        object::find_own_object();
     }
     begin
 };
 
-/// Says where a heap is covered that nobody has tried to cover.
-pub(crate) const UNTRIED: usize = 0;
-/// Says where a heap is covered that is not.
-const NOWHERE: usize = 1;
+/// Value of `registered_at` before an attempt to register the heap.
+pub(crate) const NOT_ATTEMPTED: usize = 0;
+/// Value of `registered_at` after an attempt that failed.
+const FAILED: usize = 1;
 
-/// Covers a heap if it is a static, and says in `covered_at` where.
+/// Registers a heap if it is a static, and stores the result in `registered_at`: the heap's address, or `FAILED`.
 ///
-/// That is said with the table locked, so that a fork comes before or after.
-pub(crate) fn cover(
+/// The store happens with the table locked, so a fork comes entirely before or after.
+pub(crate) fn add(
     heap: *const (),
     [before, after, after_in_child]: [Handler; 3],
-    covered_at: &AtomicUsize,
+    registered_at: &AtomicUsize,
 ) {
-    let can_be = object::any_has(heap.addr()) && register();
+    let eligible = object::is_in_loaded_object(heap.addr()) && register_handlers();
     let entry = Entry { heap, before, after, after_in_child, locked: false };
     let mut table = TABLE.lock();
     let forking = table.forking;
-    let entered = if can_be { table.enter(entry) } else { None };
-    covered_at.store(if entered.is_some() { heap.addr() } else { NOWHERE }, Ordering::Relaxed);
-    if forking && let Some(entry) = entered {
+    let added = if eligible { table.insert(entry) } else { None };
+    registered_at.store(if added.is_some() { heap.addr() } else { FAILED }, Ordering::Relaxed);
+    if forking && let Some(entry) = added {
         // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
         entry.locked = unsafe { (entry.before)(entry.heap) };
     }
 }
 
-/// Takes a heap out of the table.
-pub(crate) fn uncover(heap: *const ()) {
+pub(crate) fn remove(heap: *const ()) {
     for entry in &mut TABLE.lock().entries {
         if entry.is_some_and(|entry| entry.heap == heap) {
             *entry = None;
@@ -134,17 +129,17 @@ pub(crate) fn uncover(heap: *const ()) {
 
 extern "C" fn prepare() {
     if TABLE.lock().forking {
-        // It has run: the handlers are registered twice.
+        // A second registration: this fork's handler has run already.
         return;
     }
-    // SAFETY: release is called by the same thread in both processes.
-    unsafe { object::ASKING.lock_for_fork() };
-    // SAFETY: as above.
+    // SAFETY: `release` unlocks it on the same thread, in both processes.
+    unsafe { object::LOADER.lock_for_fork() };
+    // SAFETY: `release` unlocks it on the same thread, in both processes.
     unsafe { TABLE.lock_for_fork() };
     let mut table = TABLE.lock();
     table.forking = true;
     for entry in table.entries.iter_mut().flatten() {
-        // SAFETY: the heap was given to cover with this handler, and lies in a loaded object.
+        // SAFETY: the heap was passed to `add` with this handler, and lies in a loaded object.
         entry.locked = unsafe { (entry.before)(entry.heap) };
     }
 }
@@ -158,7 +153,7 @@ extern "C" fn release_in_child() {
     release_all(|entry| entry.after_in_child);
 }
 
-/// Releases what `prepare` has locked, each heap by one of its handlers.
+/// Releases what `prepare` locked, each heap through the handler that `after` selects.
 fn release_all(after: fn(&Entry) -> Handler) {
     let mut table = TABLE.lock();
     if !mem::take(&mut table.forking) {
@@ -166,13 +161,13 @@ fn release_all(after: fn(&Entry) -> Handler) {
     }
     for entry in table.entries.iter_mut().flatten() {
         if mem::take(&mut entry.locked) {
-            // SAFETY: as in prepare, which has locked it on this thread, or cover has since.
+            // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
             unsafe { after(entry)(entry.heap) };
         }
     }
     drop(table);
-    // SAFETY: this thread was forking, and so has taken it in prepare; it holds no guard.
+    // SAFETY: this thread took it in `prepare`, and has dropped its guard.
     unsafe { TABLE.unlock_after_fork() };
-    // SAFETY: as above.
-    unsafe { object::ASKING.unlock_after_fork() };
+    // SAFETY: this thread took it in `prepare`, and holds no guard of it.
+    unsafe { object::LOADER.unlock_after_fork() };
 }

@@ -1,104 +1,103 @@
-//! What other threads have freed in a heap without waiting for its lock. Whoever holds the lock next frees it in truth.
+//! A bounded queue of remote frees: any thread enqueues without the heap's lock, and the next lock holder frees.
 //!
-//! A ring of slots, gone round lap after lap. Who hands something over turns the first empty slot into the block, in one
-//! step: nothing is between two states, and no block hides behind another that comes late. Who holds the heap's lock
-//! empties the slots from `head` on:
+//! It is a ring buffer. A producer claims the first empty slot with the compare-exchange that also writes the block, so
+//! a slot is either empty or complete, and a slow producer delays no other. The lock holder drains from `head` on:
 //!
 //! ```text
-//!              head       next
-//!   | x | x | x | a | b | c |   |   |       x: taken, and emptied for the next lap with the rest of its line
+//!              head       tail
+//!   | x | x | x | a | b | c |   |   |       x: drained, and emptied for the next lap with the rest of its cache line
 //! ```
 //!
-//! Between two cores a line of memory travels for each block twice: to who writes the block, and to who takes it. So
-//! `head` is written where nobody who hands over looks, `next` where nobody looks who takes, and slots are emptied a
-//! line at a time, when all of it have been taken.
+//! Each block costs two cache-line transfers, one to the producer and one to the consumer. To add no others, producers
+//! do not read `head`, the consumer does not read `tail`, and slots are emptied one whole cache line at a time.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Slots of the ring. When all are full, who frees takes the lock, and frees these first.
+/// Slots: a power of two, so that tickets may wrap. It bounds the blocks that wait in an idle region. A producer that
+/// finds the ring full takes the lock and drains it.
 pub(crate) const SLOTS: usize = 256;
-/// Slots that are emptied together, and so may wait for that: a cache line.
-const LINE: usize = 8;
+/// Slots in a cache line, which are emptied together once all are drained.
+const LINE_SLOTS: usize = 8;
 
-/// The least number that can be handed over; numbers are even. A slot that is empty holds a lower one, its lap, and a block
-/// has the lap's last bit.
-pub(crate) const FIRST: u64 = 1 << 32;
+/// The smallest block; blocks are even numbers. An empty slot holds a smaller number, its lap, and a full slot holds
+/// the block with the lap's lowest bit added.
+pub(crate) const MIN_BLOCK: u64 = 1 << 32;
 
-/// A line, or two where they are fetched in pairs, which nothing else shares.
+/// Keeps a value on cache lines of its own: 128 bytes, because some processors fetch lines in pairs.
 #[repr(align(128))]
-struct Apart<T>(T);
+struct CacheLine<T>(T);
 
-/// The ring. Zeros are an empty one.
+/// The ring; all zeros is an empty one.
 pub(crate) struct FreeRing {
-    /// Blocks that have been taken. Written only by the thread that holds the heap's lock.
-    head: Apart<AtomicUsize>,
-    /// The first empty slot, or one below it that was empty a moment ago.
-    next: Apart<AtomicUsize>,
-    slots: Apart<[AtomicU64; SLOTS]>,
+    /// Blocks drained so far. Written only by the holder of the heap's lock.
+    head: CacheLine<AtomicUsize>,
+    /// The first empty slot, or one before it if stale.
+    tail: CacheLine<AtomicUsize>,
+    slots: CacheLine<[AtomicU64; SLOTS]>,
 }
 
-/// What a slot holds that is empty in that lap.
-fn empty(lap: usize) -> u64 {
-    lap as u64 % FIRST
+/// The content of an empty slot in lap `lap`.
+fn empty_slot(lap: usize) -> u64 {
+    lap as u64 % MIN_BLOCK
 }
 
 impl FreeRing {
     fn slot(&self, ticket: usize) -> &AtomicU64 {
-        let Apart(slots) = &self.slots;
+        let CacheLine(slots) = &self.slots;
         let [first, ..] = slots;
         slots.get(ticket % SLOTS).unwrap_or(first)
     }
 
-    /// Hands a block over, an even number from [`FIRST`] on. Returns how many were before it, or none if there is
-    /// no room, or if it may seem so because many others came in between.
-    pub(crate) fn put(&self, block: u64) -> Option<usize> {
-        // Acquire: what fills the slots below is seen by all who see this block.
-        let next = self.next.0.load(Ordering::Acquire);
-        let mut ticket = next;
+    /// Enqueues a block, an even number from [`MIN_BLOCK`] on. Returns its ticket, the number of blocks enqueued before
+    /// it; `None` if the ring is full, or looks full because other producers have overtaken this one.
+    pub(crate) fn push(&self, block: u64) -> Option<usize> {
+        // Acquire: a thread that sees this block also sees the blocks in the slots before it.
+        let tail = self.tail.0.load(Ordering::Acquire);
+        let mut ticket = tail;
         loop {
             let lap = ticket / SLOTS;
             let full = block | (lap as u64 % 2);
             let slot = self.slot(ticket);
-            match slot.compare_exchange(empty(lap), full, Ordering::Release, Ordering::Relaxed) {
+            match slot.compare_exchange(empty_slot(lap), full, Ordering::Release, Ordering::Relaxed) {
                 Ok(_) => break,
-                // What was handed over a lap ago is still there.
-                Err(found) if found >= FIRST && found % 2 != full % 2 => return None,
+                // The block of the last lap has not been drained.
+                Err(found) if found >= MIN_BLOCK && found % 2 != full % 2 => return None,
                 Err(_) => ticket = ticket.wrapping_add(1),
             }
         }
-        // Unless somebody has since moved it further: it never goes back.
-        let behind = ticket.wrapping_add(1);
-        let _ = self.next.0.compare_exchange(next, behind, Ordering::Release, Ordering::Relaxed);
+        // If this fails, another producer has moved the tail further; it never moves back.
+        let after = ticket.wrapping_add(1);
+        let _ = self.tail.0.compare_exchange(tail, after, Ordering::Release, Ordering::Relaxed);
         Some(ticket)
     }
 
-    /// Whether something is there to be taken. Only for the thread that holds the heap's lock, as is all below.
+    /// Whether a block waits. Like all methods below, only for the holder of the heap's lock.
     #[inline(always)]
-    pub(crate) fn waiting(&self) -> bool {
-        self.slot(self.head.0.load(Ordering::Relaxed)).load(Ordering::Relaxed) >= FIRST
+    pub(crate) fn has_blocks(&self) -> bool {
+        self.slot(self.head.0.load(Ordering::Relaxed)).load(Ordering::Relaxed) >= MIN_BLOCK
     }
 
-    /// Takes everything that is there. What comes meanwhile may wait.
-    pub(crate) fn take(&self, mut free: impl FnMut(u64)) {
+    /// Passes every waiting block to `free`. Blocks enqueued meanwhile may stay.
+    pub(crate) fn drain(&self, mut free: impl FnMut(u64)) {
         let mut head = self.head.0.load(Ordering::Relaxed);
         for _ in 0..SLOTS {
             let block = self.slot(head).load(Ordering::Acquire);
-            if block < FIRST {
+            if block < MIN_BLOCK {
                 break;
             }
             free(block & !1);
             head = head.wrapping_add(1);
-            if head.is_multiple_of(LINE) {
-                for ticket in head.wrapping_sub(LINE)..head {
-                    self.slot(ticket).store(empty(ticket / SLOTS + 1), Ordering::Relaxed);
+            if head.is_multiple_of(LINE_SLOTS) {
+                for ticket in head.wrapping_sub(LINE_SLOTS)..head {
+                    self.slot(ticket).store(empty_slot(ticket / SLOTS + 1), Ordering::Relaxed);
                 }
             }
         }
         self.head.0.store(head, Ordering::Relaxed);
     }
 
-    /// How many blocks have been handed over and taken so far.
-    pub(crate) fn count(&self) -> usize {
+    /// Number of blocks enqueued and drained so far.
+    pub(crate) fn drained_count(&self) -> usize {
         self.head.0.load(Ordering::Relaxed)
     }
 }

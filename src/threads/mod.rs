@@ -1,5 +1,4 @@
-//! What exists because there are several threads: the lock, regions side by side, frees handed to another region, and
-//! `fork`.
+//! Threads: the lock, the regions, remote frees and `fork`.
 
 pub(crate) mod fork_table;
 pub(crate) mod free_ring;

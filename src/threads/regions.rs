@@ -1,81 +1,79 @@
-//! Several first-fit regions side by side: which one a thread uses, and in which one a payload lies.
+//! Several regions side by side: which one a thread uses, and which one contains a payload.
 //!
 //! ```text
 //! base                         base + stride                base + 2 * stride
 //! | region 0 | tables |  | ring | | region 1 | tables |  | ring | | region 2 | tables |  | ring |  ...
 //! ```
 //!
-//! One reservation holds them all, and the stride is a power of two, so that a payload's region follows from its
-//! address. Whoever needs several locks at once takes them in the order of the regions.
+//! One reservation holds them all. The stride is a power of two, so a payload's region follows from its address. Code
+//! that needs several locks takes them in region order.
 
 use core::ptr;
 use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::home::{self, NUMBERS};
 use super::lock::{Guard, Lock};
-use super::shared::{Guarded, RING, Shared};
+use super::shared::{Guarded, RING, SharedHeap};
 use crate::free_list::FreeList;
 use crate::heap::map_side_by_side;
 use crate::region::{InitError, MAX_REGION, MIN_REGION};
 use crate::system::environment;
 
-/// The region of a heap that was not told a size, in bytes: more than most machines have. Addresses cost nothing.
+/// Bytes of a region without a requested size: more than most machines have, since address space is free.
 const DEFAULT_REGION: usize = 32 << 30;
 
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
-    shared: [Shared<L>; N],
-    /// The size in bytes that was asked for; what is mapped may be smaller. 0 asks for as much as is sensible.
-    wanted: usize,
-    /// Where the first region begins; 0 before the regions are mapped. Used only where there are several, as is the next.
+    shared: [SharedHeap<L>; N],
+    /// Requested bytes per region, 0 for the default. The mapped size may be smaller.
+    requested: usize,
+    /// Address of the first region, 0 before it is mapped. Like `stride_bits`, used only with several regions.
     base: AtomicUsize,
-    /// The power of two that the stride is.
+    /// Base-2 logarithm of the stride in bytes.
     stride_bits: AtomicU32,
 }
 
 impl<L: FreeList, const N: usize> Regions<L, N> {
-    /// Regions of `wanted` bytes each, mapped at first use.
-    pub(crate) const fn unmapped(wanted: usize) -> Self {
+    /// Regions of `requested` bytes each, mapped at first use.
+    pub(crate) const fn unmapped(requested: usize) -> Self {
         const { assert!(N >= 1 && N <= NUMBERS, "a SmallocGlobal has 1 to 64 regions") };
         Self {
-            shared: [const { Shared::unmapped() }; N],
-            wanted,
+            shared: [const { SharedHeap::unmapped() }; N],
+            requested,
             base: AtomicUsize::new(0),
             stride_bits: AtomicU32::new(0),
         }
     }
 
-    /// The region of that number; the first one if there is none.
+    /// Region `number`, or the first one if there is none.
     #[inline(always)]
-    pub(crate) fn get(&self, number: usize) -> &Shared<L> {
-        // SAFETY: there is a region 0, for there is at least one.
+    pub(crate) fn get(&self, number: usize) -> &SharedHeap<L> {
+        // SAFETY: N is at least 1, so region 0 exists.
         self.shared.get(number).unwrap_or(unsafe { self.shared.get_unchecked(0) })
     }
 
-    /// The number of the calling thread's home.
     #[inline(always)]
     pub(crate) fn home_number(&self) -> usize {
         if N == 1 { 0 } else { home::number() % N }
     }
 
-    /// The number of the region in which a payload lies. Any number for what lies in none.
+    /// Number of the region that contains a payload; any number for a foreign pointer.
     #[inline(always)]
     pub(crate) fn number_of(&self, payload: *const u8) -> usize {
         if N == 1 {
             return 0;
         }
-        // Whoever has a payload has it from a thread that saw the regions mapped.
+        // Relaxed: the payload comes from a thread that saw the regions mapped.
         let offset = payload.addr().wrapping_sub(self.base.load(Ordering::Relaxed));
         offset.wrapping_shr(self.stride_bits.load(Ordering::Relaxed))
     }
 
-    /// The bytes from the start of that region to a payload in it.
+    /// Bytes from the start of region `number` to a payload in it.
     pub(crate) fn offset_in(&self, number: usize, payload: *const u8) -> usize {
         let start = number.wrapping_shl(self.stride_bits.load(Ordering::Relaxed));
         payload.addr().wrapping_sub(self.base.load(Ordering::Relaxed)).wrapping_sub(start)
     }
 
-    /// The number of the region that a lock guards.
     pub(crate) fn number_of_lock(&self, lock: &Lock<Guarded<L>>) -> usize {
         if N == 1 {
             return 0;
@@ -83,22 +81,19 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         self.shared.iter().position(|shared| ptr::eq(&shared.lock, lock)).unwrap_or(0)
     }
 
-    /// All regions, in order.
-    pub(crate) fn all(&self) -> &[Shared<L>; N] {
+    pub(crate) fn all(&self) -> &[SharedHeap<L>; N] {
         &self.shared
     }
 
-    /// The numbers of all regions, from the one of that number on, round to the one before it.
+    /// All region numbers in cyclic order, beginning with `first`.
     pub(crate) fn numbers_from(&self, first: usize) -> impl Iterator<Item = usize> + use<L, N> {
         (0..N).map(move |step| first.wrapping_add(step) % N)
     }
 
-    /// Takes all locks.
     pub(crate) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; N] {
         self.shared.each_ref().map(|shared| shared.lock.lock())
     }
 
-    /// Maps the regions, unless they are mapped.
     pub(crate) fn init(&self) -> Result<(), InitError> {
         let mut heaps = self.lock_all();
         let mapped = |heap: &Guard<'_, Guarded<L>>| !heap.base().is_null();
@@ -118,20 +113,19 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
-    /// The size to be mapped for each region, in bytes.
     fn region_bytes(&self) -> usize {
-        match self.wanted {
+        match self.requested {
             0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or(DEFAULT_REGION),
-            wanted => wanted,
+            requested => requested,
         }
     }
 
-    /// As [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork), for all.
+    /// Calls [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork) for every region.
     ///
     /// # Safety
-    /// As there.
+    /// As for [`Lock::unlock_after_fork`], for every region's lock.
     pub(crate) unsafe fn unlock_after_fork(&self) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
     }
 }

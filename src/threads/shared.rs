@@ -1,4 +1,4 @@
-//! A heap that threads share.
+//! A heap shared by threads.
 
 use super::free_ring::FreeRing;
 use super::lock::{Lock, SlowReason};
@@ -11,12 +11,12 @@ use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 use static_assertions::const_assert;
 
-/// Bytes of a heap's ring, which lies near the end of its reservation, before a closed page.
+/// Bytes of a heap's ring. It lies near the end of the heap's reservation, in front of an inaccessible page.
 pub(crate) const RING: usize = size_of::<FreeRing>();
 
 const_assert!(RING.is_multiple_of(align_of::<FreeRing>()));
 
-/// What a lock guards: a heap, and what a watcher keeps for it.
+/// The value behind a lock: a heap, and the state that `hardened` keeps for it.
 pub(crate) struct Guarded<L: FreeList> {
     pub(crate) heap: Heap<L>,
     pub(crate) hardened: Hardened,
@@ -38,54 +38,54 @@ impl<L: FreeList> DerefMut for Guarded<L> {
     }
 }
 
-/// A heap behind its lock. It has cache lines of its own: what threads do to one heap leaves the next one alone.
+/// A heap behind its lock, on cache lines of its own so that two regions do not share any.
 #[repr(C, align(128))]
-pub(crate) struct Shared<L: FreeList> {
+pub(crate) struct SharedHeap<L: FreeList> {
     pub(crate) lock: Lock<Guarded<L>>,
-    /// Null, or the payloads that were freed without the lock: a ring in the reservation of the heap.
+    /// The queue of remote frees, in the heap's reservation; null if there is none.
     ring: AtomicPtr<FreeRing>,
 }
 
-impl<L: FreeList> Shared<L> {
-    /// A heap without a region, whose first use takes the slow path.
+impl<L: FreeList> SharedHeap<L> {
+    /// A heap without a region. Its first use takes the slow path.
     pub(crate) const fn unmapped() -> Self {
         let guarded = Guarded { heap: Heap::UNMAPPED, hardened: Hardened::NEW };
         Self { lock: Lock::slow(SlowReason::FirstUse, guarded), ring: AtomicPtr::new(ptr::null_mut()) }
     }
 
-    /// From now on frees may be handed over to the heap, which was just mapped, and whose lock the caller holds. If the
-    /// system has no memory for that, frees wait for the lock.
+    /// Opens the queue of remote frees of a heap that was just mapped, whose lock the caller holds. If the system has
+    /// no memory for it, remote frees wait for the lock.
     pub(crate) fn open_ring(&self, heap: &Heap<L>) {
-        // RING is a multiple of its alignment, so that what ends with a page is aligned; and zeros are an empty ring.
+        // The ring ends at a page boundary, so it is aligned. New memory is zero, which is an empty ring.
         let ring = heap.open_beside(RING).map_or(ptr::null_mut(), |ring| ring.cast().as_ptr());
         self.ring.store(ring, Ordering::Release);
     }
 
-    /// The payloads that were freed without the lock; none where there is only one heap.
+    /// The queue of remote frees; `None` with a single region.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&FreeRing> {
-        // SAFETY: the ring lies in the heap's reservation, which lasts as long as the heap.
+        // SAFETY: the ring lies in the heap's reservation, which is mapped as long as the heap lives (R1).
         unsafe { self.ring.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Whether something was freed without the lock, which the caller holds.
+    /// Whether remote frees wait. The caller holds the lock.
     #[inline(always)]
-    pub(crate) fn has_waiting(&self) -> bool {
-        self.ring().is_some_and(FreeRing::waiting)
+    pub(crate) fn has_remote_frees(&self) -> bool {
+        self.ring().is_some_and(FreeRing::has_blocks)
     }
 
-    /// All numbers of the heap, whose lock the caller holds.
+    /// All statistics of the heap, whose lock the caller holds.
     pub(crate) fn stats(&self, heap: &Heap<L>) -> Stats {
-        self.with_own(heap.stats())
+        self.with_lock_stats(heap.stats())
     }
 
-    /// The same, but for the largest hole.
+    /// All statistics but the largest hole, which takes a search.
     pub(crate) fn counts(&self, heap: &Heap<L>) -> Stats {
-        self.with_own(heap.counts())
+        self.with_lock_stats(heap.counts())
     }
 
-    fn with_own(&self, stats: Stats) -> Stats {
-        let handed_over = self.ring().map_or(0, FreeRing::count) as u64;
+    fn with_lock_stats(&self, stats: Stats) -> Stats {
+        let handed_over = self.ring().map_or(0, FreeRing::drained_count) as u64;
         Stats { contended: self.lock.contended(), handed_over, ..stats }
     }
 }

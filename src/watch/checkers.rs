@@ -1,4 +1,4 @@
-//! Memory checkers as a watcher: they learn of every payload that is handed out, comes back, or is resized in place.
+//! The watcher that tells memory checkers of payloads handed out, freed and resized in place.
 
 use super::{Free, Named, Request, Resize, Watch};
 use crate::checkers::{self, ACTIVE};
@@ -6,11 +6,10 @@ use crate::free_list::{Fit, FreeList};
 use crate::heap::Heap;
 use crate::region::{Extent, Granule};
 
-/// AddressSanitizer and memcheck, if the features for them are on.
 pub(crate) struct Checkers;
 
 impl<L: FreeList> Watch<L> for Checkers {
-    // Checkers keep notes by address, which would not move along.
+    // Checkers keep state by address, which does not move with a page.
     const MOVES_PAGES: bool = !ACTIVE;
 
     #[inline(always)]
@@ -20,7 +19,7 @@ impl<L: FreeList> Watch<L> for Checkers {
         }
     }
 
-    /// Told while the payload is nobody else's yet.
+    /// Runs before another thread can get the payload.
     #[inline(always)]
     fn freeing(&mut self, heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
         if ACTIVE {
@@ -33,7 +32,7 @@ impl<L: FreeList> Watch<L> for Checkers {
         Free::Now
     }
 
-    /// Told before the tail is anybody else's.
+    /// Runs before another thread can get the released tail.
     #[inline(always)]
     fn resized(&mut self, heap: &Heap<L>, resize: &Resize) {
         if ACTIVE {

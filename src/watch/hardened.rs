@@ -1,23 +1,23 @@
-//! The heap of the feature `hardened`: it looks for what a program writes where it must not, and takes time for it.
+//! The feature `hardened`: finds writes after a free and past a payload's end, at a cost in time and memory.
 //!
 //! ```text
 //!   in use          | payload                 | canary |    up to the end of the segment, 0 to 16 bytes
-//!   resting         | filled                           |    in use for the heap, in the queue's order
+//!   quarantined     | filled                           |    in use for the heap, in the queue's order
 //!   free            | filled, but for links            |
 //!   never in use    | zeros                            |
 //! ```
 //!
-//! What is freed is filled and rests in a queue; when it leaves, it is still filled, or somebody has written to it
-//! after the free. The same holds when it is handed out again. A canary that has changed tells of a write past the
+//! A freed block is filled and goes into quarantine, a queue. If it is not filled any more when it leaves the queue, or
+//! when it is handed out again, the program wrote to it after the free. A changed canary means a write past the
 //! payload's end. Each ends the process with a message.
 //!
-//! - **F1** every byte of a free segment below the highest top so far is filled, but for the links of
-//!   [`Linked`](crate::Linked), current and former: those lie in the first bytes of a granule.
+//! - **F1** every byte of a free segment below the highest top so far is filled, but for current and former links of
+//!   [`Linked`](crate::Linked), which lie in the first bytes of a granule.
 //! - **F2** every segment in the queue is in use for the heap, and filled.
-//! - **F3** behind the payload of every other segment in use, up to the segment's end, are canary bytes.
+//! - **F3** canary bytes lie behind the payload of every other segment in use, up to the segment's end.
 //!
-//! All of this happens under the lock: a block that was neither in use nor in the queue for a moment could be freed
-//! twice in that moment. Everything else is as in [`Heap`], whose placement only sees that blocks come back later.
+//! All of this happens under the lock: a block that was for a moment neither in use nor in the queue could be freed
+//! twice in that moment. Placement is that of [`Heap`] with blocks freed later.
 
 use super::{Free, Named, Request, Resize, Watch};
 use crate::checkers::unwatched;
@@ -27,29 +27,26 @@ use crate::region::{Extent, GRANULE, Granule};
 use crate::system::fatal::fatal;
 use core::alloc::Layout;
 
-/// What freed memory is filled with. As an address, eight of these lie where no program has memory.
+/// Fill byte of freed memory. Eight of them are not a valid address, so a stale pointer that is followed faults.
 const FILL: u8 = 0xdf;
-/// What a granule of freed memory reads as.
 const FILLED: u128 = u128::from_le_bytes([FILL; GRANULE]);
-/// What lies between a payload and the end of its segment.
 const CANARY: u8 = 0xc5;
-/// Blocks that rest at most.
+/// Blocks in quarantine at most; every free compares its pointer with all of them.
 const QUEUE_BLOCKS: usize = 256;
-/// Granules that rest at most: a mebibyte. A larger block does not rest.
+/// Granules in quarantine at most, 1 MiB: memory withheld from reuse. A larger block is not quarantined.
 const QUEUE_GRANULES: usize = (1 << 20) / GRANULE;
 
-/// The watcher, with what it keeps for a heap.
 pub(crate) struct Hardened {
-    queue: Queue,
-    /// The highest top so far: above it, memory was never handed out, and is not filled.
+    queue: Quarantine,
+    /// The highest top so far. Memory above was never handed out, and is not filled.
     highest_top: Granule,
 }
 
 impl Hardened {
-    pub(crate) const NEW: Self = Self { queue: Queue::EMPTY, highest_top: Granule(0) };
+    pub(crate) const NEW: Self = Self { queue: Quarantine::EMPTY, highest_top: Granule(0) };
 
-    /// Fills a block and puts it in the queue, from which the oldest have to go.
-    fn rest<L: FreeList>(&mut self, heap: &mut Heap<L>, block: Block) {
+    /// Fills a block and puts it in quarantine, which the oldest blocks leave to make room.
+    fn quarantine<L: FreeList>(&mut self, heap: &mut Heap<L>, block: Block) {
         fill(heap, block.at, block.end(), 0);
         if block.n > QUEUE_GRANULES {
             return release(heap, block);
@@ -65,15 +62,15 @@ impl Hardened {
 }
 
 impl<L: FreeList> Watch<L> for &mut Hardened {
-    /// All calls are seen.
+    /// Every call must be seen.
     const FAST: bool = false;
-    /// Freed memory is filled: pages stay where they are.
+    /// Moving pages would leave freed memory unfilled.
     const MOVES_PAGES: bool = false;
-    /// Free memory stays filled, so none is purged.
+    /// Purging would leave freed memory unfilled.
     const PURGES: bool = false;
 
-    /// A block that rests is free for the program.
-    fn named(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
+    /// A quarantined block is free for the program.
+    fn check_pointer(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
         if self.queue.holds(heap.region().granule(payload)) {
             heap.double_free(payload, layout);
         }
@@ -82,7 +79,7 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
     fn placed(&mut self, heap: &Heap<L>, request: &Request, fit: Fit) {
         if let Some(at) = fit.start() {
             let to = at.up(granules(request.size));
-            // What is left in front for alignment may never have been in use. The linked list has written to it.
+            // Padding in front may be new memory, where `Linked` has written its links.
             fill(heap, self.highest_top, at, L::LINK_BYTES);
             check_filled(heap, at, to.min(self.highest_top), L::LINK_BYTES);
             set_canary(heap, at, request.size);
@@ -90,8 +87,7 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
         }
     }
 
-    /// Gives up everything that rests.
-    fn starved(&mut self, heap: &mut Heap<L>) -> bool {
+    fn make_room(&mut self, heap: &mut Heap<L>) -> bool {
         let any = self.queue.count > 0;
         while let Some(block) = self.queue.pop() {
             release(heap, block);
@@ -99,17 +95,17 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
         any
     }
 
-    /// Without a layout, nobody knows where the canary begins.
+    /// Without a layout the canary's start is unknown, so it is not checked.
     fn freeing(&mut self, heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
         if let Named::Layout(layout) = named {
             check_canary(heap, segment.start, layout.size());
         }
         let moved = matches!(named, Named::MovedFrom(_));
-        self.rest(heap, Block { at: segment.start, n: segment.len(), moved });
+        self.quarantine(heap, Block { at: segment.start, n: segment.len(), moved });
         Free::Later
     }
 
-    /// A tail that is given back is filled, and does not rest. Before the heap has it: the linked list writes to it then.
+    /// Fills the tail of a shrink, which is not quarantined, before `Linked` writes its links there.
     fn resizing(&mut self, heap: &Heap<L>, resize: &Resize) {
         let at = resize.segment.start;
         check_canary(heap, at, resize.layout.size());
@@ -125,13 +121,13 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
     }
 }
 
-/// Gives a block to the heap, which counts it as freed now.
+/// Gives a block back to the heap, which counts the free now.
 fn release<L: FreeList>(heap: &mut Heap<L>, block: Block) {
     check_filled(heap, block.at, block.end(), 0);
     heap.give_back(Extent::of(block.at, block.n), block.moved);
 }
 
-/// Fills `from..to`, if that is not empty. The first `links` bytes of each granule may hold links.
+/// Fills `from..to`, if it is not empty, except for the first `links` bytes of each granule.
 fn fill<L: FreeList>(heap: &Heap<L>, from: Granule, to: Granule, links: usize) {
     bytes_of(heap, from.bytes(), to.bytes(), |bytes| {
         if links == 0 {
@@ -143,7 +139,7 @@ fn fill<L: FreeList>(heap: &Heap<L>, from: Granule, to: Granule, links: usize) {
     });
 }
 
-/// Ends the process if `from..to` is not filled. The first `links` bytes of each granule may hold links.
+/// Ends the process if `from..to` is not filled, except for the first `links` bytes of each granule.
 fn check_filled<L: FreeList>(heap: &Heap<L>, from: Granule, to: Granule, links: usize) {
     let changed = bytes_of(heap, from.bytes(), to.bytes(), |bytes| first_change(bytes, links));
     if let Some(offset) = changed {
@@ -160,7 +156,7 @@ fn set_canary<L: FreeList>(heap: &Heap<L>, at: Granule, size: usize) {
     bytes_of(heap, from, to, |bytes| bytes.fill(CANARY));
 }
 
-/// Ends the process if what follows a payload of `size` bytes has changed.
+/// Ends the process if the bytes after a payload of `size` bytes have changed.
 fn check_canary<L: FreeList>(heap: &Heap<L>, at: Granule, size: usize) {
     let (from, to) = canary(at, size);
     let changed = bytes_of(heap, from, to, |bytes| bytes.iter().position(|&byte| byte != CANARY));
@@ -172,7 +168,7 @@ fn check_canary<L: FreeList>(heap: &Heap<L>, at: Granule, size: usize) {
     }
 }
 
-/// Lets `access` have the bytes from the offset `from` up to the offset `to`; none where that is not above `from`.
+/// Calls `access` with the bytes at the offsets `from..to`; with none if `to` is not above `from`.
 fn bytes_of<L: FreeList, R>(
     heap: &Heap<L>,
     from: usize,
@@ -181,34 +177,33 @@ fn bytes_of<L: FreeList, R>(
 ) -> R {
     let mut bytes = heap.region().bytes(from, to.saturating_sub(from));
     unwatched(bytes.cast(), bytes.len(), || {
-        // SAFETY: the bytes are nobody's: free, resting, of a segment that was just taken or is about to be given
-        // back, or behind a payload. The lock keeps other threads away.
+        // SAFETY: no payload has these bytes: they are free, quarantined, behind a payload, or of a segment that was
+        // just taken or is about to be given back. The lock keeps other threads away.
         access(unsafe { bytes.as_mut() })
     })
 }
 
-/// The offsets between which the canary of a payload of `size` bytes lies.
+/// Offsets of the start and the end of the canary of a payload of `size` bytes.
 fn canary(at: Granule, size: usize) -> (usize, usize) {
     (at.bytes().wrapping_add(size), at.up(granules(size)).bytes())
 }
 
-/// The first byte of whole granules that is not filled, but for the first `links` of each.
+/// Index of the first byte of whole granules that is not filled, not counting the first `links` bytes of each granule.
 fn first_change(bytes: &[u8], links: usize) -> Option<usize> {
     let (granules, _) = bytes.as_chunks::<GRANULE>();
-    // In memory's order from the lowest byte on: the library is for little-endian systems.
-    let looked_at = u128::MAX.wrapping_shl(8 * links as u32);
-    let change = |granule: &[u8; GRANULE]| (u128::from_le_bytes(*granule) ^ FILLED) & looked_at;
+    // Little-endian: the lowest bits are the first bytes.
+    let compared = u128::MAX.wrapping_shl(8 * links as u32);
+    let change = |granule: &[u8; GRANULE]| (u128::from_le_bytes(*granule) ^ FILLED) & compared;
     let index = granules.iter().position(|granule| change(granule) != 0)?;
     let bits = change(granules.get(index)?).trailing_zeros() as usize;
     Some(index.wrapping_mul(GRANULE).wrapping_add(bits / 8))
 }
 
-/// A segment that rests.
 #[derive(Clone, Copy)]
 struct Block {
     at: Granule,
     n: usize,
-    /// Whether a `realloc` has moved from there.
+    /// Whether a `realloc` moved out of it.
     moved: bool,
 }
 
@@ -218,28 +213,28 @@ impl Block {
     }
 }
 
-/// What rests, in the order of arrival.
-struct Queue {
-    /// Where the blocks begin, each in the place of its turn; `NOWHERE` where none is. Numbers fit, as regions do.
+/// The quarantine, a ring buffer.
+struct Quarantine {
+    /// First granule of each block; `NO_BLOCK` in empty entries. Granule numbers of a region fit in 32 bits.
     starts: [u32; QUEUE_BLOCKS],
-    /// Granules of each, and `MOVED`.
+    /// Granules of each block, with the bit `MOVED`.
     sizes: [u32; QUEUE_BLOCKS],
-    /// The turn of the oldest.
+    /// Index of the oldest block.
     oldest: usize,
     count: usize,
     granules: usize,
 }
 
-/// No segment begins there: regions end before.
-const NOWHERE: u32 = u32::MAX;
-/// Marks what a `realloc` has moved from. No block that rests is as large.
+/// No segment begins at this granule: regions are smaller.
+const NO_BLOCK: u32 = u32::MAX;
+/// Marks a block that a `realloc` moved out of. No quarantined block has so many granules.
 const MOVED: u32 = 1 << 31;
 
-impl Queue {
+impl Quarantine {
     const EMPTY: Self =
-        Self { starts: [NOWHERE; QUEUE_BLOCKS], sizes: [0; QUEUE_BLOCKS], oldest: 0, count: 0, granules: 0 };
+        Self { starts: [NO_BLOCK; QUEUE_BLOCKS], sizes: [0; QUEUE_BLOCKS], oldest: 0, count: 0, granules: 0 };
 
-    /// Whether a block begins at `at`. Looks at all places, which is faster than to stop at the first.
+    /// Whether a block begins at `at`. Compares all entries, which vectorises and is faster than stopping early.
     fn holds(&self, at: Granule) -> bool {
         self.starts.iter().fold(false, |found, &start| found | (start as usize == at.0))
     }
@@ -250,8 +245,8 @@ impl Queue {
 
     /// Adds a block, for which there is room.
     fn push(&mut self, block: Block) {
-        let turn = self.oldest.wrapping_add(self.count) % QUEUE_BLOCKS;
-        let places = (self.starts.get_mut(turn), self.sizes.get_mut(turn));
+        let index = self.oldest.wrapping_add(self.count) % QUEUE_BLOCKS;
+        let places = (self.starts.get_mut(index), self.sizes.get_mut(index));
         if let (Some(start), Some(size)) = places {
             *start = block.at.0 as u32;
             *size = block.n as u32 | if block.moved { MOVED } else { 0 };
@@ -260,11 +255,10 @@ impl Queue {
         }
     }
 
-    /// Removes the oldest block.
     fn pop(&mut self) -> Option<Block> {
-        let start = self.starts.get_mut(self.oldest).filter(|start| **start != NOWHERE)?;
+        let start = self.starts.get_mut(self.oldest).filter(|start| **start != NO_BLOCK)?;
         let at = Granule(*start as usize);
-        *start = NOWHERE;
+        *start = NO_BLOCK;
         let size = *self.sizes.get(self.oldest)?;
         let n = (size & !MOVED) as usize;
         self.oldest = self.oldest.wrapping_add(1) % QUEUE_BLOCKS;

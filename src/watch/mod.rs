@@ -1,8 +1,8 @@
-//! The one seam for everything that watches calls: memory checkers, the feature `hardened`, recordings, the live page.
+//! Watchers of calls: memory checkers, the feature `hardened`, recordings, the live page.
 //!
-//! A watcher implements [`Watch`], whose methods do nothing unless it says otherwise. Watchers are composed by type: `(A, B)`
-//! tells A, then B. The calls of `calls` are generic over the watcher, so where nobody watches nothing is left of the seam.
-//! Every method is called with the heap held, so a watcher must not allocate, panic, or wait for another heap.
+//! A watcher implements [`Watch`], whose methods do nothing by default. Watchers are composed by type: `(A, B)` calls
+//! A, then B. Calls are generic over the watcher, so watching costs nothing where there is none. Every method runs with
+//! the heap held, so a watcher must not allocate, panic, or wait for another heap.
 
 mod checkers;
 #[cfg(feature = "hardened")]
@@ -19,7 +19,7 @@ use crate::region::{Extent, Granule};
 use core::alloc::Layout;
 use core::cell::Cell;
 
-/// What the feature `hardened` keeps for each heap: nothing, without it.
+/// State of the feature `hardened` for a heap; empty without the feature.
 #[cfg(not(feature = "hardened"))]
 pub(crate) struct Hardened;
 
@@ -31,13 +31,12 @@ impl Hardened {
 #[cfg(not(feature = "hardened"))]
 impl<L: FreeList> Watch<L> for &mut Hardened {}
 
-/// A request for memory.
 #[derive(Clone, Copy)]
 pub(crate) struct Request {
     pub(crate) call: Call,
     pub(crate) size: usize,
     pub(crate) align: usize,
-    /// Where a `realloc` moves from.
+    /// Start of the segment that a `realloc` moves out of.
     pub(crate) from: Option<Granule>,
 }
 
@@ -47,7 +46,7 @@ impl Request {
         Self { call, size: layout.size(), align: layout.align(), from: None }
     }
 
-    /// A `realloc` that could not be done in place.
+    /// A `realloc` that did not fit in place.
     #[inline(always)]
     pub(crate) fn moving(layout: Layout, new_size: usize, from: Granule) -> Self {
         Self { call: Call::Realloc, size: new_size, align: layout.align(), from: Some(from) }
@@ -59,65 +58,63 @@ impl Request {
     }
 }
 
-/// How a call named the segment that it frees.
+/// How a call identified the segment that it frees.
 #[derive(Clone, Copy)]
 pub(crate) enum Named {
-    /// By its pointer alone.
+    /// By its pointer.
     Pointer,
-    /// With its layout.
+    /// By pointer and layout.
     Layout(Layout),
-    /// A `realloc` has moved the payload away.
+    /// By a `realloc` that moved the payload out of it.
     MovedFrom(Layout),
 }
 
 /// A change of size in place.
 pub(crate) struct Resize {
-    /// Before the change.
+    /// The segment before the change.
     pub(crate) segment: Extent,
     pub(crate) layout: Layout,
     pub(crate) new_size: usize,
-    /// The bytes that it grows by are to be zero.
+    /// Whether the bytes added must be zero.
     pub(crate) zeroed: bool,
 }
 
-/// When a segment becomes free.
+/// When a freed segment goes back to the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Free {
     Now,
-    /// The watcher keeps it, and gives it to the heap some time.
+    /// The watcher keeps it and gives it back later.
     #[cfg_attr(not(feature = "hardened"), expect(dead_code, reason = "no other watcher keeps segments"))]
     Later,
 }
 
-/// Whoever watches the calls on a heap.
+/// A watcher of the calls on a heap.
 pub(crate) trait Watch<L: FreeList> {
-    /// Calls may take the fast path, which tells [`freeing`](Self::freeing) and [`placed`](Self::placed) only.
+    /// Whether calls may take the fast path, which only calls [`freeing`](Self::freeing) and [`placed`](Self::placed).
     const FAST: bool = true;
-    /// Large payloads may be moved with their pages.
     const MOVES_PAGES: bool = true;
-    /// Free pages may be purged.
+    /// Whether free pages may be purged.
     const PURGES: bool = true;
 
-    /// A pointer was passed in, and nothing has been made of it yet.
+    /// A call passed a pointer that has not been looked up yet.
     #[inline(always)]
-    fn named(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
+    fn check_pointer(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
         let _ = (heap, payload, layout);
     }
 
-    /// A request was placed, or was refused.
+    /// A request was placed or refused.
     #[inline(always)]
     fn placed(&mut self, heap: &Heap<L>, request: &Request, fit: Fit) {
         let _ = (heap, request, fit);
     }
 
-    /// Nothing fits a request. True where the watcher has freed something, so that it is worth another try.
+    /// Nothing fits a request. Returns whether the watcher has freed memory, so that a retry may succeed.
     #[inline(always)]
-    fn starved(&mut self, heap: &mut Heap<L>) -> bool {
+    fn make_room(&mut self, heap: &mut Heap<L>) -> bool {
         let _ = heap;
         false
     }
 
-    /// A segment is about to be freed.
     #[inline(always)]
     fn freeing(&mut self, heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
         let _ = (heap, segment, named);
@@ -130,32 +127,30 @@ pub(crate) trait Watch<L: FreeList> {
         let _ = (heap, resize);
     }
 
-    /// A segment was resized in place.
     #[inline(always)]
     fn resized(&mut self, heap: &Heap<L>, resize: &Resize) {
         let _ = (heap, resize);
     }
 
-    /// The call is over, and the heap is about to be let go.
+    /// The call is done, and the heap is about to be released.
     #[inline(always)]
     fn done(&mut self, heap: &Heap<L>) {
         let _ = heap;
     }
 }
 
-/// Nobody watches.
 impl<L: FreeList> Watch<L> for () {}
 
-/// Both watch, the first one first.
+/// Both watchers, in order.
 impl<L: FreeList, A: Watch<L>, B: Watch<L>> Watch<L> for (A, B) {
     const FAST: bool = A::FAST && B::FAST;
     const MOVES_PAGES: bool = A::MOVES_PAGES && B::MOVES_PAGES;
     const PURGES: bool = A::PURGES && B::PURGES;
 
     #[inline(always)]
-    fn named(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
-        self.0.named(heap, payload, layout);
-        self.1.named(heap, payload, layout);
+    fn check_pointer(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
+        self.0.check_pointer(heap, payload, layout);
+        self.1.check_pointer(heap, payload, layout);
     }
 
     #[inline(always)]
@@ -165,9 +160,9 @@ impl<L: FreeList, A: Watch<L>, B: Watch<L>> Watch<L> for (A, B) {
     }
 
     #[inline(always)]
-    fn starved(&mut self, heap: &mut Heap<L>) -> bool {
-        // Both, whatever the first one says.
-        self.0.starved(heap) | self.1.starved(heap)
+    fn make_room(&mut self, heap: &mut Heap<L>) -> bool {
+        // No short circuit: both make room.
+        self.0.make_room(heap) | self.1.make_room(heap)
     }
 
     #[inline(always)]
@@ -200,7 +195,7 @@ impl<L: FreeList, A: Watch<L>, B: Watch<L>> Watch<L> for (A, B) {
     }
 }
 
-/// The outcome of a call, for callers that want its status.
+/// Stores the outcome of a call, for callers that want its status.
 impl<L: FreeList> Watch<L> for &Cell<Fit> {
     #[inline(always)]
     fn placed(&mut self, _heap: &Heap<L>, _request: &Request, fit: Fit) {

@@ -61,7 +61,27 @@ impl Op {
 
 /// Plays `program` on a heap with the free list `L`, compares after every call, and frees all at the end.
 pub fn run<L: FreeList>(program: &Program) {
-    let mut session = Session::<L>::new(program.region_size);
+    let heap = Heap::<L>::with_region_size(program.region_size).expect("a small region can be mapped");
+    play(program, heap);
+}
+
+/// What the bases of lent heaps are told apart by: the largest alignment that all searches must keep to.
+pub const LARGEST_ALIGN: usize = 64 << 10;
+
+/// The same on a heap in lent memory that begins `offset` bytes above a multiple of [`LARGEST_ALIGN`].
+#[allow(dead_code, reason = "not every test program lends memory")]
+pub fn run_lent<L: FreeList>(program: &Program, offset: usize) {
+    let mut memory = vec![0xA5_u8; program.region_size + 2 * LARGEST_ALIGN];
+    let skipped = memory.as_ptr().align_offset(LARGEST_ALIGN) + offset;
+    let lent = &mut memory[skipped..][..program.region_size];
+    let start = NonNull::new(lent.as_mut_ptr()).expect("a slice begins somewhere");
+    // SAFETY: the memory is this function's, which touches it no more.
+    let heap = unsafe { Heap::<L>::from_raw_parts(start, program.region_size) };
+    play(program, heap.expect("the memory is large enough"));
+}
+
+fn play<L: FreeList>(program: &Program, heap: Heap<L>) {
+    let mut session = Session::new(heap);
     for (step, op) in program.ops.iter().enumerate() {
         session.play(op);
         session.compare();
@@ -159,8 +179,7 @@ struct Counters {
 }
 
 impl<L: FreeList> Session<L> {
-    fn new(region_size: usize) -> Self {
-        let heap = Heap::<L>::with_region_size(region_size).expect("a small region can be mapped");
+    fn new(heap: Heap<L>) -> Self {
         let oracle = Oracle::new(heap.base() as usize, heap.region_size());
         Self { heap, oracle, live: Vec::new(), made: 0, hops: Hops::default(), expected: Counters::default() }
     }

@@ -251,10 +251,11 @@ impl Search for Indexed {
         self.lowest_below(ground, (LEVELS - 1, 0), &Query { n, from, grid: ANYWHERE })
     }
 
-    /// Alignments up to a chunk are a grid on the chunk's word, so that each chunk is looked at once.
+    /// Alignments up to a chunk are a grid on the chunk's word, so that each chunk is looked at once; but only where the region
+    /// begins at such an address, which lent memory need not.
     fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
         let step = align / GRANULE;
-        if n > EXACT || step > CHUNK {
+        if n > EXACT || step > CHUNK || ground.region.base().addr() & (align - 1) != 0 {
             return search_candidates(self, ground, n, align);
         }
         let fit = self.search_any(ground, Query { n, from: Granule(0), grid: multiples(step) });

@@ -1,8 +1,7 @@
-//! A word that every thread has from its beginning, 0 at first: the loader sets it aside with the thread's stack.
+//! A thread-local word, 0 at first, that exists as soon as the thread does (initial-exec storage).
 //!
-//! The language has no name for such a word outside of the standard library, so it is made and used in assembly. On other
-//! systems the value of the pthread key takes its place, which is slower, and is dealt anew for a thread that still
-//! allocates after its last destructor.
+//! Without `std`, stable Rust has no thread-locals, so the word is defined and accessed in assembly. Other targets use
+//! the value of the pthread key: slower, and a thread that allocates after its last destructor gets a new number.
 
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 pub(super) use assembly::{get, set};
@@ -13,7 +12,7 @@ pub(super) use key::{get, set};
 mod assembly {
     use core::arch::asm;
 
-    /// The word's name for the linker. Two versions of the crate in one program have two words.
+    /// The word's symbol. Two versions of the crate in one program have two words.
     macro_rules! name {
         () => {
             concat!("smalloc_home_", env!("CARGO_PKG_VERSION_MAJOR"), "_", env!("CARGO_PKG_VERSION_MINOR"))
@@ -36,7 +35,7 @@ mod assembly {
     #[cfg(target_arch = "x86_64")]
     pub(in crate::threads::home) fn get() -> usize {
         let word: usize;
-        // SAFETY: the word is the thread's own, and is only read.
+        // SAFETY: reads a word of the thread's own storage.
         unsafe {
             asm!(
                 concat!("mov {0}, qword ptr [rip + ", name!(), "@GOTTPOFF]"),
@@ -49,7 +48,7 @@ mod assembly {
 
     #[cfg(target_arch = "x86_64")]
     pub(in crate::threads::home) fn set(word: usize) {
-        // SAFETY: the word is the thread's own, and nothing refers to it.
+        // SAFETY: writes a word of the thread's own storage, to which nothing refers.
         unsafe {
             asm!(
                 concat!("mov {0}, qword ptr [rip + ", name!(), "@GOTTPOFF]"),
@@ -63,7 +62,7 @@ mod assembly {
     #[cfg(target_arch = "aarch64")]
     pub(in crate::threads::home) fn get() -> usize {
         let word: usize;
-        // SAFETY: the word is the thread's own, and is only read.
+        // SAFETY: reads a word of the thread's own storage.
         unsafe {
             asm!(
                 concat!("adrp {0}, :gottprel:", name!()),
@@ -78,7 +77,7 @@ mod assembly {
 
     #[cfg(target_arch = "aarch64")]
     pub(in crate::threads::home) fn set(word: usize) {
-        // SAFETY: the word is the thread's own, and nothing refers to it.
+        // SAFETY: writes a word of the thread's own storage, to which nothing refers.
         unsafe {
             asm!(
                 concat!("adrp {0}, :gottprel:", name!()),
@@ -99,11 +98,11 @@ mod key {
     pub(in crate::threads::home) fn get() -> usize {
         match KEY.load(Ordering::Relaxed) {
             0 => 0,
-            // SAFETY: the key exists as long as the process.
+            // SAFETY: the key is never deleted.
             key => unsafe { libc::pthread_getspecific(key.wrapping_sub(1)) }.addr(),
         }
     }
 
-    /// The number is remembered with the destructor.
+    /// The caller stores the number as the key's value.
     pub(in crate::threads::home) fn set(_word: usize) {}
 }

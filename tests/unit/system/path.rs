@@ -3,7 +3,7 @@ use super::*;
 use std::format;
 
 #[test]
-fn percent_p_is_the_process() {
+fn percent_p_becomes_the_process_id() {
     let process = std::process::id();
     for (text, path) in [
         ("plain", "plain".into()),
@@ -18,7 +18,7 @@ fn percent_p_is_the_process() {
 }
 
 #[test]
-fn paths_that_cannot_be_are_none() {
+fn invalid_paths_are_none() {
     assert!(Path::new(b"a\0b").as_c().is_none());
     assert!(Path::new(&[b'a'; BYTES]).as_c().is_none());
     assert!(Path::with_process(&[b'%'; BYTES]).as_c().is_none());

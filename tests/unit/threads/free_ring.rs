@@ -3,56 +3,56 @@ use std::vec::Vec;
 
 fn empty_ring() -> FreeRing {
     FreeRing {
-        head: Apart(AtomicUsize::new(0)),
-        next: Apart(AtomicUsize::new(0)),
-        slots: Apart([const { AtomicU64::new(0) }; SLOTS]),
+        head: CacheLine(AtomicUsize::new(0)),
+        tail: CacheLine(AtomicUsize::new(0)),
+        slots: CacheLine([const { AtomicU64::new(0) }; SLOTS]),
     }
 }
 
 fn block(number: usize) -> u64 {
-    FIRST + 2 * number as u64
+    MIN_BLOCK + 2 * number as u64
 }
 
-fn taken(ring: &FreeRing) -> Vec<u64> {
+fn drained(ring: &FreeRing) -> Vec<u64> {
     let mut blocks = Vec::new();
-    ring.take(|block| blocks.push(block));
+    ring.drain(|block| blocks.push(block));
     blocks
 }
 
-/// Whatever was taken before, a ring has room for all its slots but those that are emptied with a line.
+/// However many blocks were drained before, only the slots of a cache line not emptied yet are missing.
 #[test]
-fn rings_are_full_at_the_end_of_a_lap() {
+fn rings_fill_up_at_any_position() {
     let ring = empty_ring();
     let mut before = 0;
-    for some in [0, 1, LINE - 1, LINE, LINE + 1, SLOTS / 2, SLOTS - LINE] {
-        let numbers = || (before..before + some).map(block);
-        assert!(numbers().zip(before..).all(|(block, ticket)| ring.put(block) == Some(ticket)));
-        assert_eq!((ring.waiting(), taken(&ring)), (some > 0, Vec::from_iter(numbers())));
-        before += some;
-        assert_eq!((ring.waiting(), ring.count()), (false, before));
-        let room = SLOTS - before % LINE;
+    for count in [0, 1, LINE_SLOTS - 1, LINE_SLOTS, LINE_SLOTS + 1, SLOTS / 2, SLOTS - LINE_SLOTS] {
+        let numbers = || (before..before + count).map(block);
+        assert!(numbers().zip(before..).all(|(block, ticket)| ring.push(block) == Some(ticket)));
+        assert_eq!((ring.has_blocks(), drained(&ring)), (count > 0, Vec::from_iter(numbers())));
+        before += count;
+        assert_eq!((ring.has_blocks(), ring.drained_count()), (false, before));
+        let room = SLOTS - before % LINE_SLOTS;
         let numbers = || (before..before + room).map(block);
-        assert!(numbers().all(|block| ring.put(block).is_some()), "{some}");
-        assert_eq!((ring.put(FIRST), ring.put(FIRST)), (None, None), "{some}");
-        assert_eq!(taken(&ring), Vec::from_iter(numbers()));
+        assert!(numbers().all(|block| ring.push(block).is_some()), "{count}");
+        assert_eq!((ring.push(MIN_BLOCK), ring.push(MIN_BLOCK)), (None, None), "{count}");
+        assert_eq!(drained(&ring), Vec::from_iter(numbers()));
         before += room;
     }
 }
 
-/// `next` may be low, where who has filled a slot has not said so yet.
+/// `tail` is stale while a producer has filled its slot and not yet moved `tail`.
 #[test]
-fn a_low_hint_finds_the_first_empty_slot() {
+fn a_stale_tail_finds_the_first_empty_slot() {
     let ring = empty_ring();
     for lap in 0..3 {
-        for low in [0, 1, 5] {
-            let next = ring.next.0.load(Ordering::Relaxed);
-            assert_eq!(ring.put(block(lap)), Some(next));
-            ring.next.0.store(next.saturating_sub(low), Ordering::Relaxed);
-            assert_eq!(ring.put(block(low)), Some(next + 1));
-            assert_eq!(taken(&ring), [block(lap), block(low)]);
+        for lag in [0, 1, 5] {
+            let tail = ring.tail.0.load(Ordering::Relaxed);
+            assert_eq!(ring.push(block(lap)), Some(tail));
+            ring.tail.0.store(tail.saturating_sub(lag), Ordering::Relaxed);
+            assert_eq!(ring.push(block(lag)), Some(tail + 1));
+            assert_eq!(drained(&ring), [block(lap), block(lag)]);
         }
-        let rest = SLOTS - ring.count() % SLOTS;
-        assert!((0..rest).all(|number| ring.put(block(number)).is_some()));
-        assert_eq!(taken(&ring).len(), rest);
+        let rest = SLOTS - ring.drained_count() % SLOTS;
+        assert!((0..rest).all(|number| ring.push(block(number)).is_some()));
+        assert_eq!(drained(&ring).len(), rest);
     }
 }
