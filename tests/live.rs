@@ -293,7 +293,7 @@ fn a_file_that_cannot_be_made_is_told() {
     let place = Place::new("wrong");
     for (value, reason) in [
         ("/nowhere/at/all", "No such file or directory (errno 2)"),
-        ("/", "the file is not one to which a heap publishes"),
+        ("/", "the file is not a page that a heap publishes to"),
     ] {
         let line = format!(
             "smalloc: SMALLOC_LIVE: cannot publish to \"{value}\": {reason} (name a file that can be written)\n"

@@ -290,7 +290,7 @@ fn the_environment_must_name_a_file_that_can_be_made() {
     for (value, why) in [
         ("/no/such/folder", "No such file or directory (errno 2)"),
         ("/", "Is a directory (errno 21)"),
-        ("/dev/full", "there is a file that is no recording"),
+        ("/dev/full", "the file exists and is not a recording"),
     ] {
         let line = format!(
             "smalloc: SMALLOC_RECORD: cannot record to \"{value}\": {why} (name a file that can be written)\n"

@@ -1,16 +1,16 @@
-//! The textbook free list: doubly linked, in ascending address order, links in the free segments.
+//! The textbook free list: doubly linked, in ascending address order, with its links in the free segments.
 //!
-//! It exists to be read, to teach, and to be the measure for [`Indexed`](super::Indexed): a search walks from the head
-//! and steps over every free segment that does not fit, which are thousands in a heap of some size.
+//! It is the reference implementation for [`Indexed`](super::Indexed): short, readable, and the baseline for tests. A
+//! search walks from the head over every free segment that does not fit, and a heap of some size has thousands of them.
 
 use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Rest, Search};
 use crate::region::{Extent, Granule, LINK_BYTES, Reservation};
-use crate::segment_map::MORE;
+use crate::segment_map::NO_END;
 
-/// The end of the list, in either direction. No segment starts there: regions end before.
+/// The end of the list in either direction. Regions are too small for a segment to start at this granule.
 const NIL: u32 = u32::MAX;
 
-/// A doubly linked free list in address order. A free segment holds `prev` and `next`, as granule numbers.
+/// A doubly linked free list in address order. Each free segment stores `prev` and `next` as granule numbers.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -22,7 +22,7 @@ const NIL: u32 = u32::MAX;
 /// for &i in &[0, 2, 4] {
 ///     unsafe { heap.sfree(blocks[i]) };
 /// }
-/// // Three holes of 32 bytes are stepped over before the wilderness serves 48.
+/// // The search steps over three holes of 32 bytes before the wilderness serves 48.
 /// let (_, status) = heap.smalloc(Layout::new::<[u8; 48]>());
 /// assert_eq!(status.hops, 3);
 /// # Ok::<(), smalloc::InitError>(())
@@ -51,7 +51,7 @@ impl Linked {
         ground.region.set_links(Granule(at as usize), [links.prev, links.next]);
     }
 
-    /// Makes `prev` point forward to `to`.
+    /// Sets the forward link of `prev`, or the head, to `to`.
     fn set_next(&mut self, ground: &Ground, prev: u32, to: u32) {
         if prev == NIL {
             self.head = to;
@@ -60,21 +60,20 @@ impl Linked {
         }
     }
 
-    /// Makes `next` point back to `to`.
+    /// Sets the back link of `next`, if there is one, to `to`.
     fn set_prev(ground: &Ground, next: u32, to: u32) {
         if next != NIL {
             Self::set_links(ground, next, Links { prev: to, ..Self::links(ground, next) });
         }
     }
 
-    /// Puts `at` between two neighbours of the list.
     fn link(&mut self, ground: &Ground, at: u32, links: Links) {
         Self::set_links(ground, at, links);
         self.set_next(ground, links.prev, at);
         Self::set_prev(ground, links.next, at);
     }
 
-    /// Walks from `at` on to the lowest free segment that has `n` granules.
+    /// Walks from `at` to the lowest free segment that has `n` granules.
     fn search_for_fit(ground: &Ground, mut at: u32, n: usize) -> Fit {
         let mut fit = Fit::NONE;
         while at != NIL {
@@ -87,11 +86,10 @@ impl Linked {
         fit
     }
 
-    /// The first free segment at or above `from`, which is 0 or the head of a segment in use: the next behind the one that
-    /// ends there, if one does.
+    /// The first free segment at or above `from`, which is 0 or the head of a segment in use.
     fn first_from(&self, ground: &Ground, from: Granule) -> u32 {
         if from == Granule(0) {
-            // There may be no map yet.
+            // The map may not exist yet.
             return self.head;
         }
         let start = ground.map.hole_start(from);
@@ -105,7 +103,7 @@ impl Linked {
         at
     }
 
-    /// Walks to where `at` belongs and links it there.
+    /// Walks to the place of `at` in the list and inserts it.
     fn add_to_free_list(&mut self, ground: &Ground, at: u32) {
         let mut links = Links { prev: NIL, next: self.head };
         while links.next != NIL && links.next < at {
@@ -120,14 +118,14 @@ impl Linked {
         Self::set_prev(ground, links.next, links.prev);
     }
 
-    /// The free segment that began at `from` begins at `to` now, with the same neighbours in the list.
+    /// Replaces the free segment that started at `from` by one that starts at `to`, with the same neighbours.
     fn replace(&mut self, ground: &Ground, from: u32, to: u32) {
         let links = Self::links(ground, from);
         self.link(ground, to, links);
     }
 }
 
-/// A granule's number as it stands in a link.
+/// A granule's number, as stored in a link.
 fn number(at: Granule) -> u32 {
     at.0 as u32
 }
@@ -136,7 +134,7 @@ fn number(at: Granule) -> u32 {
 fn fits(ground: &Ground, at: u32, n: usize) -> bool {
     let start = Granule(at as usize);
     let seen = ground.map.free_from(start);
-    if seen != MORE { seen >= n } else { ground.map.hole_end(start, ground.top).above(start) >= n }
+    if seen != NO_END { seen >= n } else { ground.map.hole_end(start, ground.top).above(start) >= n }
 }
 
 impl Search for Linked {
@@ -216,7 +214,6 @@ impl Search for Linked {
         Deferred::Nothing
     }
 
-    /// Nothing is put off.
     fn settle(&mut self, _owed: Deferred) {}
 
     fn covered(&mut self, _segment: Extent) {}

@@ -1,15 +1,14 @@
-//! Which free segment a request gets: the free list, in two forms that give the same answer.
+//! The free list, which decides the free segment that a request gets: two implementations with the same answer.
 //!
-//! Both hold every free segment below top in ascending address order; the wilderness follows as the last one and is
-//! the last resort. [`Linked`] is the textbook list, with its links in the free segments. [`Indexed`] keeps no links:
-//! the list is the order of the map's bits, and on top lies an index that finds the lowest fitting segment in a few
-//! probes.
+//! Both hold every free segment below top in ascending address order. The wilderness comes last and is the last resort.
+//! [`Linked`] is the textbook list, with its links in the free segments. [`Indexed`] keeps no links: its list is the
+//! order of the map's bits, and an index above it finds the lowest fitting segment in a few probes. Invariants:
 //!
 //! - **L1** the list holds every free segment below top once; **L2** addresses ascend; **L3** `next(prev(s)) == s`;
 //! - **I1** no bound is too low; **I2** a parent is no lower than any of its children; **I3** no free segment of class
-//!   `k` or above starts below hint `k`, nor one that is as large as a proof's below the proof's chunk; **I4** no bound below
-//!   hint `k` is of class `k` or above, and none below the proof's chunk is above the code of the proof's size; **I5** bounds of
-//!   chunks above top's say that no segment starts there.
+//!   `k` or above starts below hint `k`, and none of at least a proof's size starts below the proof's chunk; **I4** no
+//!   bound below hint `k` is of class `k` or above, and none below a proof's chunk exceeds the code of the proof's
+//!   size; **I5** the bounds of chunks above top's say that no segment starts there.
 
 mod indexed;
 mod linked;
@@ -21,13 +20,13 @@ use crate::region::{Extent, GRANULE, Granule, Region, Reservation};
 use crate::segment_map::SegmentMap;
 use static_assertions::const_assert;
 
-/// A free list: [`Linked`] or [`Indexed`]. Sealed; the two types are all there are.
+/// A free list: [`Linked`] or [`Indexed`]. The trait is sealed.
 ///
 /// ```
 /// use core::alloc::Layout;
 /// use smalloc::{FreeList, Heap, Indexed, InitError, Linked};
 ///
-/// /// Where the third of three blocks lies, whichever list finds the place.
+/// /// The offset of the third of three blocks, which does not depend on the list.
 /// fn third<L: FreeList>() -> Result<Option<usize>, InitError> {
 ///     let mut heap = Heap::<L>::with_region_size(1 << 16)?;
 ///     Ok((0..3).map(|_| heap.smalloc(Layout::new::<[u8; 100]>()).1.payload_offset).last().flatten())
@@ -38,112 +37,106 @@ use static_assertions::const_assert;
 /// ```
 pub trait FreeList: Search {}
 
-/// The largest request, in granules, for which there is a first look: 752 bytes. Larger ones are a few in a hundred, and
-/// with 47 sizes of their own the hints of [`Indexed`] fit in four cache lines.
+/// The largest request, in granules, that gets a first look: 752 bytes. Larger ones are a few in a hundred, and the
+/// hints of [`Indexed`] for 47 exact sizes fit in four cache lines.
 pub(crate) const LARGEST_LOOK: usize = 47;
 
-/// What a first, short look at the list says.
+/// The result of a first look at the list, which counts no hop.
 pub enum Look {
-    /// The lowest fitting free segment begins there, and one window shows so many granules of it. No hop is counted.
+    /// The lowest fitting free segment starts there, and one window shows so many granules of it.
     Fits(Granule, usize),
-    /// No free segment below top fits. No hop is counted.
+    /// No free segment below top fits.
     Wilderness,
-    /// It takes a search.
     Search,
 }
 
-/// The result of a search. Two words, so that it is returned in registers.
+/// The result of a search: two words, so that it is returned in registers.
 #[derive(Clone, Copy)]
 pub struct Fit {
-    /// The granule where the lowest segment begins that fits, `NO_START` where only the wilderness is left.
+    /// The granule where the lowest fitting segment starts, or `NO_START`.
     start: u64,
-    /// Free segments that were stepped over, and from [`PROBE`](Self::PROBE) on index nodes that were looked at.
+    /// Free segments stepped over, plus [`PROBE`](Self::PROBE) for each index node probed.
     cost: u64,
 }
 
 impl Fit {
     const NO_START: u64 = u64::MAX;
-    /// What a step adds to the cost.
+    /// The cost of a step.
     const STEP: u64 = 1;
-    /// What a probe adds to the cost. There are fewer free segments than that.
+    /// The cost of a probe, greater than the number of steps in any search.
     const PROBE: u64 = 1 << 32;
 
-    /// Nothing fits, and nothing has been looked at yet.
+    /// Nothing fits, and nothing was searched.
     pub(crate) const NONE: Self = Self { start: Self::NO_START, cost: 0 };
 
-    /// The same search, which has found a fit.
+    /// The same cost, with a fit at `start`.
     #[inline(always)]
     pub(crate) fn at(self, start: Granule) -> Self {
         Self { start: start.0 as u64, ..self }
     }
 
-    /// Where the lowest segment begins that fits; none where only the wilderness is left.
+    /// The start of the lowest fitting segment; None if only the wilderness is left.
     #[inline(always)]
     pub(crate) fn start(self) -> Option<Granule> {
         (self.start != Self::NO_START).then_some(Granule(self.start as usize))
     }
 
-    /// Free segments that were stepped over.
     #[inline(always)]
     pub(crate) fn stepped(self) -> usize {
         (self.cost % Self::PROBE) as usize
     }
 
-    /// Index nodes that were looked at.
     #[inline(always)]
     pub(crate) fn probes(self) -> usize {
         (self.cost / Self::PROBE) as usize
     }
 
-    /// What the search looked at beyond the first.
+    /// Steps beyond the first look.
     #[inline(always)]
     pub(crate) fn hops(self) -> usize {
         self.stepped().wrapping_add(self.probes())
     }
 
-    /// One more free segment was stepped over.
     #[inline(always)]
     pub(crate) fn step(&mut self) {
         self.cost = self.cost.wrapping_add(Self::STEP);
     }
 
-    /// So many more nodes were looked at.
     #[inline(always)]
     fn probe(&mut self, nodes: usize) {
         self.cost = self.cost.wrapping_add(Self::PROBE.wrapping_mul(nodes as u64));
     }
 
-    /// What another search looked at was looked at too.
     fn join(&mut self, other: Self) {
         self.cost = self.cost.wrapping_add(other.cost);
     }
 }
 
-// A region has fewer free segments than a probe costs.
+// A search steps over fewer free segments than a probe costs.
 const_assert!(((crate::region::MAX_REGION / crate::region::GRANULE) as u64) < Fit::PROBE);
 
-/// What is left of a free segment behind the part that was taken.
+/// The part of a free segment that stays free behind the part taken.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Rest {
-    /// So many granules; none if 0.
+    /// So many granules, maybe 0.
     Exact(usize),
-    /// Some, more than one window showed.
+    /// More than one window showed.
     Long,
 }
 
-/// Work that a list has put off to keep the fast path short: [`Search::settle`] does it, before the lock is released.
+/// Work that a list has deferred to keep the fast path short. [`Search::settle`] does it before the lock is released.
 #[derive(Clone, Copy)]
 #[must_use = "the index is wrong until it is settled"]
 pub enum Deferred {
-    /// There is nothing to be done.
+    /// No work.
     Nothing,
-    /// A chunk's bound rises to a size code.
+    /// Raise a chunk's bound to a size code.
     Raise { chunk: usize, code: u8 },
-    /// No free segment starts in the chunks `from..to` any more.
+    /// Clear the bounds of the chunks `from..to`, in which no free segment starts any more.
     Clear { from: usize, to: usize },
 }
 
-/// What a list stands on: the heap's segment map, its region, and where segments end and the wilderness begins.
+/// The data that a list describes: the segment map, the region, and top.
 #[derive(Debug)]
 pub struct Ground {
     pub(crate) map: SegmentMap,
@@ -151,80 +144,76 @@ pub struct Ground {
     pub(crate) top: Granule,
 }
 
-/// What the heap asks of a list. The heap changes the segment map; the list is told, before or after, as each says.
+/// The operations of a list. The heap changes the segment map and tells the list before or after, as each method says.
 pub trait Search: Send + Sized + 'static {
-    /// The list's name, for people.
+    /// The list's name, for output.
     const NAME: &'static str;
-    /// Bytes at the start of a free segment that the list writes to.
+    /// Bytes that the list writes at the start of a free segment.
     const LINK_BYTES: usize = 0;
-    /// Granules that they take.
+    /// Granules that [`LINK_BYTES`](Self::LINK_BYTES) take.
     const LINKS: usize = Self::LINK_BYTES.div_ceil(GRANULE);
     /// The list of a heap that is not mapped yet.
     const EMPTY: Self;
 
-    /// Bytes of the reservation that the list takes for so many chunks.
+    /// Bytes of the reservation that the list takes for `chunks` chunks.
     fn bytes(chunks: usize) -> usize;
 
-    /// Takes its part of the reservation, for so many chunks.
+    /// Takes the list's part of the reservation, for `chunks` chunks.
     fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize);
 
-    /// Opens its part for so many chunks (R2). False when the system refuses.
+    /// Commits the list's part for `chunks` chunks (R2). False if the system refuses.
     fn commit(&mut self, chunks: usize) -> bool;
 
-    /// Bytes of its part that are open.
     fn committed(&self) -> usize;
 
     /// The first look for `n` granules, at most [`LARGEST_LOOK`].
     fn look(&self, ground: &Ground, n: usize) -> Look;
 
-    /// The lowest free segment below top that has `n` granules.
+    /// Finds the lowest free segment below top that has `n` granules.
     fn search(&mut self, ground: &Ground, n: usize) -> Fit;
 
-    /// The same for at most [`LARGEST_LOOK`] granules, after a first look that said [`Look::Search`].
+    /// Finds the lowest fitting free segment, after [`look`](Self::look) returned [`Look::Search`].
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
         self.search(ground, n)
     }
 
-    /// The lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the head
-    /// of a segment in use.
+    /// Like [`search`](Self::search), from `from` upward, which is 0 or the head of a segment in use.
     fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit;
 
-    /// The same for somebody who only looks: no later search costs more or less for it.
+    /// Like [`search_from`](Self::search_from), but changes nothing, so that later searches cost the same.
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule>;
 
-    /// The lowest place below top with `n` free granules from a multiple of `align` bytes on, and the free segment that
-    /// it lies in.
+    /// The lowest place below top at a multiple of `align` bytes with `n` free granules, and its free segment.
     fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
         search_candidates(self, ground, n, align)
     }
 
-    /// Whether the list need not be told when a request takes `start..to`, the front of a free segment.
+    /// Whether the list stays the same if a request takes `start..to`, the front of a free segment.
     fn is_unmoved(&self, start: Granule, to: Granule, rest: Rest) -> bool;
 
-    /// After a request took a part of the free segment at `start`. What is left in front of it and behind it are free
-    /// segments of their own.
+    /// Called after a request took a part of the free segment at `start`. The rests in front and behind stay free.
     fn took(&mut self, ground: &Ground, start: Granule, part: Extent, rest: Rest);
 
-    /// After a segment became free: with what was free around it, it is the free segment `hole`.
+    /// Called after a segment was freed, which makes all of `hole` one free segment.
     fn gave(&mut self, ground: &Ground, hole: Extent, segment: Extent) -> Deferred;
 
-    /// After top came down from `from` to `to`. If `joined`, a free segment that began at `to` is wilderness now.
+    /// Called after top fell from `from` to `to`. If `joined`, a free segment that started at `to` is wilderness now.
     fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, joined: bool) -> Deferred;
 
-    /// Does what was put off.
+    /// Does deferred work.
     fn settle(&mut self, owed: Deferred);
 
-    /// After a huge segment came into use.
+    /// Called after a huge segment came into use.
     fn covered(&mut self, segment: Extent);
 
-    /// Granules of the largest free segment below top; 0 when there is none.
+    /// The size of the largest free segment below top, in granules; 0 if there is none.
     fn largest(&self, ground: &Ground) -> usize;
 
-    /// Checks the list's invariants; `holes` are all free segments below top, in ascending order.
+    /// Checks the list's invariants. `holes` are all free segments below top, in ascending order.
     fn check(&self, ground: &Ground, holes: &mut dyn Iterator<Item = Extent>) -> Result<(), Broken>;
 }
 
-/// A broken invariant: its name, where, and what.
+/// A broken invariant: its name, its place, and what is wrong.
 #[derive(Debug)]
 pub struct Broken {
     pub(crate) invariant: &'static str,
@@ -232,8 +221,8 @@ pub struct Broken {
     pub(crate) what: &'static str,
 }
 
-/// The lowest aligned place, candidate after candidate in address order: a free segment that is large enough may lack
-/// an aligned place that is. One of `n + align / 16 - 1` granules never does, so the search ends there at the latest.
+/// Tries all candidates in address order: a large enough free segment may have no room behind its first aligned place.
+/// One of `n + align / 16 - 1` granules always has, so the search ends there at the latest.
 fn search_candidates<L: Search>(list: &mut L, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
     let mut all = Fit::NONE;
     let mut from = Granule(0);

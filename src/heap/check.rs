@@ -1,4 +1,4 @@
-//! Walks everything and names the first invariant that does not hold.
+//! A check of the whole heap: it names the first invariant that does not hold.
 
 use super::Heap;
 use crate::free_list::{Broken, FreeList};
@@ -9,21 +9,20 @@ use core::fmt;
 #[path = "../../tests/unit/heap/check.rs"]
 mod tests;
 
-/// A broken invariant of the heap: its bookkeeping contradicts itself.
+/// A broken invariant: the heap's bookkeeping contradicts itself.
 ///
 /// A program that writes past its blocks cannot cause this with [`Indexed`](crate::Indexed), whose bookkeeping lies
-/// beside the heap; with [`Linked`](crate::Linked), whose links lie in the free segments, it can.
+/// beside the heap. With [`Linked`](crate::Linked), whose links lie in free segments, it can.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Corruption {
-    /// The invariant's name: M1 to M3 of the segment map, L1 to L3 of the free list, I1 to I5 of the index, H1 of the
-    /// counters and of top.
+    /// The invariant's name: M1 to M3 (segment map), L1 to L3 (free list), I1 to I5 (index), or H1 (counters and top).
     pub invariant: &'static str,
-    /// The number of the region; 0 where there is only one.
+    /// The number of the region; 0 if there is only one.
     pub region: usize,
-    /// Where it is broken, in bytes from the region's base.
+    /// The offset where it is broken, in bytes from the region's base.
     pub offset: usize,
-    /// What is wrong there.
+    /// The contradiction at that offset.
     pub what: &'static str,
 }
 
@@ -42,10 +41,10 @@ impl From<Broken> for Corruption {
 }
 
 impl<L: FreeList> Heap<L> {
-    /// Walks all segments, the free list and its index, and compares the counters.
+    /// Walks all segments, the free list and its index, and compares the counters with them.
     ///
     /// # Errors
-    /// The first invariant that does not hold, by name, and where.
+    /// The first broken invariant and its place.
     ///
     /// ```
     /// let heap = smalloc::Heap::<smalloc::Linked>::with_region_size(1 << 16)?;

@@ -1,28 +1,28 @@
-//! What the heap counts: plain additions under the lock, none of them in doubt.
+//! Event counters, updated under the lock. Most of [`Stats`](crate::Stats) is derived from them, to keep calls cheap.
 
 use super::usage::Usage;
 use crate::inspect::HopHistogram;
 use crate::region::{Span, Table};
 
-/// The raw counts, in the order in which `crates/tool/gdb/smalloc_gdb.py` reads them. What [`Stats`](crate::Stats) shows is computed from them, so that a call adds as little as it can.
+/// The raw counts, in the order in which `crates/tool/gdb/smalloc_gdb.py` reads them.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Counters {
-    /// Granules given to all requests so far.
+    /// Granules allocated so far.
     pub(crate) allocated: u64,
-    /// Granules in use, and their peak.
+    /// Granules in use now and at the peak.
     pub(crate) usage: Usage,
-    /// Bytes asked for by all requests so far.
+    /// Bytes requested so far, by all requests.
     pub(crate) requested: u64,
-    /// Segments freed, moved ones included.
+    /// Segments freed, including those that a `realloc` moved from.
     pub(crate) freed: u64,
-    /// Segments cut short in place.
+    /// Segments that were shortened in place.
     cuts: u64,
-    /// Sides on which freed segments were not joined with a free neighbour; the wilderness is one.
-    apart: u64,
-    /// Free segments of which a part was taken and a part was left.
+    /// Sides on which a freed segment had no free neighbour to coalesce with; the wilderness is one.
+    unjoined: u64,
+    /// Free segments that were split because a request took only a part.
     pub(crate) splits: u64,
-    /// Requests that the wilderness served.
+    /// Requests that were placed in the wilderness.
     extensions: u64,
     /// Segments that grew into the free segment behind them.
     growths: u64,
@@ -33,9 +33,9 @@ pub(crate) struct Counters {
     pub(crate) reallocs_moved: u64,
     pub(crate) failures: u64,
     pub(crate) last_failed_size: usize,
-    /// One entry for every segment that was ever placed.
+    /// The hops of every request that was placed.
     pub(crate) hops: HopHistogram,
-    /// The hops of the requests that found no place: one histogram, once there is a region.
+    /// The hops of the requests that failed: one histogram, once there is a region.
     failed: Table<HopHistogram>,
 }
 
@@ -46,7 +46,7 @@ impl Counters {
         requested: 0,
         freed: 0,
         cuts: 0,
-        apart: 0,
+        unjoined: 0,
         splits: 0,
         extensions: 0,
         growths: 0,
@@ -60,24 +60,22 @@ impl Counters {
         failed: Table::NONE,
     };
 
-    /// Bytes of what is seldom written.
-    pub(crate) fn seldom_bytes() -> usize {
+    pub(crate) fn cold_bytes() -> usize {
         Table::<HopHistogram>::bytes(1)
     }
 
-    /// Takes its part of what is seldom written.
-    pub(crate) fn attach(&mut self, seldom: &mut Span) {
-        self.failed = Table::cut_off(seldom, 1);
+    pub(crate) fn attach(&mut self, cold: &mut Span) {
+        self.failed = Table::carve(cold, 1);
     }
 
-    /// A request of `size` bytes was given a segment of `n` granules.
+    /// Counts a request of `size` bytes that was placed in `n` granules.
     #[inline(always)]
     pub(crate) fn placed(&mut self, size: usize, n: usize, hops: usize) {
         self.hops.record(hops);
         self.grew(size, n);
     }
 
-    /// `n` granules more are in use, for `size` bytes more.
+    /// Counts `n` more granules in use, for `size` more bytes.
     #[inline(always)]
     pub(crate) fn grew(&mut self, size: usize, n: usize) {
         self.requested = self.requested.wrapping_add(size as u64);
@@ -85,18 +83,17 @@ impl Counters {
         self.usage.grew(n);
     }
 
-    /// Granules that were given out and that came back, so far.
+    /// Granules allocated and freed so far.
     #[inline(always)]
     pub(crate) fn turnover(&self) -> u64 {
         self.allocated.wrapping_mul(2).wrapping_sub(self.usage.used())
     }
 
-    /// A `realloc` kept its place.
     pub(crate) fn resized(&mut self) {
         self.reallocs_in_place = self.reallocs_in_place.wrapping_add(1);
     }
 
-    /// A request of `size` bytes found no place in the region.
+    /// Counts a request of `size` bytes that failed.
     #[cold]
     pub(crate) fn failed(&mut self, size: usize, hops: usize) {
         let mut failed = self.failed.get(0);
@@ -106,65 +103,61 @@ impl Counters {
         self.last_failed_size = size;
     }
 
-    /// The hops of all requests that found no place.
     pub(crate) fn failed_hops(&self) -> HopHistogram {
         if self.failures == 0 { HopHistogram::new() } else { self.failed.get(0) }
     }
 
-    /// A request took a part of a free segment, or all of it if nothing was `left` behind.
+    /// Counts a part taken of a free segment, which is split if a rest is `left` behind.
     #[inline(always)]
     pub(crate) fn took(&mut self, left: bool) {
         self.splits = self.splits.wrapping_add(u64::from(left));
     }
 
-    /// A request was served by the wilderness.
     #[inline(always)]
     pub(crate) fn extended(&mut self) {
         self.extensions = self.extensions.wrapping_add(1);
     }
 
-    /// A segment is about to take a part of the free segment behind it.
+    /// Counts a segment that is about to grow into the free segment behind it.
     pub(crate) fn grew_into_hole(&mut self) {
         self.growths = self.growths.wrapping_add(1);
     }
 
-    /// A segment lost its tail of `n` granules, which are free now.
+    /// Counts a segment that was shortened by `n` granules.
     pub(crate) fn cut(&mut self, n: usize) {
         self.cuts = self.cuts.wrapping_add(1);
         self.usage.shrank(n);
     }
 
-    /// A segment of `n` granules is no longer in use.
+    /// Counts the free of a segment of `n` granules.
     #[inline(always)]
     pub(crate) fn freed(&mut self, n: usize) {
         self.freed = self.freed.wrapping_add(1);
         self.usage.shrank(n);
     }
 
-    /// What was freed was joined with what lies below, what lies behind, both or none.
+    /// Counts on which sides a freed segment was coalesced with a free neighbour.
     #[inline(always)]
     pub(crate) fn gave(&mut self, below: bool, behind: bool) {
-        self.apart = self.apart.wrapping_add(u64::from(!below)).wrapping_add(u64::from(!behind));
+        self.unjoined = self.unjoined.wrapping_add(u64::from(!below)).wrapping_add(u64::from(!behind));
     }
 
-    /// Padding in front of an aligned segment became a free segment.
     pub(crate) fn padded(&mut self) {
         self.paddings = self.paddings.wrapping_add(1);
     }
 
-    /// Segments placed so far.
     pub(crate) fn placed_total(&self) -> u64 {
         self.hops.count()
     }
 
-    /// Neighbours that freed segments were joined with, the wilderness included.
+    /// Neighbours that freed segments were coalesced with, including the wilderness.
     pub(crate) fn coalesces(&self) -> u64 {
         let sides = self.freed.wrapping_add(self.cuts).wrapping_mul(2);
-        sides.wrapping_sub(self.apart)
+        sides.wrapping_sub(self.unjoined)
     }
 
-    /// Free segments below top. Whatever is freed or cut off, and padding, is one more; joining it with a neighbour,
-    /// and using a free segment up, is one less.
+    /// Free segments below top. Each free, shortened segment and padding adds one; each coalesced neighbour, and each
+    /// free segment that is used up, removes one.
     pub(crate) fn holes(&self) -> usize {
         let appeared = self.freed.wrapping_add(self.cuts).wrapping_add(self.paddings);
         let taken = self.placed_total().wrapping_sub(self.extensions).wrapping_add(self.growths);

@@ -1,4 +1,4 @@
-//! Which segment a pointer names: found with its layout or without, and checked.
+//! Finding the segment that a pointer names, with or without its layout, and checking both.
 
 use super::{Heap, granules, is_aligned};
 use crate::free_list::FreeList;
@@ -7,7 +7,7 @@ use crate::segment_map::{HUGE, SHORT, Short};
 use core::alloc::Layout;
 
 impl<L: FreeList> Heap<L> {
-    /// The segment that a pointer and its layout name. Ends the process if they name none.
+    /// The segment of a payload and its layout. Ends the process if there is none.
     #[inline]
     pub(crate) fn find(&self, payload: *const u8, layout: Layout) -> Extent {
         match self.find_fast(payload, layout) {
@@ -16,7 +16,7 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// The same where one window shows the segment. None where that takes a longer look.
+    /// The segment of a payload and its layout if one window shows it. None if the slow path must look.
     #[inline(always)]
     pub(crate) fn find_fast(&self, payload: *const u8, layout: Layout) -> Option<Short> {
         let at = self.region().granule(payload);
@@ -27,18 +27,18 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// A segment in use, if it is as short as one window.
+    /// The segment, if it is in use and one window shows all of it.
     #[inline(always)]
     pub(crate) fn find_short(&self, segment: Extent) -> Option<Short> {
         let n = segment.len();
         if n <= SHORT { self.tiling.ground.map.short_at(segment.start, n) } else { None }
     }
 
-    /// The same as [`find`](Self::find) where the fast path declined, in the caller's frame.
+    /// The segment of a payload and its layout after the fast path declined, in the caller's frame.
     #[inline(always)]
     pub(crate) fn find_slow(&self, payload: *const u8, layout: Layout) -> Extent {
         let (at, n) = (self.region().granule(payload), granules(layout.size()));
-        // Below top, and not huge, so that its end does not wrap.
+        // Below top, and not huge, so that the sum does not wrap.
         let inside = at < self.top() && n < HUGE && at.up(n) <= self.top();
         if inside && is_aligned(payload, layout) && self.tiling.ground.map.is_segment(at, at.up(n)) {
             return Extent::of(at, n);
@@ -46,7 +46,7 @@ impl<L: FreeList> Heap<L> {
         self.find_any(payload, layout)
     }
 
-    /// The same for any segment, and for what names none.
+    /// The segment of a payload and its layout, of any size. Ends the process if there is none.
     #[inline(never)]
     fn find_any(&self, payload: *const u8, layout: Layout) -> Extent {
         let segment = self.find_payload(payload, Some(layout));
@@ -56,8 +56,7 @@ impl<L: FreeList> Heap<L> {
         segment
     }
 
-    /// The segment in use that begins at a pointer. Ends the process if none does; the message names the layout, if there
-    /// is one.
+    /// The segment in use that begins at a payload. If none does, ends the process with a line that names the layout.
     pub(crate) fn find_payload(&self, payload: *const u8, layout: Option<Layout>) -> Extent {
         let at: Granule = self.region().granule(payload);
         if at < self.top() && self.tiling.ground.map.is_head(at) {
@@ -66,7 +65,7 @@ impl<L: FreeList> Heap<L> {
         self.no_segment(payload, layout)
     }
 
-    /// Frees a segment. `moved` says whether a `realloc` has moved from there.
+    /// Frees a segment. `moved` counts it as one that a `realloc` has moved from.
     #[inline]
     pub(crate) fn give_back(&mut self, segment: Extent, moved: bool) {
         let counters = &mut self.tiling.counters;

@@ -1,4 +1,4 @@
-//! Mapping the region, and opening more of it as the heap grows.
+//! Mapping the region, and committing more of it as the heap grows.
 
 use super::Heap;
 use super::counters::Counters;
@@ -13,16 +13,14 @@ use crate::system::errno;
 use crate::system::mapping::whole_pages;
 use core::ptr::NonNull;
 
-/// The first step by which the heap opens memory, in bytes: as `malloc` of the C library grows at first.
-const FIRST_STEP: usize = 128 << 10;
-/// The largest step, in bytes: a heap of a gibibyte then makes a call of the system for every 32 MiB, which take longer to
-/// be written than the call does. What is open and not used takes no memory.
-const LARGEST_STEP: usize = 32 << 20;
+/// The smallest step by which the heap commits memory, in bytes: as in the C library's `malloc`.
+const MIN_STEP: usize = 128 << 10;
+/// The largest step, in bytes: writing 32 MiB takes far longer than the system call that commits them.
+const MAX_STEP: usize = 32 << 20;
 
-/// Maps the regions of `heaps`, none of which is mapped yet, one behind the other, each of `wanted` bytes. Where there are
-/// several, each has room for `beside` bytes [more](Heap::open_beside), and a closed page behind them. Returns how many bytes
-/// lie between the starts of two, a power of two where there are several. If the address space is refused, regions of half
-/// the size are tried, and so on.
+/// Maps the regions of `heaps` side by side, each of `wanted` bytes, and returns the stride in bytes. If there are
+/// several, the stride is a power of two, with room for `beside` [more](Heap::open_beside) bytes and a guard page
+/// behind each. If the system refuses the address space, halves the size and retries.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,
@@ -38,7 +36,7 @@ pub(crate) fn map_side_by_side<L: FreeList>(
     }
 }
 
-/// Maps all of `heaps` with regions of `size` bytes, or none of them.
+/// Maps all of `heaps` with regions of `size` bytes, or none of them. Returns the stride; the error is the `errno`.
 fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, beside: usize) -> Result<usize, i32> {
     let bytes = Heap::<L>::mapped_bytes(size);
     let stride = if heaps.len() > 1 {
@@ -50,27 +48,27 @@ fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, beside: usize) 
     let count = heaps.len();
     let mapped = heaps.iter_mut().try_for_each(|heap| {
         heap.purge_policy.share(count);
-        heap.map_region(rest.cut(stride), size)
+        heap.map_region(rest.carve(stride), size)
     });
     if mapped.is_err() {
-        // A heap gives back what it has mapped when it is dropped.
+        // Dropping a heap unmaps its region.
         heaps.iter_mut().for_each(|heap| **heap = Heap::UNMAPPED);
-        // SAFETY: nobody has a part of what is left.
+        // SAFETY: no heap uses a part of the rest.
         unsafe { rest.release() };
     }
     mapped.map(|()| stride)
 }
 
 impl<L: FreeList> Heap<L> {
-    /// Bytes of address space that a region of `size` bytes takes with its tables, three of which may have to begin with a page.
+    /// Bytes of address space for a region of `size` bytes and its tables, three of which may start on a new page.
     fn mapped_bytes(size: usize) -> usize {
         size.saturating_add(Self::tables(size)).saturating_add(whole_pages(1).saturating_mul(3))
     }
 
-    /// Bytes of what is seldom written. It lies between the region and the tables. In a mapping of the heap's own it has a page
-    /// to itself, which takes no memory until it is written.
-    pub(super) fn seldom_bytes() -> usize {
-        Counters::seldom_bytes().saturating_add(Moved::bytes())
+    /// Bytes of the cold part: rarely written data, between the region and the tables. In the heap's own mapping it has
+    /// a page to itself, which takes no memory until it is written.
+    pub(super) fn cold_bytes() -> usize {
+        Counters::cold_bytes().saturating_add(Moved::bytes())
     }
 
     fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
@@ -79,42 +77,40 @@ impl<L: FreeList> Heap<L> {
         if opened { Ok(()) } else { Err(errno::get()) }
     }
 
-    /// Opens the `beside` bytes of a heap that is one of [several](map_side_by_side): zeros, at the end of a page. None when
-    /// the system refuses.
+    /// Commits the `beside` zeroed bytes of one of [several](map_side_by_side) heaps. None if the system refuses.
     pub(crate) fn open_beside(&self, beside: usize) -> Option<NonNull<u8>> {
-        self.reservation.open_end(beside)
+        self.reservation.commit_end(beside)
     }
 
-    /// Lays the region of `size` bytes and the tables out in a reservation. False when the system refuses.
+    /// Lays out the region of `size` bytes and the tables in a reservation. False if the system refuses.
     pub(super) fn attach(&mut self, reservation: &Reservation, size: usize) -> bool {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
         let [used, heads] = SegmentMap::bytes(chunks);
-        let mut seldom = reservation.part(size, Self::seldom_bytes());
-        let pages_at = reservation.next_page(size.saturating_add(Self::seldom_bytes()));
+        let mut cold = reservation.part(size, Self::cold_bytes());
+        let pages_at = reservation.next_page(size.saturating_add(Self::cold_bytes()));
         let list_at = pages_at.saturating_add(Pages::bytes(size));
         let used_at = reservation.place(list_at.saturating_add(L::bytes(chunks)), used);
         let heads_at = reservation.place(used_at.saturating_add(used), heads);
-        if !seldom.commit(Self::seldom_bytes()) {
+        if !cold.commit(Self::cold_bytes()) {
             return false;
         }
-        self.tiling.counters.attach(&mut seldom);
+        self.tiling.counters.attach(&mut cold);
         self.tiling.pages =
-            Pages::new(reservation, (pages_at, heads_at.saturating_add(heads)), size, &mut seldom);
+            Pages::new(reservation, (pages_at, heads_at.saturating_add(heads)), size, &mut cold);
         self.tiling.list.attach(reservation, list_at, chunks);
         self.tiling.ground.map = SegmentMap::new(reservation, [used_at, heads_at], chunks);
         self.tiling.ground.region = Region::new(reservation, size);
-        // The tables' first pages are opened now: looking at an empty heap reads them.
+        // The first pages of the tables are committed now, since reads of an empty heap touch them.
         self.tiling.ground.map.commit(0) && self.tiling.list.commit(0) && self.tiling.pages.commit(Granule(0))
     }
 
-    /// Whether `n` granules above `from`, which is top, can be used: opens region and tables for them if they are not open. False
-    /// when the region has not that many, or the system no memory.
+    /// Commits `n` granules from `from`, which is top. False if the region has fewer or the system refuses.
     #[inline(always)]
     pub(super) fn make_ready(&mut self, from: Granule, n: usize) -> bool {
         n <= self.tiling.ready.above(from) || self.open_more(from, n)
     }
 
-    /// Opens more, and still more if the heap is growing.
+    /// Commits what is needed, and more if the heap is growing.
     #[cold]
     fn open_more(&mut self, from: Granule, n: usize) -> bool {
         if self.tiling.ground.region.base().is_null() {
@@ -125,7 +121,7 @@ impl<L: FreeList> Heap<L> {
             return false;
         }
         let needed = from.up(n);
-        let step = (self.tiling.ready.bytes() / 4).clamp(FIRST_STEP, LARGEST_STEP) / GRANULE;
+        let step = (self.tiling.ready.bytes() / 4).clamp(MIN_STEP, MAX_STEP) / GRANULE;
         let ahead = self.tiling.ready.up(step).max(needed).min(end);
         errno::unchanged(|| self.open(ahead) || (ahead > needed && self.open(needed)))
     }

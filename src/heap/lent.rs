@@ -1,4 +1,4 @@
-//! A heap in memory that belongs to somebody else.
+//! A heap in memory that belongs to the caller.
 
 use super::Heap;
 use crate::checkers;
@@ -8,21 +8,21 @@ use crate::region::{CHUNK, GRANULE, Granule, InitError, MAX_REGION, Reservation}
 use crate::segment_map::SegmentMap;
 use core::ptr::NonNull;
 
-/// Regions in lent memory are a multiple of this, in bytes.
+/// The size of a region in lent memory is a multiple of this, in bytes.
 const STEP: usize = CHUNK * GRANULE;
 
 impl<L: FreeList> Heap<L> {
-    /// A heap in the `bytes` bytes at `start`: region and bookkeeping, and nothing outside of them.
+    /// Creates a heap in the `bytes` bytes at `start`: region and bookkeeping, and nothing outside.
     ///
-    /// It never asks the system for memory, nor gives any back: [`trim`](Self::trim) does nothing. When it is dropped,
-    /// the memory is its owner's again. The bookkeeping takes 1.6 %, and at least 2.7 KiB with
-    /// [`Linked`](crate::Linked) and 3.4 KiB with [`Indexed`](crate::Indexed); the region is a multiple of 1 KiB.
+    /// It never asks the system for memory and returns none: [`trim`](Self::trim) does nothing. When the heap is
+    /// dropped, its owner can use the memory again. The bookkeeping takes 1.6 %, at least 2.7 KiB with
+    /// [`Linked`](crate::Linked) and 3.4 KiB with [`Indexed`](crate::Indexed). The region is a multiple of 1 KiB.
     ///
     /// # Errors
-    /// The memory has not enough room for the bookkeeping of any region.
+    /// The memory has no room for a region and its bookkeeping.
     ///
     /// # Safety
-    /// The memory can be read and written, and as long as the heap exists nobody else does.
+    /// The memory can be read and written, and nothing else uses it while the heap exists.
     ///
     /// ```
     /// use core::ptr::NonNull;
@@ -47,22 +47,22 @@ impl<L: FreeList> Heap<L> {
         reservation.clear(size);
         let mut heap = Self::UNMAPPED;
         heap.attach(&reservation, size);
-        // Nothing is known of what the memory holds, so all of it may be marked, and that takes all of the marks' room.
+        // All of the memory may be dirty, and all of it may be marked, so the whole bitmap is committed.
         heap.tiling.touched = Granule(size / GRANULE);
         if !heap.tiling.pages.commit(heap.tiling.touched) {
             return Err(refused);
         }
-        heap.purge_policy.never();
+        heap.purge_policy.disable();
         checkers::opened(heap.tiling.ground.region.pointer(Granule(0)), size);
         heap.reservation = reservation;
         Ok(heap)
     }
 
-    /// Bytes of all tables of a region of `size` bytes.
+    /// Bytes of all tables for a region of `size` bytes.
     pub(super) fn tables(size: usize) -> usize {
         let chunks = (size / GRANULE).div_ceil(CHUNK);
         let pages = Pages::bytes(size).saturating_add(Pages::far_bytes(size));
         let map = SegmentMap::bytes(chunks).into_iter().fold(0, usize::saturating_add);
-        map.saturating_add(L::bytes(chunks)).saturating_add(pages).saturating_add(Self::seldom_bytes())
+        map.saturating_add(L::bytes(chunks)).saturating_add(pages).saturating_add(Self::cold_bytes())
     }
 }

@@ -1,14 +1,14 @@
-//! What a program says of the heap's memory while it runs: a limit, and huge pages.
+//! Memory settings that a program can change at run time: a limit, and huge pages.
 
 use super::Heap;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule};
 
 impl<L: FreeList> Heap<L> {
-    /// Keeps everything that is placed from now on within the first `bytes` bytes of the region: [`top`](crate::Stats::top) does
-    /// not rise above them. More than the region has lifts the limit.
+    /// Limits the heap to the first `bytes` bytes of the region: [`top`](crate::Stats::top) does not rise above them. A
+    /// value of the region's size or more removes the limit.
     ///
-    /// Nothing moves: where top lies above `bytes` now, it is the limit. Returns the limit in bytes, a multiple of 16.
+    /// Nothing moves: if top is above `bytes` now, top is the limit. Returns the limit in bytes, a multiple of 16.
     ///
     /// ```
     /// use core::alloc::Layout;
@@ -31,17 +31,17 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// The limit in bytes, if one was set that is below the region's end.
+    /// The limit in bytes, if one is set below the region's end.
     pub(crate) fn limit(&self) -> Option<usize> {
         (self.limit.0 < self.region_size() / GRANULE).then(|| self.limit.bytes())
     }
 
-    /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False where it
-    /// refuses: it may be built without them, or the memory be lent. Without this call it does as it does for all memory.
+    /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False if it
+    /// refuses: the kernel may lack them, or the memory is lent. Without this call, the system's default applies.
     ///
-    /// Huge pages save page faults and translations of addresses in large heaps. They cost memory: of 2 MiB in which one
-    /// byte is used, all are taken, and what was given back in small pieces may be taken again. From this call on large
-    /// payloads are copied where they would have been moved by their pages.
+    /// Huge pages save page faults and TLB misses in large heaps, but cost memory: one byte in use keeps 2 MiB
+    /// resident, and purged pages may become resident again with their neighbours. After this call, `realloc` copies
+    /// large payloads instead of moving their pages.
     ///
     /// ```
     /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 26)?;
@@ -54,7 +54,7 @@ impl<L: FreeList> Heap<L> {
         let taken =
             !self.reservation.is_lent() && !self.base().is_null() && self.region().advise_huge_pages(wanted);
         if taken {
-            // What is mapped anew would not be as it is asked for here.
+            // Pages mapped again would not have the advice.
             self.stop_moving();
         }
         taken

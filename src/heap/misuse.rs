@@ -1,4 +1,4 @@
-//! What a program did wrong, found out once it is certain that it did: writes one line and aborts.
+//! Misuse by the program, reported once it is certain: one line, then `abort`.
 
 use super::{Heap, broken, granules};
 use crate::free_list::FreeList;
@@ -8,7 +8,7 @@ use core::alloc::Layout;
 use core::fmt;
 
 impl<L: FreeList> Heap<L> {
-    /// The layout is not that of the segment which begins at the pointer.
+    /// Reports a layout that does not match the segment at the pointer.
     #[cold]
     pub(super) fn wrong_layout(&self, payload: *const u8, layout: Layout, segment: Extent) -> ! {
         if segment.len() != granules(layout.size()) {
@@ -23,7 +23,7 @@ impl<L: FreeList> Heap<L> {
         fatal(format_args!("wrong layout: {payload:p} is not aligned to {}", layout.align()))
     }
 
-    /// No segment in use begins at the pointer: says why.
+    /// Reports a pointer at which no segment in use begins, and why.
     #[cold]
     pub(super) fn no_segment(&self, payload: *const u8, layout: Option<Layout>) -> ! {
         let base = self.region().base();
@@ -58,14 +58,14 @@ impl<L: FreeList> Heap<L> {
         self.double_free(payload, layout)
     }
 
-    /// What the pointer and its layout name has been freed before.
+    /// Reports a payload that has been freed before.
     #[cold]
     pub(crate) fn double_free(&self, payload: *const u8, layout: Option<Layout>) -> ! {
         fatal(format_args!("double free: {payload:p} is in a free segment{}", WithLayout(layout)))
     }
 }
 
-/// The layout that came with a pointer, if one did, as it stands at the end of a message.
+/// The layout that came with a pointer, if any, for the end of a message.
 struct WithLayout(Option<Layout>);
 
 impl fmt::Display for WithLayout {

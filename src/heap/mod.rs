@@ -1,18 +1,17 @@
-//! The heap's policy: search, split, coalesce, grow. Single-threaded; `SmallocGlobal` puts it behind a lock.
+//! The heap's policy: search, split, coalesce, grow. It is single-threaded; `SmallocGlobal` puts it behind a lock.
 //!
 //! ```text
 //!  0                                                    top          ready            end
 //!  | A | B |  hole  | C |hole| D |        hole       | E |  wilderness |   PROT_NONE  |
 //! ```
 //!
-//! A request takes the lowest free segment that can hold it ([`Heap::place`]), what is left of that segment stays free,
-//! and freeing joins both neighbours at once ([`Tiling::give`]). The wilderness above `top` is the last free segment; a
-//! free segment that touches it becomes part of it by lowering `top`.
+//! A request takes the lowest free segment that can hold it ([`Heap::place`]); the rest of that segment stays free. A
+//! free coalesces with both neighbours at once ([`Tiling::give`]). The wilderness above `top` is the last free segment.
+//! A free segment that touches it becomes part of it: `top` is lowered.
 //!
-//! Most calls take a few instructions, inline: requests of a few granules that fit where a first look points, and
-//! segments whose neighbours one 64-bit window of the map shows whole. These are the `*_fast` functions. They decline
-//! everything else, and the functions without a suffix do the same for any size. Both are one algorithm, and the tests hold
-//! them against the same oracle.
+//! Most calls take a few instructions, inline: small requests that fit in the first hole looked at, and segments that
+//! one 64-bit window of the map shows with their neighbours. The `*_fast` functions handle these and decline everything
+//! else; the functions without a suffix handle any size. Both pass the same oracle.
 
 mod check;
 mod counters;
@@ -52,10 +51,10 @@ use purge_policy::PurgePolicy;
 use tiling::Tiling;
 use usage::OlderPeaks;
 
-/// A first-fit heap of its own: one region, one thread at a time.
+/// A standalone first-fit heap: one region, used by one thread at a time.
 ///
-/// It is what [`SmallocGlobal`](crate::SmallocGlobal) guards with a lock, for tests, replays, and programs that want an
-/// arena. The region is reserved when the heap is made and unmapped when it is dropped.
+/// [`SmallocGlobal`](crate::SmallocGlobal) puts this heap behind a lock. On its own it serves tests, replays, and
+/// programs that want an arena. The region is reserved when the heap is created and unmapped when it is dropped.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -70,22 +69,21 @@ use usage::OlderPeaks;
 /// # Ok::<(), smalloc::InitError>(())
 /// ```
 #[derive(Debug)]
-// In this order, what every call needs shares the first cache lines.
+// Fields that every call needs come first, to share cache lines.
 #[repr(C)]
 pub struct Heap<L: FreeList = Indexed> {
     pub(crate) tiling: Tiling<L>,
     purge_policy: PurgePolicy,
-    /// What is being purged right now; empty if nothing is.
+    /// The range that is being purged right now; empty if none is.
     purging: Extent,
-    /// The thread that does it.
+    /// The thread that purges it.
     purging_by: usize,
-    /// Top does not rise above this.
     limit: Granule,
     reservation: Reservation,
     older_peaks: OlderPeaks,
 }
 
-/// Granules that a request of `size` bytes takes: at least one.
+/// Granules that a request of `size` bytes takes; at least one.
 #[inline(always)]
 pub(crate) const fn granules(size: usize) -> usize {
     // A Layout's size is at most isize::MAX, so the sum does not wrap.
@@ -99,7 +97,6 @@ pub(crate) const fn segment(at: Granule, size: usize) -> Extent {
     Extent::of(at, granules(size))
 }
 
-/// Whether a payload lies where its layout wants it.
 #[inline(always)]
 pub(crate) fn is_aligned(payload: *const u8, layout: Layout) -> bool {
     payload.addr() & layout.align().wrapping_sub(1) == 0
@@ -129,13 +126,13 @@ impl<L: FreeList> Heap<L> {
         &self.tiling.ground.region
     }
 
-    /// Where segments end.
+    /// The end of the last segment.
     #[inline(always)]
     pub(crate) fn top(&self) -> Granule {
         self.tiling.ground.top
     }
 
-    /// Tells the memory checkers that every live payload is gone.
+    /// Tells the memory checkers that no payload is live any more.
     fn take_back_all(&self) {
         for run in self.runs().flatten().filter(|run| run.in_use) {
             checkers::back(self.region().pointer(run.extent.start), run.extent.bytes());
@@ -148,12 +145,12 @@ impl<L: FreeList> Drop for Heap<L> {
         if checkers::ACTIVE {
             self.take_back_all();
         }
-        // SAFETY: the heap is the only one that refers to its reservation, and it is going.
+        // SAFETY: only this heap refers to its reservation, and it is being dropped.
         unsafe { self.reservation.release() };
     }
 }
 
-/// Ends the process: the bookkeeping contradicts itself.
+/// Ends the process because the bookkeeping contradicts itself.
 #[cold]
 fn broken(invariant: &str, what: &str, at: Granule) -> ! {
     fatal(format_args!("heap broken: {invariant}: {what} at offset {:#x}", at.bytes()))

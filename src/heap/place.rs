@@ -1,26 +1,26 @@
-//! Placing a request: the lowest free segment that can hold it at its alignment, else the wilderness, else nothing.
+//! Placing a request: in the lowest free segment that can hold it at its alignment, else in the wilderness.
 
 use super::{Heap, granules};
 use crate::free_list::{Fit, FreeList, LARGEST_LOOK, Look};
 use crate::region::{Extent, GRANULE, Granule};
 use crate::segment_map::SHORT;
 
-/// Why a request was not placed by the fast path.
+/// Why the fast path did not place a request.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Declined {
-    /// The first look was in vain: the search goes on from there.
+    /// The first look found no fit; the search continues from there.
     Search,
-    /// There was no first look, or what it found takes more than a few instructions.
+    /// There was no first look, or taking what it found needs more than a few instructions.
     Other,
 }
 
-/// Tells the compiler that the branch it stands in is seldom taken, and not worth joining with another.
+/// Marks a branch as unlikely, and keeps the compiler from merging it with another.
 #[cold]
 #[inline]
 const fn cold() {}
 
 impl<L: FreeList> Heap<L> {
-    /// Places a request.
+    /// Places a request. The result has no start if nothing fits.
     #[inline(always)]
     pub(crate) fn place(&mut self, size: usize, align: usize) -> Fit {
         match self.place_fast(size, align) {
@@ -29,7 +29,7 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// Places a request where the first look settles it and one window shows it.
+    /// Places a request if the first look finds a fit that one window shows, or the committed wilderness.
     #[inline(always)]
     pub(crate) fn place_fast(&mut self, size: usize, align: usize) -> Result<Granule, Declined> {
         let n = granules(size);
@@ -57,13 +57,13 @@ impl<L: FreeList> Heap<L> {
         Ok(start)
     }
 
-    /// Places any request that the fast path declined.
+    /// Places a request that the fast path declined.
     #[inline(never)]
     pub(crate) fn place_slow(&mut self, size: usize, align: usize, declined: Declined) -> Fit {
         self.place_by_search(size, align, declined)
     }
 
-    /// The same in the caller's frame.
+    /// Places a request that the fast path declined, in the caller's frame.
     #[inline(always)]
     pub(crate) fn place_by_search(&mut self, size: usize, align: usize, declined: Declined) -> Fit {
         if align > GRANULE {
@@ -72,7 +72,7 @@ impl<L: FreeList> Heap<L> {
         let tiling = &mut self.tiling;
         let (n, fit) = match declined {
             Declined::Search => {
-                // There is no look for more. Knowing this, the compiler drops what only larger requests need.
+                // Larger requests have no first look. The bound lets the compiler drop code for them.
                 let n = granules(size).min(LARGEST_LOOK);
                 (n, tiling.list.search_on(&tiling.ground, n))
             }
@@ -95,8 +95,8 @@ impl<L: FreeList> Heap<L> {
         fit.at(start)
     }
 
-    /// Places a request whose alignment is above a granule: at the lowest aligned place of the lowest free segment that
-    /// can hold it there. What lies in front of it in that segment stays free.
+    /// Places a request whose alignment exceeds a granule, at the lowest aligned place of the lowest free segment that
+    /// can hold it there. The padding in front stays free.
     #[inline(never)]
     fn place_aligned(&mut self, size: usize, align: usize) -> Fit {
         let n = granules(size);
@@ -115,7 +115,7 @@ impl<L: FreeList> Heap<L> {
         fit.at(place)
     }
 
-    /// Takes `n` granules of the wilderness; none if it has not that many or the system has no memory for them.
+    /// Takes `n` granules of the wilderness. None if it is too small or the system refuses memory.
     fn extend(&mut self, n: usize) -> Option<Granule> {
         let from = self.tiling.ground.top;
         if !self.make_ready(from, n) {
@@ -128,7 +128,7 @@ impl<L: FreeList> Heap<L> {
         Some(from)
     }
 
-    /// The same at the lowest aligned place; what lies in front becomes a free segment.
+    /// Takes `n` granules of the wilderness at the lowest aligned place. The padding in front becomes a free segment.
     fn extend_aligned(&mut self, n: usize, align: usize) -> Option<Granule> {
         let top = self.tiling.ground.top;
         let place = self.tiling.ground.region.align_up(top, align)?;
@@ -140,11 +140,11 @@ impl<L: FreeList> Heap<L> {
         Some(place)
     }
 
-    /// A request that nothing fits has stepped over the wilderness too, if there is any.
+    /// Counts a request that fits nowhere: its search has also stepped over the wilderness, if there is one.
     #[cold]
     fn fail(&mut self, size: usize, mut fit: Fit) -> Fit {
         let ground = &self.tiling.ground;
-        // A request that comes before there is a region has not failed yet: it comes again.
+        // Before the region is mapped, a request has not failed: the caller maps it and tries again.
         if ground.region.base().is_null() {
             return fit;
         }

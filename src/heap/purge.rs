@@ -1,140 +1,134 @@
-//! Purging: whole pages of holes and of the wilderness go back to the system, as [the policy](super::purge_policy) says.
+//! Purging: returning whole pages of free segments to the system, when [the policy](super::purge_policy) says so.
 //!
-//! Purging is considered at the end of a free that takes the slow path. A pass goes upward through the free segments, and
-//! purges some pieces at a time: a heap behind a lock lets others have it meanwhile. What is kept is at the lowest
+//! Purging is considered at the end of a free that takes the slow path. A pass goes upward through holes and wilderness
+//! in batches. Other threads can use a heap behind a lock meanwhile. The memory that is kept is at the lowest
 //! addresses, where requests are placed first.
 
 #[cfg(test)]
 #[path = "../../tests/unit/heap/purge.rs"]
 mod tests;
 
-use super::purge_policy::{MOST_HOLES, PAIR, SMALLEST_HOLE, Seen};
+use super::purge_policy::{MAX_HOLES, MIN_HOLE, Observed, WORK_PER_FREE};
 use super::{Heap, broken};
 use crate::free_list::FreeList;
 use crate::region::{Extent, GRANULE, Granule, Pieces};
 
-/// Pieces that the system refuses before a pass that nobody asked for gives up.
-const MOST_REFUSALS: usize = 8;
-/// Granules of a huge page. The system may bring one in whole where a byte of it is written, so that around what is dirty
-/// there may be memory that nobody was given: it goes along, where it is free.
+/// Refused pieces after which an automatic pass gives up, so that a few locked ranges do not end it.
+const MAX_REFUSALS: usize = 8;
+/// Granules of a huge page, 2 MiB. Writing one byte may make a whole huge page resident. So pieces are extended to its
+/// bounds as far as all is free: that memory may be resident though it was never handed out.
 const HUGE_PAGE: usize = (2 << 20) / GRANULE;
-/// Granules that are purged in one go, about: a request that is placed there has to wait.
-const MOST_AT_ONCE: usize = (16 << 20) / GRANULE;
+/// Granules in a batch, 16 MiB: a request that is placed there waits until the batch has been purged.
+const BATCH: usize = (16 << 20) / GRANULE;
 
-/// Dirty pages of one free segment, at most [`MOST_AT_ONCE`] granules.
+/// Dirty pages of one free segment, at most [`BATCH`] granules.
 struct DirtyPiece {
-    /// The first and the last page are dirty. What lies in between is free too, and costs the system little.
+    /// From the first dirty page to the last. Clean pages between them are free too; purging them again is cheap.
     pages: Extent,
-    /// Granules of the dirty ones.
+    /// Granules of the dirty pages.
     dirty: usize,
-    /// Nothing else is dirty here, and all is free.
+    /// The free range around `pages` that has no other dirty page.
     around: Extent,
 }
 
 type Visitor<'a> = dyn FnMut(DirtyPiece) -> bool + 'a;
 
-/// A pass over the free memory, upward from `from`, that purges what is dirty.
+/// A pass that purges the dirty pages of free memory, upward.
 pub(crate) struct Purge {
-    /// Dirty pages below this stay.
+    /// The pass has purged, or keeps, all dirty pages below this.
     from: Granule,
-    /// Only of holes of so many granules.
-    least: usize,
-    /// What is dirty above `from` lies behind this: 0, or where a hole ended when the pass was last there.
+    /// The smallest hole to purge, in granules.
+    min_hole: usize,
+    /// The end of a hole, or 0: all dirty pages above `from` lie behind it.
     cursor: Granule,
-    /// Granules purged.
     purged: usize,
-    /// Pieces that the system refused, and how many of them it may.
+    /// Pieces that the system has refused, and how many it may refuse.
     refused: usize,
-    refusals: usize,
-    /// Holes gone through.
+    max_refusals: usize,
     holes: usize,
 }
 
 impl Purge {
     /// A pass that purges everything.
-    pub(crate) const ALL: Self = Self { refusals: usize::MAX, ..Self::from(Granule(0), 1) };
+    pub(crate) const ALL: Self = Self { max_refusals: usize::MAX, ..Self::from(Granule(0), 1) };
 
-    const fn from(from: Granule, least: usize) -> Self {
-        let refusals = MOST_REFUSALS;
-        Self { from, least, cursor: Granule(0), purged: 0, refused: 0, refusals, holes: 0 }
+    const fn from(from: Granule, min_hole: usize) -> Self {
+        let max_refusals = MAX_REFUSALS;
+        Self { from, min_hole, cursor: Granule(0), purged: 0, refused: 0, max_refusals, holes: 0 }
     }
 
-    /// Bytes purged so far.
     pub(crate) fn bytes(&self) -> usize {
         Granule(self.purged).bytes()
     }
 }
 
 impl<L: FreeList> Heap<L> {
-    /// The pass that is due, if one is.
     #[inline]
     pub(crate) fn purge_due(&mut self) -> Option<Purge> {
-        if self.purge_policy.is_due(self.tiling.counters.turnover()) { self.look() } else { None }
+        if self.purge_policy.is_due(self.tiling.counters.turnover()) { self.plan_purge() } else { None }
     }
 
-    /// What stands in for the time that has passed: granules handed out and freed, and [`PAIR`] for each free.
+    /// Work done so far, which stands in for time: granules allocated and freed, and [`WORK_PER_FREE`] for each free.
     fn work(&self) -> u64 {
         let counters = &self.tiling.counters;
-        counters.turnover().wrapping_add(counters.freed.wrapping_mul(PAIR))
+        counters.turnover().wrapping_add(counters.freed.wrapping_mul(WORK_PER_FREE))
     }
 
-    /// Looks at what was needed since the last time, and at what is free and dirty.
+    /// Checks how much was needed since the last check. Returns a pass if more than that is free and dirty.
     #[cold]
-    fn look(&mut self) -> Option<Purge> {
+    fn plan_purge(&mut self) -> Option<Purge> {
         let (turnover, work) = (self.tiling.counters.turnover(), self.work());
         if self.purge_policy.is_paused(turnover, work) {
             return None;
         }
-        let (peak, used) = (self.peaks().take_look(), self.tiling.counters.usage.used());
+        let (peak, used) = (self.peaks().take_since_check(), self.tiling.counters.usage.used());
         let swing = peak.saturating_sub(used);
         let dirty_end = self.tiling.pages.end().max(self.tiling.touched).max(self.top());
-        // Not more than this is free and dirty.
+        // An upper bound on the free and dirty granules.
         let most = (dirty_end.0 as u64).saturating_sub(used);
         let spare = most.saturating_sub(swing);
-        let keep = self.purge_policy.learn(&Seen { turnover, work, peak, used, spare });
+        let keep = self.purge_policy.learn(&Observed { turnover, work, peak, used, spare });
         if self.is_purging() || spare <= keep {
             return None;
         }
-        let least = SMALLEST_HOLE.max(self.top().0 / MOST_HOLES);
+        let min_hole = MIN_HOLE.max(self.top().0 / MAX_HOLES);
         let mut dirty = 0_u64;
-        let (_, holes) = self.visit_dirty(Granule(0), Granule(0), least, &mut |piece| {
+        let (_, holes) = self.visit_dirty(Granule(0), Granule(0), min_hole, &mut |piece| {
             dirty = dirty.saturating_add(piece.dirty as u64);
             true
         });
         let keep = keep.saturating_add(swing);
-        self.purge_policy.put_off(work, holes, dirty.saturating_sub(keep));
+        self.purge_policy.delay_next(work, holes, dirty.saturating_sub(keep));
         if dirty <= keep {
             return None;
         }
         let (mut left, mut start) = (keep as usize, Granule(0));
-        self.visit_dirty(Granule(0), Granule(0), least, &mut |DirtyPiece { pages, dirty, .. }| {
+        self.visit_dirty(Granule(0), Granule(0), min_hole, &mut |DirtyPiece { pages, dirty, .. }| {
             start = pages.start.max(pages.end.down(dirty.saturating_sub(left)));
             left = left.saturating_sub(dirty);
             left > 0
         });
         self.purge_policy.level = used.saturating_add(keep);
-        Some(Purge::from(start, least))
+        Some(Purge::from(start, min_hole))
     }
 
-    /// The next pieces to be purged, if there are any. Until [`Self::end_purge`] nobody may touch them, whoever is given
-    /// them. `by` is a number of the thread.
+    /// The next batch, if any. Until [`Self::end_purge`] nobody may touch its pages. `by` identifies the thread.
     pub(crate) fn begin_purge(&mut self, purge: &mut Purge, by: usize) -> Option<Pieces> {
         let mut pieces = Pieces::of(self.region());
         if self.is_purging() || self.region().base().is_null() || self.reservation.is_lent() {
             return None;
         }
-        if purge.refused > purge.refusals {
+        if purge.refused > purge.max_refusals {
             self.purge_policy.gave_up();
             return None;
         }
-        // Where a segment in use begins there is no hole. Of other granules the map does not say so much: inside of a huge
-        // segment it is not kept.
+        // If no segment in use begins at the cursor, a huge one may surround it, where the map is not valid.
         let cursor = if self.tiling.ground.map.is_head(purge.cursor) { purge.cursor } else { Granule(0) };
         let mut next = purge.from;
-        let (cursor, holes) = self.visit_dirty(cursor, purge.from, purge.least, &mut |piece| {
+        let (cursor, holes) = self.visit_dirty(cursor, purge.from, purge.min_hole, &mut |piece| {
             let from = Granule(piece.pages.start.0 / HUGE_PAGE * HUGE_PAGE).max(piece.around.start);
             let to = Granule(piece.pages.end.0.next_multiple_of(HUGE_PAGE)).min(piece.around.end);
-            let pushed = pieces.granules() < MOST_AT_ONCE && pieces.push(Extent::new(from, to), piece.dirty);
+            let pushed = pieces.granules() < BATCH && pieces.push(Extent::new(from, to), piece.dirty);
             if pushed {
                 next = to;
             }
@@ -147,57 +141,56 @@ impl<L: FreeList> Heap<L> {
             return None;
         }
         let marks = &mut self.tiling.pages;
-        pieces.iter().for_each(|pages| marks.clean(pages));
+        pieces.iter().for_each(|pages| marks.mark_clean(pages));
         if pieces.iter().any(|pages| marks.moved.holds_any(pages)) {
-            pieces.map_anew();
+            pieces.remap();
         }
         (self.purging, self.purging_by) = (pieces.span(), by);
         Some(pieces)
     }
 
-    /// The system has the pieces, but for those that it refused.
+    /// Records the result of a batch: pieces that the system refused are dirty again.
     pub(crate) fn end_purge(&mut self, purge: &mut Purge, pieces: &Pieces) {
         self.purging = Extent::EMPTY;
         let marks = &mut self.tiling.pages;
         for pages in pieces.refused() {
-            marks.soil(pages);
+            marks.mark_dirty(pages);
             purge.refused = purge.refused.saturating_add(1);
         }
-        if pieces.are_anew() {
+        if pieces.are_remapped() {
             pieces.iter().for_each(|pages| marks.moved.remove(pages));
         }
-        let n = pieces.given();
+        let n = pieces.purged_granules();
         if n > 0 {
             purge.purged = purge.purged.saturating_add(n);
             self.purge_policy.purged(n, self.work());
         }
     }
 
-    /// Whether something is being purged right now.
     pub(crate) fn is_purging(&self) -> bool {
         !self.purging.is_empty()
     }
 
-    /// The thread that purges something of this range right now, if one does.
+    /// The thread that is purging a part of this range right now, if any.
     pub(crate) fn purged_by(&self, range: Extent) -> Option<usize> {
         self.purging.overlaps(range).then_some(self.purging_by)
     }
 
-    /// Calls `visit` with what is dirty in holes of at least `least` granules and in the wilderness, in ascending order, until
-    /// it says false. `after` is 0, or the end of a hole, where a segment in use begins; holes below are left out, as is
-    /// what lies below `floor`. Returns the end of the last hole that was gone through, and how many there were.
+    /// Calls `visit` with the dirty pieces of holes of at least `min_hole` granules and of the wilderness, in ascending
+    /// order, until it returns false. Skips all below `floor`, and holes below `after`: 0, or the end of a hole where a
+    /// segment in use begins. Returns the end of the last hole scanned whole, and the number of holes scanned.
     fn visit_dirty(
         &mut self,
         after: Granule,
         floor: Granule,
-        least: usize,
+        min_hole: usize,
         visit: &mut Visitor<'_>,
     ) -> (Granule, usize) {
         let (mut cursor, mut holes) = (after, 0_usize);
-        self.tiling.soil_wilderness(self.top());
+        self.tiling.mark_wilderness(self.top());
         let tiling = &self.tiling;
-        // A hole of so many granules may hold a whole page.
-        let n = least.max(tiling.pages.granules());
+        // Smaller holes hold no whole page.
+        let n = min_hole.max(tiling.pages.granules());
         while let Some(start) = tiling.list.next_hole(&tiling.ground, cursor, n) {
             let end = tiling.ground.map.hole_end(start, self.top());
             if end <= cursor {
@@ -219,7 +212,7 @@ impl<L: FreeList> Heap<L> {
         let Extent { start: mut from, end: to } = pages.whole(free);
         while let Some(first) = pages.dirty_run(Extent::new(from, to)) {
             let start = first.start;
-            let limit = to.min(start.up(MOST_AT_ONCE));
+            let limit = to.min(start.up(BATCH));
             let mut run = Some(Extent::new(start, first.end.min(limit)));
             let (mut end, mut dirty) = (start, 0_usize);
             while let Some(next) = run {

@@ -1,12 +1,12 @@
-//! Resizing in place: a segment keeps its head, and its end moves.
+//! Resizing in place: a segment's end moves, its start stays.
 
 use super::{Heap, granules};
 use crate::free_list::FreeList;
 use crate::region::Extent;
 
 impl<L: FreeList> Heap<L> {
-    /// Counts a `realloc`, and makes the segment hold `new_size` bytes without moving it. False, and nothing has changed,
-    /// when neither a free segment right behind it nor the wilderness has enough.
+    /// Resizes a segment in place to hold `new_size` bytes, and counts a `realloc`. False, and the segment is
+    /// unchanged, if neither the free segment behind it nor the wilderness has enough room.
     #[inline(always)]
     pub(crate) fn resize(&mut self, segment: Extent, new_size: usize) -> bool {
         self.tiling.counters.reallocs = self.tiling.counters.reallocs.wrapping_add(1);
@@ -21,7 +21,7 @@ impl<L: FreeList> Heap<L> {
             if !self.tiling.grow(segment, to) {
                 return false;
             }
-            // The heap does not know by how much the old size fell short of the segment: it takes it for full.
+            // The old size in bytes is unknown; assume that it filled the segment.
             self.tiling.counters.grew(new_size.saturating_sub(segment.bytes()), n);
         }
         self.tiling.counters.resized();

@@ -17,18 +17,18 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// Memory above this was never handed out.
+    /// Memory at or above this was never handed out.
     pub(crate) fn highest_top(&self) -> Granule {
         let since_fold = self.tiling.counters.usage.peak(self.tiling.ground.top).top;
         Granule(self.older_peaks.highest_top.max(since_fold))
     }
 
-    /// The peaks since the heap began or they were reset.
+    /// The peaks since the heap was created, or since they were reset.
     pub(super) fn peak(&self) -> Peak {
         self.older_peaks.all.max(self.tiling.counters.usage.peak(self.tiling.ground.top))
     }
 
-    /// All numbers of this instant.
+    /// All numbers, as of now.
     #[must_use]
     pub fn stats(&self) -> Stats {
         Stats {
@@ -37,7 +37,7 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// All numbers but the size of the largest hole, for which [`Linked`](crate::Linked) has to walk its list.
+    /// All numbers but the size of the largest hole, for which [`Linked`](crate::Linked) must walk its list.
     pub(crate) fn counts(&self) -> Stats {
         let counters = &self.tiling.counters;
         let placed = counters.placed_total();
@@ -78,7 +78,7 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
-    /// Lets [`Stats::peak_used_bytes`] and [`Stats::peak_top`] begin anew, from what they are now.
+    /// Restarts [`Stats::peak_used_bytes`] and [`Stats::peak_top`] from their current values.
     ///
     /// ```
     /// use core::alloc::Layout;
@@ -95,12 +95,12 @@ impl<L: FreeList> Heap<L> {
         self.peaks().reset();
     }
 
-    /// The bytes in use, and top.
+    /// Bytes in use, and top in bytes.
     pub(crate) fn used_and_top(&self) -> (usize, usize) {
         (Granule(self.tiling.counters.usage.used() as usize).bytes(), self.tiling.ground.top.bytes())
     }
 
-    /// Bytes of the tables that are open. Of lent memory, all that is not the region.
+    /// Committed bytes of the tables. In lent memory, all bytes outside the region.
     fn tables_committed(&self) -> usize {
         if self.reservation.is_lent() {
             return self.reservation.bytes().saturating_sub(self.region_size());
@@ -119,16 +119,16 @@ impl<L: FreeList> Heap<L> {
         self.region().size()
     }
 
-    /// Where the region begins: offsets count from here. A multiple of 2 MiB; in lent memory, of 64 bytes.
+    /// The address of offset 0: a multiple of 2 MiB, or of 64 bytes in lent memory.
     #[must_use]
     pub fn base(&self) -> *mut u8 {
         self.region().base()
     }
 
-    /// All segments of this instant, in memory that is not the heap's.
+    /// A copy of all segments, in memory outside the heap.
     ///
     /// # Errors
-    /// The system gave no memory to copy them to.
+    /// The system refused the memory for the copy.
     pub fn snapshot(&self) -> Result<Snapshot, SnapshotError> {
         let segments = self.segment_count();
         let mut buffer = SegmentBuffer::populated(segments)
@@ -139,8 +139,8 @@ impl<L: FreeList> Heap<L> {
         Ok(Snapshot::new(buffer, self.counts(), 0, 0))
     }
 
-    /// What is to be told of a request that has just found no place. With a region, and room in the wilderness below the
-    /// limit, it can only be that the system gave no memory.
+    /// The report on a request that has just failed. If the region is mapped and the wilderness has room below the
+    /// limit, the system must have refused memory.
     pub(crate) fn failure(&self, size: usize, align: usize) -> Failure {
         let start = self.region().align_up(self.tiling.ground.top, align.max(GRANULE));
         let end = start.map(|start| start.bytes().saturating_add(size));
@@ -154,7 +154,7 @@ impl<L: FreeList> Heap<L> {
         failure
     }
 
-    /// Where a debugger finds the parts of this heap, which stays where it is.
+    /// The addresses of this heap's parts, for a debugger. The heap must not move.
     pub(crate) fn parts(&self) -> Parts {
         Parts {
             list: usize::from(L::NAME == "indexed"),

@@ -3,7 +3,7 @@
 use crate::free_list::Fit;
 use crate::region::Granule;
 
-/// What came of a request, and what it cost.
+/// The result of a request and its cost.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -17,20 +17,20 @@ use crate::region::Granule;
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct MallocStatus {
-    /// Whether there was a place.
+    /// Whether the request was placed.
     pub success: bool,
-    /// Where the payload begins, in bytes from the region's base.
+    /// The payload's offset from the region's base, in bytes.
     pub payload_offset: Option<usize>,
-    /// The number of that region; 0 where there is only one. Where nothing fits, the last one that was asked.
+    /// The number of that region; 0 if there is only one. If nothing fits, the last region that was tried.
     pub region: usize,
-    /// What the search looked at beyond the first: `stepped + probes`.
+    /// Steps of the search beyond its first look: `stepped + probes`.
     ///
-    /// With [`Linked`](crate::Linked) these are exactly the free segments in front of the one that was taken, 0 when the
-    /// head fits. With [`Indexed`](crate::Indexed) they are what was really looked at.
+    /// With [`Linked`](crate::Linked), exactly the number of free segments in front of the one taken: 0 if the head
+    /// fits. With [`Indexed`](crate::Indexed), the steps it really took.
     pub hops: usize,
-    /// Free segments that were stepped over.
+    /// Free segments stepped over.
     pub stepped: usize,
-    /// Nodes of the index that were looked at; always 0 with [`Linked`](crate::Linked).
+    /// Index nodes probed; always 0 with [`Linked`](crate::Linked).
     pub probes: usize,
 }
 

@@ -1,57 +1,55 @@
-//! The tiling: segment map, free list, counters and dirty marks. They say the same four times over, so they change
-//! together, and only here.
+//! The tiling: segment map, free list, counters and dirty marks. All four describe the same segments, so they change
+//! together, and only in this file.
 //!
 //! | verb | from | to |
 //! |---|---|---|
-//! | [`take`](Tiling::take) | a free segment | a segment in use, and what is left of the free one |
+//! | [`take`](Tiling::take) | a free segment | a segment in use, and the free rest |
 //! | [`extend`](Tiling::extend) | the wilderness | a segment in use at top |
 //! | [`give`](Tiling::give) | a segment in use | a part of the free segment, or of the wilderness, around it |
 //! | [`cut`](Tiling::cut), [`grow`](Tiling::grow) | a segment in use | the same, shorter or longer |
 //!
-//! The `_fast` form of a verb does what one 64-bit window of the map shows and puts work of the list off; it may decline,
-//! and then nothing has changed.
+//! The `_fast` form of a verb handles only segments that one 64-bit window of the map shows whole, and defers work of
+//! the list. It may decline; then nothing has changed.
 
 use super::counters::Counters;
 use crate::free_list::{Deferred, FreeList, Ground, Rest};
 use crate::pages::Pages;
 use crate::region::{CHUNK, Extent, Granule};
-use crate::segment_map::{HUGE, MORE, SHORT, Short};
+use crate::segment_map::{HUGE, NO_END, SHORT, Short};
 
 #[derive(Debug)]
-// In this order, what every call needs shares the first cache lines.
+// Fields that every call needs come first, to share cache lines.
 #[repr(C)]
 pub(crate) struct Tiling<L: FreeList> {
     pub(crate) ground: Ground,
     pub(crate) list: L,
-    /// Region and tables are open for segments up to here.
+    /// Region and tables are committed for segments up to here.
     pub(crate) ready: Granule,
     pub(crate) counters: Counters,
-    /// The highest that top has been since it last came down by the slow path: above it and above top, pages that are not
-    /// marked are zero (P2).
+    /// The highest top since the slow path last lowered it. Wilderness below may be dirty though unmarked (P2).
     pub(crate) touched: Granule,
     pub(crate) pages: Pages,
 }
 
-/// What is left of a free segment, of which one window shows `seen` granules, when `n` of them are taken.
+/// The free rest after taking `n` granules of a free segment whose window shows `seen` free granules.
 #[inline(always)]
 const fn rest(n: usize, seen: usize) -> Rest {
-    if seen == MORE { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) }
+    if seen == NO_END { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) }
 }
 
 impl<L: FreeList> Tiling<L> {
     // ---- taking ----------------------------------------------------------------------------------------------
 
-    /// Takes the first `n` granules of the free segment at `start`, of which one window shows `seen`, where nothing but
-    /// bits changes: neither tags nor the list.
+    /// Takes `n` of the `seen` free granules that a window shows at `start`. Declines if tags or the list would change.
     #[inline(always)]
     pub(crate) fn take_fast(&mut self, start: Granule, n: usize, seen: usize) -> bool {
-        let silent = (seen != MORE || self.ground.map.keeps_tags(start, n))
+        let fast = (seen != NO_END || self.ground.map.keeps_tags(start, n))
             && self.list.is_unmoved(start, start.up(n), rest(n, seen));
-        if silent {
+        if fast {
             self.ground.map.take_short(start, n);
             self.counters.took(n < seen);
         }
-        silent
+        fast
     }
 
     /// Takes the first `n` granules of the free segment at `start`; the rest stays free.
@@ -59,7 +57,7 @@ impl<L: FreeList> Tiling<L> {
     pub(crate) fn take(&mut self, start: Granule, n: usize) {
         if n <= SHORT {
             let seen = self.ground.map.free_from(start);
-            if seen != MORE || self.ground.map.keeps_tags(start, n) {
+            if seen != NO_END || self.ground.map.keeps_tags(start, n) {
                 self.ground.map.take_short(start, n);
                 self.counters.took(n < seen);
                 self.list.took(&self.ground, start, Extent::of(start, n), rest(n, seen));
@@ -69,7 +67,7 @@ impl<L: FreeList> Tiling<L> {
         self.take_slow(start, Extent::of(start, n));
     }
 
-    /// Takes any part of the free segment at `start`; what is left in front and behind stays free.
+    /// Takes any part of the free segment at `start`; the rests in front and behind stay free.
     #[inline(never)]
     pub(crate) fn take_slow(&mut self, start: Granule, part: Extent) {
         let hole = Extent::new(start, self.ground.map.hole_end(start, self.ground.top));
@@ -79,10 +77,10 @@ impl<L: FreeList> Tiling<L> {
             self.counters.padded();
         }
         self.list.took(&self.ground, start, part, Rest::Exact(hole.end.above(part.end)));
-        self.cover(part);
+        self.report_huge(part);
     }
 
-    /// Takes `n` granules of the wilderness, at most [`SHORT`] and what is ready. Returns where they begin.
+    /// Takes `n` granules of the wilderness, at most [`SHORT`], which are committed. Returns their start.
     #[inline(always)]
     pub(crate) fn extend_fast(&mut self, n: usize) -> Granule {
         let from = self.ground.top;
@@ -92,7 +90,7 @@ impl<L: FreeList> Tiling<L> {
         from
     }
 
-    /// Takes a part of the wilderness, which is ready. What lies between top and its start becomes a free segment.
+    /// Takes a committed part of the wilderness. Padding between top and the part becomes a free segment.
     pub(crate) fn extend(&mut self, part: Extent) {
         let padding = Extent::new(self.ground.top, part.start);
         self.ground.map.take_wilderness(part);
@@ -103,11 +101,11 @@ impl<L: FreeList> Tiling<L> {
             self.counters.padded();
             self.appeared(padding, padding);
         }
-        self.cover(part);
+        self.report_huge(part);
     }
 
-    /// Tells the list of a segment that is so large that the map does not keep the words inside it.
-    fn cover(&mut self, segment: Extent) {
+    /// Tells the list of a huge segment: the map's words inside it are not valid, so no search may look there.
+    fn report_huge(&mut self, segment: Extent) {
         if segment.len() >= HUGE {
             self.list.covered(segment);
         }
@@ -115,7 +113,7 @@ impl<L: FreeList> Tiling<L> {
 
     // ---- giving ----------------------------------------------------------------------------------------------
 
-    /// Frees a segment where one window shows its free neighbours, and says what the list has put off.
+    /// Frees a segment whose free neighbours one window shows. Returns the work that the list has deferred.
     #[inline(always)]
     pub(crate) fn give_fast(&mut self, short: Short) -> Option<Deferred> {
         let Short { at, n, below, above, .. } = short;
@@ -123,7 +121,7 @@ impl<L: FreeList> Tiling<L> {
         if below == 0 || (above == 0 && !at_top) {
             return None;
         }
-        self.ground.map.give_seen(short);
+        self.ground.map.give_found(short);
         self.counters.freed(n);
         let below = below.leading_zeros() as usize;
         let start = at.down(below);
@@ -136,14 +134,13 @@ impl<L: FreeList> Tiling<L> {
         Some(self.list.gave(&self.ground, Extent::new(start, at.up(behind)), Extent::of(at, n)))
     }
 
-    /// Does what the list has put off.
     #[inline(always)]
     pub(crate) fn settle(&mut self, deferred: Deferred) {
         self.list.settle(deferred);
     }
 
-    /// Frees a segment of at most [`SHORT`] granules beside a free segment that one window does not show whole. `below` and
-    /// `above` are those of [`Short`].
+    /// Frees a segment of at most [`SHORT`] granules next to a free segment that one window does not show whole.
+    /// `below` and `above` are those of [`Short`].
     #[inline(always)]
     pub(crate) fn give_seen(&mut self, at: Granule, n: usize, below: u64, above: u64) {
         let end = if above != 0 {
@@ -154,26 +151,26 @@ impl<L: FreeList> Tiling<L> {
         self.join(Extent::new(self.start_below(at, below), end), at, n.min(SHORT));
     }
 
-    /// Frees a segment and joins it with its free neighbours.
+    /// Frees a segment and coalesces it with its free neighbours.
     #[inline(always)]
     pub(crate) fn give(&mut self, segment: Extent) {
         let start = self.start_below(segment.start, self.ground.map.used_below(segment.start));
         self.join(Extent::new(start, self.hole_end_behind(segment.end)), segment.start, segment.len());
     }
 
-    /// Where what is free begins below `at`. `below` is the map's window.
+    /// The start of the free segment that ends at `at`, or `at` itself. `below` is the map's window.
     #[inline(always)]
     fn start_below(&self, at: Granule, below: u64) -> Granule {
         if below == 0 { self.ground.map.hole_start(at) } else { at.down(below.leading_zeros() as usize) }
     }
 
-    /// Where the free segment below top that begins at `end` ends; `end` itself where there is none.
+    /// The end of the free segment below top that starts at `end`; `end` itself if there is none.
     #[inline(always)]
     fn hole_end_behind(&self, end: Granule) -> Granule {
         if self.ground.map.is_free(end) { self.ground.map.hole_end(end, self.ground.top) } else { end }
     }
 
-    /// Frees the segment of `n` granules at `at`, with which all of `hole` becomes one free segment.
+    /// Frees the segment of `n` granules at `at`, which makes all of `hole` one free segment.
     #[inline(always)]
     fn join(&mut self, hole: Extent, at: Granule, n: usize) {
         self.counters.freed(n);
@@ -182,7 +179,7 @@ impl<L: FreeList> Tiling<L> {
             self.ground.map.give_to_wilderness(hole.start, segment);
             return self.joined_wilderness(at, hole.start);
         }
-        if n <= SHORT && self.ground.map.gives_short(hole.start, segment.end, hole.end) {
+        if n <= SHORT && self.ground.map.can_give_short(hole.start, segment.end, hole.end) {
             self.ground.map.give_short(at, n);
         } else {
             self.ground.map.give(hole, segment);
@@ -191,24 +188,24 @@ impl<L: FreeList> Tiling<L> {
         self.appeared(hole, segment);
     }
 
-    /// After a part of `hole` became free: tells the list, and marks its pages.
+    /// Tells the list that `part` has become free within `hole`, and marks its pages.
     #[inline(always)]
     fn appeared(&mut self, hole: Extent, part: Extent) {
         let deferred = self.list.gave(&self.ground, hole, part);
         self.settle(deferred);
-        self.soil(part);
+        self.mark_freed(part);
     }
 
-    /// After what lies between `at` and top became free: it is wilderness now, with the free segment `start..at`.
+    /// Handles a free of `at..top`: it becomes wilderness, together with the free segment `start..at`.
     #[inline(always)]
     fn joined_wilderness(&mut self, at: Granule, start: Granule) {
         self.counters.gave(start < at, true);
         let deferred = self.lower_top(at, start);
         self.settle(deferred);
-        self.soil_wilderness(at);
+        self.mark_wilderness(at);
     }
 
-    /// Lets the wilderness begin at `start`, where a free segment `start..at` was, if it is not empty.
+    /// Lowers top to `start`, the start of the free segment `start..at`, which may be empty.
     #[inline(always)]
     fn lower_top(&mut self, at: Granule, start: Granule) -> Deferred {
         self.counters.usage.top_fell(self.ground.top);
@@ -234,8 +231,8 @@ impl<L: FreeList> Tiling<L> {
         self.appeared(Extent::new(to, hole_end), Extent::new(to, end));
     }
 
-    /// Lets a segment in use grow up to `to`, into the free segment behind it; or at top into the wilderness, which is
-    /// ready so far. False, and nothing has changed, where that free segment is too small.
+    /// Moves the end of a segment up to `to`, into the free segment behind it, or at top into the committed wilderness.
+    /// False, and nothing has changed, if that free segment is too small.
     #[inline(always)]
     pub(crate) fn grow(&mut self, segment: Extent, to: Granule) -> bool {
         let Extent { start: at, end } = segment;
@@ -252,14 +249,14 @@ impl<L: FreeList> Tiling<L> {
             self.counters.took(to < hole_end);
             self.list.took(&self.ground, end, Extent::new(end, to), Rest::Exact(hole_end.above(to)));
         }
-        self.cover_more(segment, to);
+        self.report_growth(segment, to);
         true
     }
 
-    /// Tells the list of what a segment has grown by, if the map does not keep the words inside it.
-    fn cover_more(&mut self, before: Extent, to: Granule) {
+    /// Tells the list by how much a segment has grown if it is huge now.
+    fn report_growth(&mut self, before: Extent, to: Granule) {
         if to.above(before.start) >= HUGE {
-            // The last chunk of what was huge before has been kept until now.
+            // The words of the last chunk of a huge segment were valid until now.
             let from = if before.len() >= HUGE { before.end.down(CHUNK + 1) } else { before.start };
             self.list.covered(Extent::new(from, to));
         }
@@ -267,20 +264,21 @@ impl<L: FreeList> Tiling<L> {
 
     // ---- dirty marks -----------------------------------------------------------------------------------------
 
-    /// Marks what was freed and is part of a hole now.
+    /// Marks a freed part of a hole.
     #[inline(always)]
-    fn soil(&mut self, part: Extent) {
-        // If a hole began where the part ends, what the list wrote there lies inside of one now.
-        self.pages.soil(Extent::new(part.start, part.end.up(L::LINKS).min(self.ground.top)));
+    fn mark_freed(&mut self, part: Extent) {
+        // If a hole began at the part's end, the list's links there are now inside the larger hole.
+        self.pages.mark_dirty(Extent::new(part.start, part.end.up(L::LINKS).min(self.ground.top)));
     }
 
-    /// After top came down by the slow path. Below `at`, where a hole joined the wilderness, pages are marked already.
+    /// Marks the dirty part of the wilderness after the slow path has lowered top. Pages below `at`, where a hole
+    /// joined the wilderness, are marked already.
     #[inline(always)]
-    pub(crate) fn soil_wilderness(&mut self, at: Granule) {
-        self.pages.soil(Extent::new(at, self.touched));
+    pub(crate) fn mark_wilderness(&mut self, at: Granule) {
+        self.pages.mark_dirty(Extent::new(at, self.touched));
         if self.ground.top < at {
-            // What the list wrote where that hole began.
-            self.pages.soil(Extent::of(self.ground.top, L::LINKS));
+            // The list's links at the start of that hole.
+            self.pages.mark_dirty(Extent::of(self.ground.top, L::LINKS));
         }
         self.touched = self.ground.top;
     }

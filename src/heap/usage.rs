@@ -1,42 +1,42 @@
-//! How much is in use, and the peaks: the most bytes in use and the highest top, since the heap began and within each
+//! Memory in use, and peaks: the most bytes in use and the highest top, since the heap was created and in each
 //! measurement.
 //!
-//! [`Usage`] is what every call writes: it keeps the peaks since the last *fold* alone. A fold, which happens where a
-//! measurement begins or ends and where the peaks are reset, adds those to everything that is being measured and starts
-//! them anew. So a call of the heap costs the same whether anything is being measured or not.
+//! Calls update only [`Usage`], which holds the peaks since the last *fold*. A fold, when a measurement begins or ends
+//! and when peaks are reset, merges them into those of all running measurements and restarts them. So a call costs the
+//! same however many measurements run.
 
 use crate::region::Granule;
 
-/// Measurements at once that have a peak each. Further ones share the last, and may see a peak from before they began.
+/// Simultaneous measurements with a peak of their own. Further ones share the last, and may report an older peak.
 const MEASUREMENTS: usize = 16;
 
-/// What is in use now, and the peaks since the last fold.
+/// Granules in use now, and the peaks since the last fold.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Usage {
-    /// How many more granules may come into use before there are more than ever since the last fold.
+    /// Granules that can come into use before the peak rises.
     headroom: u64,
     /// The most granules in use at once since the last fold.
     peak_used: u64,
-    /// The highest top before it last came down, since the last fold.
+    /// The highest top that has been lowered since the last fold.
     peak_top: usize,
 }
 
 impl Usage {
     pub(crate) const ZERO: Self = Self { headroom: 0, peak_used: 0, peak_top: 0 };
 
-    /// `n` granules more are in use.
+    /// Counts `n` more granules in use.
     #[inline(always)]
     pub(crate) fn grew(&mut self, n: usize) {
-        let (headroom, more_than_ever) = self.headroom.overflowing_sub(n as u64);
+        let (headroom, new_peak) = self.headroom.overflowing_sub(n as u64);
         self.headroom = headroom;
-        if more_than_ever {
+        if new_peak {
             self.peak_used = self.peak_used.wrapping_sub(headroom);
             self.headroom = 0;
         }
     }
 
-    /// `n` granules fewer are in use.
+    /// Counts `n` fewer granules in use.
     #[inline(always)]
     pub(crate) fn shrank(&mut self, n: usize) {
         self.headroom = self.headroom.wrapping_add(n as u64);
@@ -48,19 +48,19 @@ impl Usage {
         self.peak_used.wrapping_sub(self.headroom)
     }
 
-    /// Top is about to come down from `top`.
+    /// Records that top is about to be lowered from `top`.
     #[inline(always)]
     pub(crate) fn top_fell(&mut self, top: Granule) {
         self.peak_top = self.peak_top.max(top.0);
     }
 
-    /// The peaks since the last fold, where top is at `top`.
+    /// The peaks since the last fold, with top at `top` now.
     pub(crate) fn peak(&self, top: Granule) -> Peak {
         Peak { used: self.peak_used, top: self.peak_top.max(top.0) }
     }
 }
 
-/// The most granules in use at once, and the highest top.
+/// The most granules in use at once, and the highest top in granules.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peak {
     pub(super) used: u64,
@@ -83,29 +83,29 @@ impl Peak {
     }
 }
 
-/// What the peaks were up to the last fold.
+/// The peaks up to the last fold.
 #[derive(Debug)]
 pub(super) struct OlderPeaks {
-    /// Since the heap began or the peaks were reset.
+    /// Since the heap was created, or since the peaks were reset.
     pub(super) all: Peak,
-    /// Since the heap last looked at how much it needs.
-    look: Peak,
-    /// The highest top since the heap began.
+    /// Since the last purge check.
+    since_check: Peak,
+    /// The highest top since the heap was created.
     pub(super) highest_top: usize,
-    /// Since a measurement began, and how many measurements share it.
+    /// Since each measurement began, with the number of measurements that share it.
     measurements: [(Peak, u32); MEASUREMENTS],
 }
 
 impl OlderPeaks {
     pub(super) const NONE: Self = Self {
         all: Peak::ZERO,
-        look: Peak::ZERO,
+        since_check: Peak::ZERO,
         highest_top: 0,
         measurements: [(Peak::ZERO, 0); MEASUREMENTS],
     };
 }
 
-/// The peaks of a heap, to be folded.
+/// A heap's peaks, ready to fold.
 pub(crate) struct Peaks<'a> {
     pub(super) usage: &'a mut Usage,
     pub(super) older: &'a mut OlderPeaks,
@@ -113,12 +113,12 @@ pub(crate) struct Peaks<'a> {
 }
 
 impl Peaks<'_> {
-    /// Adds the peaks since the last fold to all that are kept, and starts them anew.
+    /// Merges the peaks since the last fold into all others, and restarts them.
     fn fold(&mut self) {
         let peak = self.usage.peak(self.top);
         let older = &mut *self.older;
         older.all = older.all.max(peak);
-        older.look = older.look.max(peak);
+        older.since_check = older.since_check.max(peak);
         older.highest_top = older.highest_top.max(peak.top);
         for (measured, users) in &mut older.measurements {
             if *users > 0 {
@@ -128,13 +128,13 @@ impl Peaks<'_> {
         *self.usage = Usage { headroom: 0, peak_used: self.usage.used(), peak_top: self.top.0 };
     }
 
-    /// The most granules in use at once since this was asked last.
-    pub(crate) fn take_look(mut self) -> u64 {
+    /// The most granules in use at once since the last call.
+    pub(crate) fn take_since_check(mut self) -> u64 {
         self.fold();
-        core::mem::replace(&mut self.older.look, Peak::ZERO).used
+        core::mem::replace(&mut self.older.since_check, Peak::ZERO).used
     }
 
-    /// Begins a measurement, and returns its number.
+    /// Begins a measurement and returns its number.
     pub(crate) fn begin(mut self) -> usize {
         self.fold();
         let measurements = &mut self.older.measurements;
@@ -148,7 +148,7 @@ impl Peaks<'_> {
         number.unwrap_or(MEASUREMENTS - 1)
     }
 
-    /// Ends the measurement of that number, and returns its peaks.
+    /// Ends a measurement and returns its peaks.
     pub(crate) fn end(mut self, number: usize) -> Peak {
         self.fold();
         match self.older.measurements.get_mut(number) {
@@ -160,7 +160,7 @@ impl Peaks<'_> {
         }
     }
 
-    /// Starts the peaks since the heap began anew, from now.
+    /// Restarts the peaks since the heap was created.
     pub(crate) fn reset(mut self) {
         self.fold();
         self.older.all = Peak::ZERO;

@@ -12,7 +12,7 @@ pub(crate) struct Run {
     pub(crate) in_use: bool,
 }
 
-/// Goes through the segment map. Ends with the first error, if the map makes no sense (M1, M3).
+/// The segments in ascending order. Ends with the first error if the map is corrupt (M1, M3).
 #[derive(Debug)]
 pub(crate) struct Runs<'a, L: FreeList> {
     heap: &'a Heap<L>,
@@ -24,14 +24,14 @@ impl<L: FreeList> Heap<L> {
         Runs { heap: self, at: Granule(0) }
     }
 
-    /// How many segments there are, the wilderness included.
+    /// The number of segments, including the wilderness.
     pub(crate) fn segment_count(&self) -> usize {
         let counters = &self.tiling.counters;
         let live = counters.placed_total().wrapping_sub(counters.freed) as usize;
         live.saturating_add(counters.holes()).saturating_add(1)
     }
 
-    /// Copies all segments; false when the buffer is too small.
+    /// Copies all segments. False if the buffer is too small.
     pub(crate) fn copy_segments(&self, buffer: &mut SegmentBuffer) -> bool {
         buffer.clear();
         let fitted = self.visit_segments(|segment| buffer.push(segment));
@@ -40,7 +40,7 @@ impl<L: FreeList> Heap<L> {
         fitted && (size == 0 || buffer.push(Segment { offset, size, in_use: false }))
     }
 
-    /// Calls `visit` with each segment below top, until it returns false; returns whether it never did.
+    /// Calls `visit` with each segment below top until it returns false. Returns whether it never did.
     #[inline]
     pub(crate) fn visit_segments(&self, mut visit: impl FnMut(Segment) -> bool) -> bool {
         let mut offset = 0;

@@ -1,42 +1,41 @@
-//! Memory that is known to be zero: pages as the system gave them, or gives them again after they were purged.
+//! Memory that is known to be zero: pages that are fresh from the system or have been purged.
 
 use super::{Heap, granules};
 use crate::free_list::{Fit, FreeList};
 use crate::region::{Extent, GRANULE, Granule};
 use core::ptr::NonNull;
 
-/// The part of the wilderness that may hold something: what a request takes of it is marked.
+/// The part of the wilderness that may be dirty though unmarked.
 #[derive(Clone, Copy)]
-pub(crate) struct UsedBefore(Extent);
+pub(crate) struct DirtyWilderness(Extent);
 
 impl<L: FreeList> Heap<L> {
-    /// Places a request for zeroed memory. What of it may not be zero, [`Self::next_unknown`] says.
+    /// Places a request for zeroed memory. [`Self::next_unknown`] then finds the bytes that may not be zero.
     pub(crate) fn place_zeroed(&mut self, size: usize, align: usize) -> Fit {
         let before = self.used_before();
         let fit = self.place(size, align);
         if let Some(at) = fit.start() {
-            self.soil_placed(before, Extent::of(at, granules(size)));
+            self.mark_placed(before, Extent::of(at, granules(size)));
         }
         fit
     }
 
-    /// The part of the wilderness that may hold something now.
-    pub(crate) fn used_before(&self) -> UsedBefore {
-        UsedBefore(Extent::new(self.top(), self.tiling.touched.max(self.top())))
+    pub(crate) fn used_before(&self) -> DirtyWilderness {
+        DirtyWilderness(Extent::new(self.top(), self.tiling.touched.max(self.top())))
     }
 
-    /// Marks what a request took of the part of the wilderness that may hold something. `before` is from before the request.
-    fn soil_placed(&mut self, before: UsedBefore, taken: Extent) {
-        let UsedBefore(Extent { start: top, end: touched }) = before;
+    /// Marks the part of a placed segment that came from the dirty wilderness. `before` was taken before the request.
+    fn mark_placed(&mut self, before: DirtyWilderness, taken: Extent) {
+        let DirtyWilderness(Extent { start: top, end: touched }) = before;
         if taken.start >= top {
-            self.tiling.pages.soil(Extent::new(taken.start, taken.end.min(touched)));
+            self.tiling.pages.mark_dirty(Extent::new(taken.start, taken.end.min(touched)));
         }
     }
 
-    /// Of the `size` bytes at `at`, which are in use and have not been written to since they were placed, the lowest at or
-    /// above `from` that may not be zero, and from where to go on.
+    /// The lowest bytes at or above `from` that may not be zero, and the granule to continue from. None if there are no
+    /// more. They are among the `size` bytes at `at`, which must be in use and not written since they were placed.
     ///
-    /// Other threads do not change the answer: marks of pages that lie wholly in a segment in use stay as they are.
+    /// Other threads cannot change the result: marks of pages that lie wholly in a segment in use do not change.
     pub(crate) fn next_unknown(
         &self,
         at: Granule,
@@ -59,19 +58,18 @@ impl<L: FreeList> Heap<L> {
             .then(|| (NonNull::slice_from_raw_parts(self.region().pointer(from), bytes), next))
     }
 
-    /// After a segment grew in place to `new_size` bytes: marks what it took of the part of the wilderness that may hold
-    /// something. `before` is from before that. Returns the bytes behind the `old_size` bytes up to the old segment's end:
-    /// they may hold something.
+    /// After a segment grew in place to `new_size` bytes: marks what came from the dirty wilderness, as it was
+    /// `before`. Returns the bytes behind the first `old_size` up to the old segment's end, which may be dirty.
     pub(crate) fn soil_grown(
         &mut self,
-        before: UsedBefore,
+        before: DirtyWilderness,
         segment: Extent,
         old_size: usize,
         new_size: usize,
     ) -> NonNull<[u8]> {
         let new_end = segment.start.up(granules(new_size));
         if new_end > segment.end {
-            self.soil_placed(before, Extent::new(segment.end, new_end));
+            self.mark_placed(before, Extent::new(segment.end, new_end));
         }
         let rest = new_size.min(segment.bytes()).saturating_sub(old_size);
         self.region().bytes(segment.start.bytes().wrapping_add(old_size), rest)

@@ -1,7 +1,7 @@
-//! Charts of bars that lie: the sizes of free segments, and the hops of searches.
+//! Horizontal bar charts of the sizes of free segments and of the hops of searches.
 //!
-//! Both sort what they count into classes that double, one line a class, with its number written beside the bar; so a
-//! bar too short to be seen is still there to be read.
+//! Both count in classes that double, one line per class. The number is written beside the bar, so that it can be read
+//! even if the bar is too short to see.
 
 use core::fmt::{self, Write};
 
@@ -11,23 +11,21 @@ use super::number::{float, floor_log2, share, wide};
 use super::picture::{self, INK, PALE_INK, Rect};
 use super::snapshot::Snapshot;
 
-/// Classes of a chart: one for zero and one for each power of two.
+/// The number of classes: one for zero and one for each power of two.
 const CLASSES: usize = 65;
-/// One number a class.
 type Classes = [u64; CLASSES];
 
-/// The colour of bars.
 const BAR: &str = "#3272ab";
-/// Pixels from the left edge to the bars, for what the classes are.
+/// Pixels left of the bars, for the labels of the classes.
 const LEFT: f64 = 132.0;
 /// Pixels of the longest bar.
 const LONGEST: f64 = 260.0;
-/// Pixels from one panel's bars to the next one's.
+/// Pixels from one panel's bars to the next panel's.
 const PANEL: f64 = 440.0;
-/// Pixels above the first bar and below the last.
+/// Pixels above the first bar and below the last one.
 const HEAD: f64 = 64.0;
 const FOOT: f64 = 16.0;
-/// Pixels from one bar to the next, and of one bar.
+/// Pixels from one bar to the next, and the thickness of a bar.
 const PITCH: f64 = 18.0;
 const THICK: f64 = 12.0;
 
@@ -36,7 +34,7 @@ fn class_of(n: usize) -> usize {
     if n == 0 { 0 } else { floor_log2(n) + 1 }
 }
 
-/// The lowest number of a class, and the highest.
+/// The lowest and the highest number of a class.
 fn bounds_of(class: usize) -> (u64, u64) {
     match class.checked_sub(1) {
         None => (0, 0),
@@ -47,14 +45,13 @@ fn bounds_of(class: usize) -> (u64, u64) {
     }
 }
 
-/// Adds to a class.
 fn add(classes: &mut Classes, class: usize, n: u64) {
     if let Some(sum) = classes.get_mut(class) {
         *sum = sum.saturating_add(n);
     }
 }
 
-/// Text with the characters escaped that mean something in SVG.
+/// Text with the special characters of SVG escaped.
 struct Escaped<'a>(&'a str);
 
 impl fmt::Display for Escaped<'_> {
@@ -63,7 +60,7 @@ impl fmt::Display for Escaped<'_> {
             '<' => f.write_str("&lt;"),
             '>' => f.write_str("&gt;"),
             '&' => f.write_str("&amp;"),
-            // What no document may hold.
+            // Characters that XML does not allow.
             c if c.is_control() || matches!(c, '\u{fffe}' | '\u{ffff}') => f.write_char(' '),
             c => f.write_char(c),
         })
@@ -71,12 +68,12 @@ impl fmt::Display for Escaped<'_> {
 }
 
 impl Snapshot {
-    /// Writes a picture in SVG of the sizes of the holes: how many there are of each size, and how many bytes they hold.
+    /// Writes an SVG picture of the holes' sizes: the number of holes of each size, and their bytes.
     ///
-    /// Sizes are in classes that double. The wilderness is not among them.
+    /// Sizes are in classes that double. The wilderness is not included.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Any error of `out`.
     ///
     /// ```
     /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
@@ -118,13 +115,12 @@ impl Snapshot {
     }
 }
 
-/// Writes a picture in SVG of the hops of searches: how many searches took how many hops, one panel a histogram, with a
-/// name over each.
+/// Writes an SVG picture of the hops: how many searches took how many. Each histogram gets a panel with its name.
 ///
 /// Hops are in classes that double: 0, 1, 2 to 3, 4 to 7 and so on.
 ///
 /// # Errors
-/// Those of `out`.
+/// Any error of `out`.
 ///
 /// ```
 /// let heap = smalloc::Heap::<smalloc::Linked>::with_region_size(1 << 20)?;
@@ -147,7 +143,7 @@ pub fn write_hops_svg(out: &mut (impl Write + ?Sized), histograms: &[(&str, &Hop
     let mut x = 0.0;
     for (name, histogram) in histograms {
         let all = histogram.count();
-        // A share that rounds to nothing is left out.
+        // Omit a share that rounds to nothing.
         let text = |n: u64| match share(n, all) {
             share if share < 0.0005 => Text::new(format_args!("{}", Count(n))),
             share => Text::new(format_args!("{} ({})", Count(n), Percent(share))),
@@ -159,7 +155,7 @@ pub fn write_hops_svg(out: &mut (impl Write + ?Sized), histograms: &[(&str, &Hop
     picture::end(out)
 }
 
-/// The classes from the first to the last that is not empty in any of the panels.
+/// The classes from the first to the last that is not empty in some panel.
 fn used_classes(panels: &[Classes]) -> core::ops::Range<usize> {
     let in_use = |class: &usize| panels.iter().any(|panel| panel.get(*class).is_some_and(|&n| n > 0));
     let first = (0..CLASSES).find(in_use).unwrap_or(0);
@@ -194,7 +190,7 @@ fn begin(
     picture::begin(width, HEAD + FOOT + PITCH * float(wide(range.len())), name, out)
 }
 
-/// What the classes are, at the left.
+/// Writes the labels of the classes, at the left.
 fn labels(
     range: &core::ops::Range<usize>,
     label: impl Fn(usize) -> Text<48>,
@@ -209,7 +205,7 @@ fn labels(
     Ok(())
 }
 
-/// One panel: its title, and a bar with its number for every class.
+/// Writes a panel: its title, and a bar with its number for every class.
 fn bars(
     x: f64,
     title: fmt::Arguments<'_>,
@@ -223,7 +219,7 @@ fn bars(
     let longest = classes.iter().copied().max().unwrap_or(0);
     let mut y = HEAD;
     for &n in classes.iter().skip(range.start).take(range.len()) {
-        // What is there at all is seen.
+        // A count above 0 gets a visible bar.
         let width = if n == 0 { 0.0 } else { (LONGEST * share(n, longest)).max(1.0) };
         if n > 0 {
             Rect { x, y, width, height: THICK, fill: BAR }.write(out)?;

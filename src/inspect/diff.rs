@@ -1,4 +1,4 @@
-//! What changed between two snapshots of one heap, byte by byte: newly used, newly freed, or as before.
+//! The changes between two snapshots of one heap, byte by byte: newly used, newly freed, or unchanged.
 
 use core::fmt;
 use core::iter::{FusedIterator, Peekable};
@@ -7,17 +7,17 @@ use super::human::Bytes;
 use super::number::wide;
 use super::snapshot::{Segments, Snapshot};
 
-/// What became of a byte of the heap between two snapshots.
+/// The change of a byte between two snapshots.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub enum Fate {
-    /// It was in use and still is. What was freed and given out again in between is not told apart from what stayed.
+    /// In use both times, even if it was freed and allocated again in between.
     StayedUsed,
-    /// It was free and still is.
+    /// Free both times.
     StayedFree,
-    /// It was free and is in use.
+    /// Free before, in use after.
     NewlyUsed,
-    /// It was in use and is free.
+    /// In use before, free after.
     NewlyFreed,
 }
 
@@ -36,15 +36,15 @@ impl Fate {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Change {
-    /// Bytes from the region's base.
+    /// The offset from the region's base, in bytes.
     pub offset: usize,
-    /// Bytes.
+    /// The size in bytes.
     pub size: usize,
-    /// What became of them.
+    /// The change of these bytes.
     pub fate: Fate,
 }
 
-/// How many bytes had which [`Fate`]. They add up to the region's size. It prints as a line for people.
+/// Bytes by [`Fate`]. They add up to the region's size. Prints as one line.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -53,9 +53,9 @@ pub struct DiffSummary {
     pub stayed_used: u64,
     /// Bytes free both times.
     pub stayed_free: u64,
-    /// Bytes that were free and are in use.
+    /// Bytes free before and in use after.
     pub newly_used: u64,
-    /// Bytes that were in use and are free.
+    /// Bytes in use before and free after.
     pub newly_freed: u64,
 }
 
@@ -68,10 +68,9 @@ impl fmt::Display for DiffSummary {
 }
 
 impl Snapshot {
-    /// What became of every byte since `earlier`, an older snapshot of the same heap: maximal runs in address order.
+    /// The changes since `earlier`, an older snapshot of the same heap: maximal runs in address order.
     ///
-    /// What one of the two does not cover counts as free in it, so a snapshot of a heap that was not yet mapped is a
-    /// heap without anything in use.
+    /// Bytes that one of the two does not cover count as free in it. So a heap that was not mapped yet counts as empty.
     ///
     /// ```
     /// use core::alloc::Layout;
@@ -103,7 +102,7 @@ pub struct Diff<'a> {
 }
 
 impl Diff<'_> {
-    /// How many bytes of the runs still to come had which fate.
+    /// Sums up the remaining runs by fate.
     #[must_use]
     pub fn summary(self) -> DiffSummary {
         self.fold(DiffSummary::default(), |mut summary, change| {
@@ -133,7 +132,7 @@ impl Iterator for Diff<'_> {
 
 impl FusedIterator for Diff<'_> {}
 
-/// The runs between one segment's end and the next, of either snapshot: neighbours may have the same fate.
+/// Runs between the segment bounds of both snapshots. Neighbours may have the same fate.
 #[derive(Clone, Debug)]
 struct Pieces<'a> {
     earlier: Side<'a>,
@@ -157,7 +156,6 @@ impl Iterator for Pieces<'_> {
     }
 }
 
-/// One of the two snapshots, read from the bottom up.
 #[derive(Clone, Debug)]
 struct Side<'a> {
     segments: Peekable<Segments<'a>>,
@@ -168,7 +166,7 @@ impl<'a> Side<'a> {
         Self { segments: snapshot.segments().peekable() }
     }
 
-    /// Whether the byte at `offset` is in use, and where the segment around it ends. Offsets never fall.
+    /// Whether the byte at `offset` is in use, and the end of its segment. Offsets must not fall from call to call.
     fn at(&mut self, offset: usize) -> (bool, usize) {
         while self.segments.next_if(|segment| segment.end() <= offset).is_some() {}
         self.segments.peek().map_or((false, usize::MAX), |segment| (segment.in_use, segment.end()))

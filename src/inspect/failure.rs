@@ -1,4 +1,4 @@
-//! What is told of a request that found no place: why, what is free, and where.
+//! The report on a request that found no place: why, how much is free, and where.
 
 use core::fmt;
 
@@ -7,16 +7,15 @@ use super::map::share_glyph;
 use super::snapshot::Segment;
 use super::stats::Stats;
 
-/// The largest holes that are told.
+/// The number of largest holes in the report.
 const LARGEST: usize = 5;
 /// Characters of the map.
 const CELLS: usize = 64;
-/// A granule, the smallest cell.
+/// Bytes of a granule, the smallest cell.
 const GRANULE: usize = 16;
-/// Bytes of the longest report, with room to spare: a line of the map has three bytes a character.
+/// Bytes for the longest report, with room to spare: a character of the map takes three bytes.
 const REPORT_BYTES: usize = 1536;
 
-/// Why a request found no place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Reason {
     NoRegion,
@@ -27,20 +26,20 @@ enum Reason {
     Full,
 }
 
-/// A request that found no place, and the heap that had none. Built under the heap's lock, and written after.
+/// A failed request and the state of its heap. It is built under the heap's lock and written after its release.
 pub(crate) struct Failure {
     size: usize,
     align: usize,
-    /// There was room above top, and the system gave no memory for it.
+    /// There was room above top, but the system refused memory.
     refused: bool,
     region_size: usize,
-    /// Bytes of the region that may be used, if not all.
+    /// The limit in bytes, if one is set.
     limit: Option<usize>,
     used_bytes: usize,
     hole_bytes: usize,
     holes: usize,
     top: usize,
-    /// The largest first; those of no size are none.
+    /// The largest holes, in descending order. Unused places have size 0.
     largest: [Segment; LARGEST],
     cell_bytes: usize,
     /// Bytes in use in each cell.
@@ -66,7 +65,6 @@ impl Failure {
         }
     }
 
-    /// Counts in the next segment below top.
     pub(crate) fn count(&mut self, segment: Segment) {
         if segment.in_use {
             self.add_used(segment);
@@ -91,7 +89,7 @@ impl Failure {
         }
     }
 
-    /// Of holes of one size the lowest comes first.
+    /// Among holes of one size, the lowest comes first.
     fn add_hole(&mut self, mut hole: Segment) {
         for place in &mut self.largest {
             if hole.size > place.size {
@@ -100,7 +98,7 @@ impl Failure {
         }
     }
 
-    /// Bytes that may be used: of the region, or up to the limit.
+    /// Bytes that may be used: the limit, or else the region's size.
     fn bound(&self) -> usize {
         self.limit.unwrap_or(self.region_size)
     }
@@ -126,7 +124,7 @@ impl Failure {
         }
     }
 
-    /// Lets `write` have the report as text.
+    /// Calls `write` with the report as text.
     pub(crate) fn tell(&self, write: impl FnOnce(&[u8])) {
         let text = Text::<REPORT_BYTES>::new(format_args!("{self}"));
         write(text.as_str().as_bytes());
@@ -182,7 +180,6 @@ impl Failure {
         Ok(())
     }
 
-    /// The cells up to top.
     fn fmt_map(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut from = 0;
         for &used in &self.cells {

@@ -1,7 +1,7 @@
-//! What searches cost: a histogram of hop counts.
+//! A histogram of hop counts: what searches cost.
 //!
-//! Counts from 0 to 15 have a bucket each. Above, every power of two is cut into four buckets of equal width, so a
-//! bucket's bounds are never further apart than a quarter of the lower one:
+//! Counts from 0 to 15 have a bucket each. Above, every power of two is split into four buckets of equal width, so a
+//! bucket is at most a quarter wider than its lower bound:
 //!
 //! ```text
 //! hops     0   1   2 ..  15   16-19  20-23  24-27  28-31   32-39  40-47  48-55  56-63   64-79 ..
@@ -15,17 +15,16 @@ use super::number::{float, floor, floor_log2, narrow, share, wide};
 
 /// Counts below this have a bucket of their own.
 const EXACT: usize = 16;
-/// The power of two that [`EXACT`] is.
+/// `log2` of [`EXACT`].
 const EXACT_BITS: usize = 4;
-/// Each power of two above is cut into `1 << SPLIT_BITS` buckets.
+/// Each power of two above is split into `1 << SPLIT_BITS` buckets.
 const SPLIT_BITS: usize = 2;
-/// Counts of more bits share the last bucket. There are none: granules have numbers of so many, and no search looks at more
-/// nodes than a region has granules.
+/// Bits of the largest count: granule numbers have 32 bits, and a search looks at no more nodes than a region has
+/// granules. Larger counts would share the last bucket.
 const LIMIT_BITS: usize = 32;
-/// How many buckets there are.
 const BUCKETS: usize = EXACT + ((LIMIT_BITS - EXACT_BITS) << SPLIT_BITS);
 
-/// How many hops searches took: counts in buckets, with their sum and the largest.
+/// The distribution of hops over searches: counts in buckets, with their sum and maximum.
 ///
 /// Counts up to 15 are exact. Above, a bucket is at most a quarter wider than its lower bound, which is the error of
 /// [`quantile`](Self::quantile). [`count`](Self::count), [`mean`](Self::mean) and [`max`](Self::max) are exact.
@@ -46,7 +45,7 @@ const BUCKETS: usize = EXACT + ((LIMIT_BITS - EXACT_BITS) << SPLIT_BITS);
 // In the order in which a debugger reads it.
 #[repr(C)]
 pub struct HopHistogram {
-    /// Bucket 0 counts the searches without a hop.
+    /// Bucket 0 counts searches without a hop.
     counts: [u64; BUCKETS],
     /// The sum of all hops.
     sum: u64,
@@ -55,7 +54,7 @@ pub struct HopHistogram {
 }
 
 impl HopHistogram {
-    /// A histogram of nothing.
+    /// An empty histogram.
     #[must_use]
     pub const fn new() -> Self {
         Self { counts: [0; BUCKETS], sum: 0, max: 0 }
@@ -63,8 +62,7 @@ impl HopHistogram {
 
     /// Counts one search of `hops` hops.
     ///
-    /// It runs under the heap's lock, so it cannot panic; and a caller that knows that there was no hop pays for one
-    /// increment alone.
+    /// It runs under the heap's lock and cannot panic. If the caller knows that `hops` is 0, it is one increment.
     #[inline]
     pub(crate) fn record(&mut self, hops: usize) {
         if hops == 0 {
@@ -75,7 +73,7 @@ impl HopHistogram {
         }
     }
 
-    /// The rest of [`record`](Self::record), for at least one hop.
+    /// Finishes [`record`](Self::record) for at least one hop.
     #[inline]
     fn record_some(&mut self, hops: usize) {
         if let Some(count) = self.counts.get_mut(bucket_of(hops)) {
@@ -87,7 +85,7 @@ impl HopHistogram {
         }
     }
 
-    /// How many searches were counted.
+    /// The number of searches.
     #[must_use]
     pub fn count(&self) -> u64 {
         self.counts.iter().fold(0, |sum, &count| sum.wrapping_add(count))
@@ -99,24 +97,23 @@ impl HopHistogram {
         self.sum
     }
 
-    /// The hops of a search on average; 0 when none was counted.
+    /// The mean hops per search; 0 without a search.
     #[must_use]
     pub fn mean(&self) -> f64 {
         share(self.sum, self.count())
     }
 
-    /// The most hops of one search; 0 when none was counted.
+    /// The most hops of one search; 0 without a search.
     #[must_use]
     pub const fn max(&self) -> usize {
         self.max
     }
 
     /// The number of hops that a share `q` of the searches did not exceed: `quantile(0.5)` is the median,
-    /// `quantile(0.99)` what all but one in a hundred kept to.
+    /// `quantile(0.99)` the 99th percentile.
     ///
-    /// It is the upper bound of the bucket in which that search lies (or [`max`](Self::max) if that is lower): exact up
-    /// to 15 hops, at most a quarter too high above, never too low. A `q` outside of 0 to 1 is taken as the nearer of
-    /// the two; the answer is 0 when no search was counted.
+    /// It is the upper bound of the bucket of that search, or [`max`](Self::max) if that is lower: exact up to 15 hops,
+    /// above at most a quarter too high and never too low. `q` is clamped to 0 to 1. Returns 0 without a search.
     #[must_use]
     pub fn quantile(&self, q: f64) -> usize {
         let rank = rank_of(q, self.count());
@@ -130,18 +127,18 @@ impl HopHistogram {
         self.max
     }
 
-    /// The buckets that are not empty, in ascending order, as `(lowest hops, highest hops, searches)`.
+    /// The non-empty buckets in ascending order, as `(lowest hops, highest hops, searches)`.
     ///
-    /// The highest of the last one is cut to [`max`](Self::max).
+    /// The highest hops of the last bucket are at most [`max`](Self::max).
     #[must_use]
     pub fn iter(&self) -> HopBuckets<'_> {
         HopBuckets { histogram: self, next: 0 }
     }
 
-    /// How many words [`to_words`](Self::to_words) has.
+    /// Words that [`to_words`](Self::to_words) writes.
     pub(super) const WORDS: usize = BUCKETS + 2;
 
-    /// Calls `set` with the place and the value of each word: the buckets, the sum, the maximum.
+    /// Calls `set` with the index and value of each word: the buckets, the sum, the maximum.
     pub(super) fn to_words(self, mut set: impl FnMut(usize, u64)) {
         for (at, &count) in self.counts.iter().enumerate() {
             set(at, count);
@@ -150,7 +147,7 @@ impl HopHistogram {
         set(BUCKETS + 1, wide(self.max));
     }
 
-    /// The histogram of those words.
+    /// Restores a histogram from its words.
     pub(super) fn from_words(get: impl Fn(usize) -> u64) -> Self {
         let mut histogram = Self::new();
         for (at, count) in histogram.counts.iter_mut().enumerate() {
@@ -161,10 +158,10 @@ impl HopHistogram {
         histogram
     }
 
-    /// The searches that `self` counted and `earlier` did not, `earlier` being an older copy of the same histogram.
+    /// The searches in `self` that are not in `earlier`, an older copy of the same histogram.
     ///
-    /// Counts and sum are exact. The largest of the difference is not known when the whole histogram's largest is older,
-    /// so [`max`](Self::max) is then the upper bound of the highest bucket that grew.
+    /// Counts and sum are exact. [`max`](Self::max) is the upper bound of the highest bucket that grew, or the maximum
+    /// of `self` if that is lower, since the maximum may be older than `earlier`.
     #[must_use]
     pub fn minus(&self, earlier: &Self) -> Self {
         let mut new = Self::new();
@@ -177,7 +174,7 @@ impl HopHistogram {
         new
     }
 
-    /// The searches of both.
+    /// The searches of both histograms.
     #[must_use]
     pub fn plus(&self, other: &Self) -> Self {
         let mut both = *self;
@@ -213,11 +210,11 @@ impl fmt::Display for HopHistogram {
     }
 }
 
-/// The buckets of a [`HopHistogram`] that are not empty; see [`HopHistogram::iter`].
+/// The non-empty buckets of a [`HopHistogram`]; see [`HopHistogram::iter`].
 #[derive(Clone, Debug)]
 pub struct HopBuckets<'a> {
     histogram: &'a HopHistogram,
-    /// The first bucket not yet given out.
+    /// The next bucket to return.
     next: usize,
 }
 
@@ -238,7 +235,7 @@ impl Iterator for HopBuckets<'_> {
 
 impl FusedIterator for HopBuckets<'_> {}
 
-/// Which of `count` searches in ascending order is the quantile `q`; the first one is 1.
+/// The 1-based rank of the quantile `q` among `count` searches in ascending order.
 fn rank_of(q: f64, count: u64) -> u64 {
     let position = q.clamp(0.0, 1.0) * float(count);
     let below = floor(position);
@@ -246,7 +243,6 @@ fn rank_of(q: f64, count: u64) -> u64 {
     rank.clamp(1, count.max(1))
 }
 
-/// The bucket of a hop count.
 #[inline]
 const fn bucket_of(hops: usize) -> usize {
     if hops < EXACT {
@@ -270,7 +266,7 @@ const fn low_of(bucket: usize) -> usize {
     ((1 << SPLIT_BITS) + quarter) << ((above >> SPLIT_BITS) + EXACT_BITS - SPLIT_BITS)
 }
 
-/// The highest hop count of a bucket; the last bucket has no bound.
+/// The highest hop count of a bucket; the last bucket is unbounded.
 const fn high_of(bucket: usize) -> usize {
     if bucket + 1 < BUCKETS { low_of(bucket + 1) - 1 } else { usize::MAX }
 }

@@ -1,25 +1,23 @@
-//! Numbers as people read them: sizes with a unit, counts with commas, and text that knows its width.
+//! Numbers formatted for people: sizes with a unit, counts with commas, and text that can be padded.
 
 use core::fmt::{self, Write};
 
 use super::number::wide;
 
-/// A short text on the stack, for what has to be padded. What does not fit is cut off.
+/// A short text on the stack, for padding. Text that does not fit is cut off.
 pub(super) struct Text<const N: usize> {
     bytes: [u8; N],
     len: usize,
 }
 
 impl<const N: usize> Text<N> {
-    /// The text that `arguments` make.
     pub(super) fn new(arguments: fmt::Arguments<'_>) -> Self {
         let mut text = Self { bytes: [0; N], len: 0 };
-        // A text that is cut off is still a text: the error says no more than that.
+        // The error only says that text was cut off.
         let _ = text.write_fmt(arguments);
         text
     }
 
-    /// What was written.
     pub(super) fn as_str(&self) -> &str {
         let written = self.bytes.get(..self.len).unwrap_or_default();
         core::str::from_utf8(written).unwrap_or_default()
@@ -42,12 +40,11 @@ impl<const N: usize> Write for Text<N> {
     }
 }
 
-/// A size in bytes: `0 B`, `1008 B`, `4 KiB`, `1.5 MiB`. With one decimal unless it is a whole number of its unit.
+/// A size in bytes: `0 B`, `1008 B`, `4 KiB`, `1.5 MiB`. One decimal unless it is a whole number of its unit.
 #[derive(Clone, Copy)]
 pub(super) struct Bytes(pub(super) u64);
 
 impl Bytes {
-    /// The size of something that lies in memory.
     pub(super) fn of(size: usize) -> Self {
         Self(wide(size))
     }
@@ -63,7 +60,7 @@ impl fmt::Display for Bytes {
         let mut unit: u128 = 1;
         for name in UNITS {
             unit *= 1024;
-            // Rounded to the nearest tenth first: what would read "1024.0 KiB" is 1.0 MiB.
+            // Round to the nearest tenth first, so that 1.0 MiB is not written as "1024.0 KiB".
             let tenths = (size * 10 + unit / 2) / unit;
             if tenths < 10_240 {
                 let text = if size.is_multiple_of(unit) {
@@ -78,12 +75,11 @@ impl fmt::Display for Bytes {
     }
 }
 
-/// A count with a comma between groups of three digits: `1,234,567`.
+/// A count with commas between groups of three digits: `1,234,567`.
 #[derive(Clone, Copy)]
 pub(super) struct Count(pub(super) u64);
 
 impl Count {
-    /// The count of something that lies in memory.
     pub(super) fn of(count: usize) -> Self {
         Self(wide(count))
     }
@@ -112,7 +108,7 @@ impl fmt::Display for Count {
     }
 }
 
-/// A share as a percentage: `46.1 %`. Only all is 100 and only nothing is 0; what would round to them is held back.
+/// A share as a percentage: `46.1 %`. Only 0 is written as 0 and only 1 as 100.
 #[derive(Clone, Copy)]
 pub(super) struct Percent(pub(super) f64);
 

@@ -1,4 +1,4 @@
-//! The numbers of a running program in a page that other processes can read: its layout, writing it, and reading it.
+//! A program's numbers in a page that other processes can read: the layout, writing and reading.
 
 use core::ffi::CStr;
 use core::fmt;
@@ -13,11 +13,11 @@ use crate::system::errno::Reason;
 use crate::system::path::Path;
 use crate::system::shared_page::{SharedPage, Words, remove};
 
-/// `smalloc` and a zero, in memory's order.
+/// `smalloc` and a zero byte, in memory order.
 const MAGIC: u64 = u64::from_le_bytes(*b"smalloc\0");
 const VERSION: u64 = 2;
 
-// Where each part begins, in words.
+// Offsets of the parts, in words.
 const HEAD: usize = 0;
 const NOW: usize = 8;
 const LAST: usize = 16;
@@ -27,13 +27,13 @@ const FAILED_HOPS: usize = HOPS + HopHistogram::WORDS;
 const END: usize = FAILED_HOPS + HopHistogram::WORDS;
 static_assertions::const_assert!(END <= crate::system::shared_page::PAGE_WORDS);
 
-/// How often a reader looks at a page that is being written before it sleeps, and how many milliseconds it then waits
-/// before it takes what there is.
+/// Attempts to read a page that is being written: first without a pause, then after sleeping 1 ms each. The reader
+/// takes an inconsistent page after about a second.
 const SPINS: usize = 1_000;
 const SLEEPS: usize = 1_000;
 
-/// Looking at a program from outside: the numbers that [`SmallocGlobal::publish_to`](crate::SmallocGlobal::publish_to) or the environment variable
-/// `SMALLOC_LIVE` lets it write to a file.
+/// Reads a program's numbers from another process. The program writes them to a file because of
+/// [`SmallocGlobal::publish_to`](crate::SmallocGlobal::publish_to) or the environment variable `SMALLOC_LIVE`.
 ///
 /// `smalloc top` shows them on a terminal.
 ///
@@ -47,37 +47,37 @@ const SLEEPS: usize = 1_000;
 ///
 /// # Layout, version 2
 ///
-/// The file has 4096 bytes: 512 words of 64 bits, little-endian.
+/// The file has 4096 bytes: 512 little-endian words of 64 bits.
 ///
-/// | word | |
+/// | word | content |
 /// |---|---|
 /// | 0 | `smalloc` and a zero byte |
-/// | 1 | the version of the layout: 2 |
-/// | 2 | the number of the process |
-/// | 3 | when it began to publish, in nanoseconds since the system started (`CLOCK_BOOTTIME`) |
+/// | 1 | version of the layout, 2 |
+/// | 2 | number of the process |
+/// | 3 | time when it started to publish, in nanoseconds since the system started (`CLOCK_BOOTTIME`) |
 /// | 4 | 0 while the program publishes, 1 after it has stopped |
-/// | 5 | the free list: 0 `linked`, 1 `indexed` |
-/// | 8 | a sequence number for words 9 to 12, odd while they are written |
-/// | 9 | calls since the program began to publish |
+/// | 5 | free list: 0 `linked`, 1 `indexed` |
+/// | 8 | sequence number of words 9 to 12, odd while they are written |
+/// | 9 | calls since the program started to publish |
 /// | 10 to 11 | bytes in use, top |
-/// | 16 | a sequence number for words 17 to 305, odd while they are written |
-/// | 17 | word 9 when they were written |
-/// | 18 | when they were written, on the clock of word 3 |
-/// | 20 to 45 | the numbers of [`Stats`] in the order of its fields, but for the histograms |
+/// | 16 | sequence number of words 17 to 305, odd while they are written |
+/// | 17 | word 9 at the time of writing |
+/// | 18 | time of writing, on the clock of word 3 |
+/// | 20 to 45 | numbers of [`Stats`] in the order of its fields, without the histograms |
 /// | 46 to 175 | `hops`: 128 buckets, the sum, the maximum |
 /// | 176 to 305 | `failed_hops`, likewise |
 ///
-/// Words 9 to 12 are written at every call, the others at calls that are 4 ms apart or more.
+/// Every call writes words 9 to 12. The others are written at most every 4 ms.
 #[derive(Debug)]
 pub struct Live {
     page: SharedPage,
 }
 
-/// What a program published last; see [`Live::read`].
+/// The numbers that a program published last; see [`Live::read`].
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct Published {
-    /// Calls of the heap since the program began to publish, up to now.
+    /// Calls since the program started to publish, up to now.
     pub calls: u64,
     /// Bytes in use now.
     pub used_bytes: usize,
@@ -85,41 +85,41 @@ pub struct Published {
     pub top: usize,
     /// All numbers, some calls ago.
     pub stats: Stats,
-    /// How many calls came after `stats`. A program that is at rest may have some left to tell.
+    /// Calls made after `stats` was written. An idle program may never publish its last ones.
     pub calls_since: u64,
-    /// When `stats` were taken, since the system started.
+    /// The time of `stats`, since the system started.
     pub at: Duration,
     /// Whether the program has stopped publishing.
     pub stopped: bool,
-    /// False where the program was killed, or stands still, in the midst of writing these: they may not fit together.
+    /// Whether the numbers are consistent. False if the program was killed or stopped while it wrote them.
     pub whole: bool,
 }
 
-/// Why numbers cannot be published, or not be read.
+/// Numbers could not be published or read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LiveError {
-    /// The heap is no static, or too many are; a child of `fork` could not be told from its parent.
+    /// The heap is not a static, or there are too many statics: a child of `fork` could not be told from its parent.
     NotStatic,
-    /// The heap publishes already.
+    /// The heap already publishes.
     AlreadyPublishing,
-    /// Another heap or another process publishes in that file.
+    /// Another heap or process already publishes to that file.
     InUse {
-        /// Its number.
+        /// The number of the process.
         process: u32,
     },
-    /// There is a file, and it is not one of these.
+    /// The file exists and is not a page that a heap publishes to.
     OtherFile,
     /// The layout has a version that this library does not know.
     Version {
         /// The version.
         found: u64,
     },
-    /// The path holds a zero byte, or is longer than the system's paths.
+    /// The path contains a zero byte or is too long.
     BadPath,
-    /// The system refused.
+    /// The system refused the file.
     System {
-        /// Its error number.
+        /// The system's error number.
         errno: i32,
     },
 }
@@ -128,11 +128,11 @@ impl fmt::Display for LiveError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::NotStatic => f.write_str("only a heap that is a static can publish"),
-            Self::AlreadyPublishing => f.write_str("the heap publishes already"),
-            Self::InUse { process } => write!(f, "process {process} publishes there"),
-            Self::OtherFile => f.write_str("the file is not one to which a heap publishes"),
-            Self::Version { found } => write!(f, "the file has version {found}, known is {VERSION}"),
-            Self::BadPath => f.write_str("no file can have that path"),
+            Self::AlreadyPublishing => f.write_str("the heap already publishes"),
+            Self::InUse { process } => write!(f, "process {process} already publishes there"),
+            Self::OtherFile => f.write_str("the file is not a page that a heap publishes to"),
+            Self::Version { found } => write!(f, "layout version {found} is not supported, only {VERSION}"),
+            Self::BadPath => f.write_str("the path is not valid"),
             Self::System { errno } => write!(f, "{}", Reason(errno)),
         }
     }
@@ -150,7 +150,7 @@ fn set(words: &Words, at: usize, value: u64) {
     }
 }
 
-/// Writes what the sequence number at `sequence` stands for. One thread at a time does.
+/// Writes words that are guarded by the sequence number at `sequence`. Only one thread at a time may do so.
 #[inline]
 fn write_sequence(words: &Words, sequence: usize, write: impl FnOnce()) {
     let before = get(words, sequence);
@@ -161,8 +161,8 @@ fn write_sequence(words: &Words, sequence: usize, write: impl FnOnce()) {
     set(words, sequence, before.wrapping_add(2));
 }
 
-/// Reads what the sequence number at `sequence` stands for, again until nobody wrote meanwhile; whether that came to be.
-/// A writer may not run for a while, or may have died while it wrote.
+/// Reads words that are guarded by the sequence number at `sequence`. Retries until no write overlapped the read;
+/// returns false if that never happened, because the writer is not running or died while it wrote.
 fn read_sequence<R>(words: &Words, sequence: usize, read: impl Fn() -> R) -> (R, bool) {
     for attempt in 0..SPINS.saturating_add(SLEEPS) {
         let before = words.get(sequence).map_or(0, |word| word.load(Ordering::Acquire));
@@ -178,17 +178,17 @@ fn read_sequence<R>(words: &Words, sequence: usize, read: impl Fn() -> R) -> (R,
 
 // ---- writing -----------------------------------------------------------------------------------------------------
 
-/// The page that a heap publishes to. Used by the thread that holds the heap's lock.
+/// The page that a heap publishes to, used by the thread that holds the heap's lock.
 #[derive(Debug)]
 pub(crate) struct LivePage {
     page: SharedPage,
-    /// When the numbers may be written again, on a clock that is cheap to read.
+    /// The earliest time of the next full write, on a clock that is cheap to read.
     next_ns: AtomicU64,
 }
 
 impl LivePage {
-    /// Makes the file; one that a process has left behind is replaced. `began_ns` is when a heap of this process first
-    /// published, and `clock_ns` reads the clock.
+    /// Creates the file, and replaces one that a process has left behind. `began_ns` is the time when this process
+    /// first published; `clock_ns` reads the clock.
     pub(crate) fn create(
         path: &Path,
         process: u32,
@@ -205,7 +205,7 @@ impl LivePage {
                 if !old.stopped() && (own || old.process() != process && runs(old.process())) {
                     return Err(LiveError::InUse { process: old.process() });
                 }
-                // The old file lives on for who has it mapped; nobody's page is cut short.
+                // Removing keeps the old file alive for processes that have mapped it; truncating would crash them.
                 remove(path);
                 SharedPage::create(path, &first)
             }
@@ -215,12 +215,11 @@ impl LivePage {
         Ok(Self { page, next_ns: AtomicU64::new(0) })
     }
 
-    /// The process that made the page.
     pub(crate) fn process(&self) -> u64 {
         get(self.page.words(), HEAD + 2)
     }
 
-    /// Writes what is written at every call. Whether all numbers are to be written too, at `now_ns`.
+    /// Writes the words of every call. Returns whether all numbers are due at `now_ns`.
     #[inline]
     pub(crate) fn call(&self, used_bytes: usize, top: usize, now_ns: u64) -> bool {
         let words = self.page.words();
@@ -232,7 +231,7 @@ impl LivePage {
         now_ns >= self.next_ns.load(Ordering::Relaxed)
     }
 
-    /// Writes all numbers, and not again before `next_ns`.
+    /// Writes all numbers. The next such write is due at `next_ns`.
     pub(crate) fn write(&self, stats: &Stats, at_ns: u64, next_ns: u64) {
         self.next_ns.store(next_ns, Ordering::Relaxed);
         let words = self.page.words();
@@ -247,20 +246,18 @@ impl LivePage {
         });
     }
 
-    /// Says that nothing more will be written.
     pub(crate) fn stop(&self) {
         set(self.page.words(), HEAD + 4, 1);
     }
 }
 
-/// Whether there is a process of that number.
 fn runs(process: u32) -> bool {
-    // SAFETY: the signal 0 is none; the call only looks.
+    // SAFETY: signal 0 is not sent; the call only checks.
     let found = unsafe { libc::kill(process as libc::pid_t, 0) } == 0;
     found || crate::system::errno::get() == libc::EPERM
 }
 
-/// The numbers in the order of the page, from and to [`Stats`].
+// The numbers in the order of the page, from and to [`Stats`].
 macro_rules! numbers {
     ($($field:ident)*) => {
         fn numbers(stats: &Stats) -> [u64; HOPS - NUMBERS] {
@@ -284,10 +281,10 @@ numbers! {
 // ---- reading -----------------------------------------------------------------------------------------------------
 
 impl Live {
-    /// Opens the file to which a program publishes, and sees from then on what it writes.
+    /// Opens the file that a program publishes to. Later reads see what it writes.
     ///
     /// # Errors
-    /// There is no such file, it cannot be read, or it is not one of these.
+    /// The file does not exist, cannot be read, or is not a page that a heap publishes to.
     pub fn open(path: impl AsRef<[u8]>) -> Result<Self, LiveError> {
         crate::system::errno::unchanged(|| {
             Self::open_at(Path::new(path.as_ref()).as_c().ok_or(LiveError::BadPath)?)
@@ -303,13 +300,13 @@ impl Live {
         }
     }
 
-    /// The number of the process that publishes.
+    /// The number of the publishing process.
     #[must_use]
     pub fn process(&self) -> u32 {
         get(self.page.words(), HEAD + 2) as u32
     }
 
-    /// When it began to publish, since the system started.
+    /// The time when it started to publish, since the system started.
     #[must_use]
     pub fn began(&self) -> Duration {
         Duration::from_nanos(self.began_ns())
@@ -319,7 +316,7 @@ impl Live {
         get(self.page.words(), HEAD + 3)
     }
 
-    /// Which free list the heap has: `linked` or `indexed`.
+    /// The heap's free list: `linked` or `indexed`.
     #[must_use]
     pub fn list(&self) -> &'static str {
         if get(self.page.words(), HEAD + 5) == 0 { "linked" } else { "indexed" }
@@ -329,8 +326,8 @@ impl Live {
         get(self.page.words(), HEAD + 4) != 0
     }
 
-    /// The numbers that were published last: all of one instant, but for those of now. Waits for a program that is in
-    /// the midst of writing them, for a second at most.
+    /// The last published numbers. All belong to one instant, except those of now. If the program is just writing,
+    /// waits for it, for about a second at most.
     #[must_use]
     pub fn read(&self) -> Published {
         let words = self.page.words();

@@ -1,8 +1,7 @@
-//! One table of everything that [`Stats`] knows, and two of the three ways to write it: as JSON, and in the text format
-//! of Prometheus. The third, for people, is `report`.
+//! The table of all numbers in [`Stats`], and two ways to write it: as JSON, and in the text format of Prometheus.
+//! `report` writes it for people.
 //!
-//! A number that is added to [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test says so when it is
-//! forgotten. Only what is no plain number, the hop histograms, is written apart.
+//! A new number of [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test fails without it.
 
 use core::fmt::{self, Write};
 
@@ -13,33 +12,32 @@ use super::stats::Stats;
 /// Whether a number can fall.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    /// The state at one instant.
+    /// State at one instant.
     Gauge,
-    /// Events or bytes since the heap began; it never falls.
+    /// Events or bytes since the heap was created; never falls.
     Counter,
 }
 
-/// What is counted.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unit {
     Bytes,
-    Things,
+    Count,
 }
 
 /// One number of [`Stats`].
 pub(super) struct Metric {
-    /// The name of the field or method of [`Stats`], which is its name in JSON; after `smalloc_` it is Prometheus's.
+    /// The field or method of [`Stats`]: the key in JSON and, after `smalloc_`, the name in Prometheus.
     pub(super) name: &'static str,
     kind: Kind,
     pub(super) unit: Unit,
-    /// What people read before the number, in the line of its group; nothing where the line's title says it.
+    /// The label in the block of text; empty if the line's title says it.
     pub(super) label: &'static str,
-    /// What Prometheus says of it.
+    /// The help text for Prometheus.
     help: &'static str,
     pub(super) get: fn(&Stats) -> u64,
 }
 
-/// The numbers that share a line in the block for people.
+/// The numbers that share a line in the block of text.
 pub(super) struct Group {
     pub(super) title: &'static str,
     pub(super) metrics: &'static [Metric],
@@ -55,7 +53,7 @@ const fn number(
     help: &'static str,
     get: fn(&Stats) -> u64,
 ) -> Metric {
-    Metric { name, kind: Kind::Gauge, unit: Unit::Things, label, help, get }
+    Metric { name, kind: Kind::Gauge, unit: Unit::Count, label, help, get }
 }
 
 const fn events(
@@ -64,7 +62,7 @@ const fn events(
     help: &'static str,
     get: fn(&Stats) -> u64,
 ) -> Metric {
-    Metric { name, kind: Kind::Counter, unit: Unit::Things, label, help, get }
+    Metric { name, kind: Kind::Counter, unit: Unit::Count, label, help, get }
 }
 
 const fn volume(
@@ -76,7 +74,7 @@ const fn volume(
     Metric { name, kind: Kind::Counter, unit: Unit::Bytes, label, help, get }
 }
 
-/// Every number of [`Stats`], in the order in which it is written.
+/// All numbers of [`Stats`], in the order in which they are written.
 pub(super) static GROUPS: [Group; 9] = [
     Group {
         title: "memory",
@@ -84,26 +82,26 @@ pub(super) static GROUPS: [Group; 9] = [
             size("region_size", "region", "Size of the region.", |s| wide(s.region_size)),
             size("used_bytes", "used", "Bytes in segments in use.", |s| wide(s.used_bytes)),
             size("free_bytes", "free", "Bytes in free segments and the wilderness.", |s| wide(s.free_bytes)),
-            size("top", "top", "Offset at which the wilderness begins.", |s| wide(s.top)),
+            size("top", "top", "Offset where the wilderness begins.", |s| wide(s.top)),
         ],
     },
     Group {
         title: "peak",
         metrics: &[
             size("peak_used_bytes", "used", "Most bytes in use at once.", |s| wide(s.peak_used_bytes)),
-            size("peak_top", "top", "Highest offset that top has been at.", |s| wide(s.peak_top)),
+            size("peak_top", "top", "Highest top.", |s| wide(s.peak_top)),
         ],
     },
     Group {
         title: "mapped",
         metrics: &[
-            size("committed_bytes", "committed", "Bytes of the region that may be touched.", |s| {
+            size("committed_bytes", "committed", "Committed bytes of the region.", |s| {
                 wide(s.committed_bytes)
             }),
             size("metadata_bytes", "bookkeeping", "Bytes of the segment map and the index.", |s| {
                 wide(s.metadata_bytes)
             }),
-            volume("purged_total", "given back", "Bytes of free pages given back to the system.", |s| {
+            volume("purged_total", "given back", "Bytes of free pages returned to the system.", |s| {
                 s.purged_total
             }),
         ],
@@ -112,11 +110,11 @@ pub(super) static GROUPS: [Group; 9] = [
         title: "segments",
         metrics: &[
             number("live_segments", "in use", "Segments in use.", |s| wide(s.live_segments)),
-            number("free_segments", "free", "Free segments, the wilderness included.", |s| {
+            number("free_segments", "free", "Free segments, including the wilderness.", |s| {
                 wide(s.free_segments)
             }),
-            events("splits", "splits", "Free segments of which a part was taken.", |s| s.splits),
-            events("coalesces", "coalesces", "Neighbours merged with a freed segment.", |s| s.coalesces),
+            events("splits", "splits", "Free segments that were split.", |s| s.splits),
+            events("coalesces", "coalesces", "Neighbours coalesced with a freed segment.", |s| s.coalesces),
         ],
     },
     Group {
@@ -132,7 +130,7 @@ pub(super) static GROUPS: [Group; 9] = [
         metrics: &[
             events("allocs", "allocs", "Allocations that succeeded.", |s| s.allocs),
             events("frees", "frees", "Segments freed by the program.", |s| s.frees),
-            events("contended", "waited for the lock", "Times that a thread found the lock taken.", |s| {
+            events("contended", "waited for the lock", "Times a thread found the lock taken.", |s| {
                 s.contended
             }),
             events(
@@ -165,15 +163,15 @@ pub(super) static GROUPS: [Group; 9] = [
     Group {
         title: "rounding",
         metrics: &[
-            volume("requested_total", "requested", "Bytes asked for, of all successful requests.", |s| {
+            volume("requested_total", "requested", "Bytes requested by all successful requests.", |s| {
                 s.requested_total
             }),
-            volume("allocated_total", "given", "Bytes in the segments given to them.", |s| s.allocated_total),
+            volume("allocated_total", "given", "Bytes in their segments.", |s| s.allocated_total),
         ],
     },
 ];
 
-/// The hop histograms, with their names and what Prometheus says of them.
+/// The hop histograms with their names and help texts.
 pub(super) fn histograms(stats: &Stats) -> [(&'static str, &'static str, &HopHistogram); 2] {
     [
         ("hops", "Hops of the searches that found a place.", &stats.hops),
@@ -181,7 +179,6 @@ pub(super) fn histograms(stats: &Stats) -> [(&'static str, &'static str, &HopHis
     ]
 }
 
-/// All metrics, one after the other.
 pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
     GROUPS.iter().flat_map(|group| group.metrics)
 }
@@ -189,11 +186,11 @@ pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
 impl Stats {
     /// Writes all numbers as one JSON object.
     ///
-    /// The keys are the names of the fields, and `holes`; the values are integers. `hops` and `failed_hops` are objects with `count`,
-    /// `sum`, `mean`, `p50`, `p90`, `p99`, `max` and `buckets`, each bucket being `[lowest, highest, count]`.
+    /// The keys are the names of the fields, and `holes`; the values are integers. `hops` and `failed_hops` are objects
+    /// with `count`, `sum`, `mean`, `p50`, `p90`, `p99`, `max` and `buckets`; a bucket is `[lowest, highest, count]`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Any error of `out`.
     ///
     /// ```
     /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
@@ -216,11 +213,11 @@ impl Stats {
 
     /// Writes all numbers in the text format that Prometheus scrapes (`text/plain; version=0.0.4`).
     ///
-    /// The names are those of the fields after `smalloc_`, with the suffixes that Prometheus expects: `_bytes` for
-    /// sizes, `_total` for what never falls. The hops are histograms.
+    /// The names are `smalloc_` and the field's name, with the suffixes that Prometheus expects: `_bytes` for sizes,
+    /// `_total` for counters. The hops are histograms.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Any error of `out`.
     ///
     /// ```
     /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
@@ -247,7 +244,7 @@ impl Stats {
     }
 }
 
-/// The name of a metric with the prefix and the suffixes that Prometheus's conventions ask for.
+/// The name of a metric with the prefix and suffixes of the Prometheus conventions.
 struct PrometheusName(&'static Metric);
 
 impl fmt::Display for PrometheusName {
@@ -272,8 +269,7 @@ fn histogram_json(histogram: &HopHistogram, out: &mut (impl Write + ?Sized)) -> 
     out.write_str("]}")
 }
 
-/// Buckets are cumulative and always the same: 0, 1, 3, 7 and so on up to 2^20 - 1, which are bounds of the histogram's
-/// own buckets too.
+/// Writes cumulative buckets up to 0, 1, 3, 7 and so on to 2^20 - 1, which are bounds of the histogram's own buckets.
 fn histogram_prometheus(
     name: &str,
     help: &str,

@@ -1,19 +1,19 @@
-//! Looking at a heap: its numbers, its segments, its hops. Reads, never writes.
+//! Reading a heap: its numbers, its segments, its hops. Nothing here writes to the heap.
 //!
-//! - `histogram`: how many hops searches took
-//! - `stats`: the numbers of one instant, and the difference of two
+//! - `histogram`: the distribution of hops
+//! - `stats`: the numbers at one instant, and differences
 //! - `snapshot`: all segments at one instant
-//! - `diff`: what changed between two snapshots
-//! - `metrics`: the table of all numbers, as JSON and for Prometheus; `report`: the same for people
-//! - `serialize`: with the feature `serde`, the same for any serializer
-//! - `map`: where segments lie, as text and as a picture; `picture`: the elements of pictures
-//! - `charts`: sizes of holes, and hops, as bars
+//! - `diff`: the changes between two snapshots
+//! - `metrics`: the table of all numbers, as JSON and for Prometheus; `report`: as text
+//! - `serialize`: with the feature `serde`, for any serializer
+//! - `map`: the positions of segments, as text and as a picture; `picture`: elements of pictures
+//! - `charts`: bar charts of hole sizes and of hops
 //! - `live`: the numbers in a page that other processes can read
-//! - `failure`: what is told of a request that found no place
-//! - `human`, `number`: numbers for people, and conversions
+//! - `failure`: the report on a request that found no place
+//! - `human`, `number`: formatting and conversion of numbers
 //!
-//! Nothing here allocates or panics, since a part of it runs under the heap's lock and all of it may be looking at the
-//! heap that the program allocates from. Text goes out through [`core::fmt::Write`].
+//! Nothing here allocates or panics: some of it runs under the heap's lock, and all of it may read the heap that the
+//! program allocates from. Text is written through [`core::fmt::Write`].
 
 mod charts;
 mod diff;

@@ -1,15 +1,14 @@
-//! The few elements of SVG that the pictures are made of.
+//! The SVG elements that the pictures use.
 
 use core::fmt::{self, Write};
 
-/// Text.
 pub(super) const INK: &str = "#222222";
-/// Text that matters less, and axes.
+/// Less important text, and axes.
 pub(super) const PALE_INK: &str = "#595959";
-/// What the eye should find first.
+/// The colour that should be noticed first.
 pub(super) const ACCENT: &str = "#e8760c";
 
-/// Opens a picture with a white ground, so that it reads the same on a dark page.
+/// Opens a picture, with a white background so that it looks the same on a dark page.
 pub(super) fn begin(width: f64, height: f64, name: &str, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     write!(out, r#"<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" "#)?;
     write!(out, r#"width="{width}" height="{height}" role="img" aria-label="{name}" "#)?;
@@ -20,12 +19,11 @@ pub(super) fn begin(width: f64, height: f64, name: &str, out: &mut (impl Write +
     writeln!(out, r##"<rect width="100%" height="100%" fill="#ffffff"/>"##)
 }
 
-/// Closes it.
 pub(super) fn end(out: &mut (impl Write + ?Sized)) -> fmt::Result {
     writeln!(out, "</svg>")
 }
 
-/// A line of text whose start, middle or end (`anchor`) is at `x`, and its base line at `y`.
+/// A line of text whose start, middle or end (`anchor`) is at `x`, with its baseline at `y`.
 pub(super) fn text(
     x: f64,
     y: f64,
@@ -61,7 +59,7 @@ pub(super) struct Rect {
 }
 
 impl Rect {
-    /// Everything but what closes the element.
+    /// Writes the element without its end.
     fn open(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
         let Self { x, y, width, height, fill } = self;
         write!(out, r#"<rect x="{x:.1}" y="{y:.1}" width="{width:.1}" height="{height:.1}" fill="{fill}""#)
@@ -72,13 +70,13 @@ impl Rect {
         writeln!(out, "/>")
     }
 
-    /// With a thin line around it, for the swatches of a legend.
+    /// Adds a thin outline, for the swatches of a legend.
     pub(super) fn write_outlined(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
         self.open(out)?;
         writeln!(out, r##" stroke="#8a8a8a" stroke-width="0.5"/>"##)
     }
 
-    /// With a text that appears when it is pointed at.
+    /// Adds a tooltip.
     pub(super) fn write_with_title(
         &self,
         title: fmt::Arguments<'_>,

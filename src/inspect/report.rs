@@ -1,4 +1,4 @@
-//! The numbers of a heap as a block of lines for people.
+//! The numbers of a heap as a block of text.
 
 use core::fmt;
 
@@ -7,14 +7,13 @@ use super::metrics::{GROUPS, Unit};
 use super::number::{narrow, share, wide};
 use super::stats::{Measured, Stats, StatsDelta};
 
-/// How many characters the bar has.
+/// Characters of the bar.
 const BAR: u64 = 30;
-/// How many characters the titles of lines take.
+/// Characters of a line's title.
 const TITLE: usize = 12;
 
 impl fmt::Display for Stats {
-    /// A block of lines for people: how full the region is, its peaks, its segments, the fragmentation below top, the
-    /// calls, and what their searches cost.
+    /// A block of lines: the region, peaks, segments, fragmentation below top, calls, and the cost of their searches.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (used, size) = (wide(self.used_bytes), wide(self.region_size));
         let full = used.saturating_mul(BAR).checked_div(size).unwrap_or(0).min(BAR);
@@ -23,7 +22,7 @@ impl fmt::Display for Stats {
         writeln!(f, "{} of {} in use", Percent(share(used, size)), Bytes(size))?;
         for group in &GROUPS {
             write!(f, "  {:<TITLE$}", group.title)?;
-            // The size of the last failure says something only once there was one.
+            // The size of the last failed request means nothing before a failure.
             let shown = if group.title == "failures" && self.failures == 0 { 1 } else { group.metrics.len() };
             for (i, metric) in group.metrics.iter().take(shown).enumerate() {
                 let comma = if i == 0 { "" } else { ", " };
@@ -44,7 +43,7 @@ impl fmt::Display for Stats {
 }
 
 impl Stats {
-    /// What follows from the numbers of a line.
+    /// Adds numbers that are derived from those of the line.
     fn fmt_derived(&self, title: &str, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match title {
             "below top" => {
@@ -65,11 +64,11 @@ impl Stats {
 fn write_value(unit: Unit, value: u64, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     match unit {
         Unit::Bytes => write!(f, "{}", Bytes(value)),
-        Unit::Things => write!(f, "{}", Count(value)),
+        Unit::Count => write!(f, "{}", Count(value)),
     }
 }
 
-/// A difference with its sign; a size if `bytes`.
+/// A difference with its sign, written as a size if `bytes`.
 struct Signed {
     difference: isize,
     bytes: bool,
@@ -82,13 +81,13 @@ impl fmt::Display for Signed {
             1.. => "+",
             _ => "-",
         })?;
-        let unit = if self.bytes { Unit::Bytes } else { Unit::Things };
+        let unit = if self.bytes { Unit::Bytes } else { Unit::Count };
         write_value(unit, wide(self.difference.unsigned_abs()), f)
     }
 }
 
 impl fmt::Display for StatsDelta {
-    /// A block of lines for people: what changed, the calls in between, and what their searches cost.
+    /// A block of lines: the changes, the calls in between, and the cost of their searches.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let size = |difference| Signed { difference, bytes: true };
         let number = |difference| Signed { difference, bytes: false };

@@ -1,4 +1,4 @@
-//! The feature `serde`: numbers, segments and snapshots as what any serializer writes, in the shape that `write_json` has.
+//! The feature `serde`: numbers, segments and snapshots for any serializer, in the shape that `write_json` uses.
 
 use serde::ser::{Serialize, SerializeMap, SerializeSeq, SerializeStruct, Serializer};
 

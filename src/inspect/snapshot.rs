@@ -1,7 +1,7 @@
-//! All segments of a heap at one instant, in memory of their own.
+//! All segments of a heap at one instant, in memory outside the heap.
 //!
-//! A snapshot must not allocate from the heap that it shows, and must hold the heap's lock for as short as it can. So
-//! its buffer is mapped and faulted in before the lock is taken, and a segment is one word of it.
+//! A snapshot must not allocate from the heap that it shows, and must hold the lock as briefly as possible. So its
+//! buffer is mapped and faulted in before the lock is taken, and a segment takes one word.
 
 use core::fmt::{self, Write};
 use core::iter::FusedIterator;
@@ -16,36 +16,34 @@ use crate::system::Buffer;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Segment {
-    /// Bytes from the region's base to the first byte.
+    /// The offset of the first byte from the region's base, in bytes.
     pub offset: usize,
-    /// Bytes, a multiple of 16.
+    /// The size in bytes, a multiple of 16.
     pub size: usize,
-    /// Whether the program holds it.
+    /// Whether the segment is in use.
     pub in_use: bool,
 }
 
 impl Segment {
-    /// The offset of the first byte behind it.
+    /// The offset of the first byte behind the segment.
     #[must_use]
     pub const fn end(&self) -> usize {
         self.offset.saturating_add(self.size)
     }
 }
 
-/// A segment in one word: the offset of its end, with [`IN_USE`] set if it is in use. Where it begins is where the one
-/// before it ends.
+/// A segment in one word: the offset of its end, plus [`IN_USE`] for one in use. It begins where the one before ends.
 type Packed = u64;
 
-/// Offsets are multiples of 16, so the lowest bit is there to be used.
+/// Offsets are multiples of 16, so the lowest bit is unused.
 const IN_USE: Packed = 1;
 
-/// The memory that a heap's segments are copied to under its lock: in ascending order, without a gap, from offset 0.
+/// The memory that a heap's segments are copied to under its lock: in ascending order, without gaps, from offset 0.
 pub(crate) struct SegmentBuffer {
     packed: Buffer<Packed>,
 }
 
 impl SegmentBuffer {
-    /// No memory.
     pub(crate) const EMPTY: Self = Self { packed: Buffer::EMPTY };
 
     /// Memory for `capacity` segments, faulted in. The error is the system's `errno`.
@@ -53,38 +51,36 @@ impl SegmentBuffer {
         Ok(Self { packed: Buffer::populated(capacity)? })
     }
 
-    /// How many segments there is memory for.
     pub(crate) fn capacity(&self) -> usize {
         self.packed.capacity()
     }
 
-    /// Adds the next segment, which begins where the last one ends; `false` when the memory is full.
+    /// Appends the next segment, which begins at the end of the last one. False if the memory is full.
     #[inline]
     pub(crate) fn push(&mut self, segment: Segment) -> bool {
         let flag = if segment.in_use { IN_USE } else { 0 };
         self.packed.push(wide(segment.end()) | flag)
     }
 
-    /// Forgets all segments, to try again.
     pub(crate) fn clear(&mut self) {
         self.packed.clear();
     }
 }
 
-/// Why there is no snapshot.
+/// The snapshot could not be taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SnapshotError {
-    /// The system gave no memory to copy the segments to.
+    /// The system refused memory for the copy of the segments.
     NoMemory {
-        /// How many segments the memory was to hold.
+        /// The number of segments that the memory was meant for.
         segments: usize,
         /// The system's error number.
         errno: i32,
     },
-    /// The heap got more segments than there was memory for, at each of several attempts.
+    /// Several attempts failed because the heap grew beyond the memory for the copy.
     GrewTooFast {
-        /// How many segments the last attempt had memory for.
+        /// The number of segments that the last attempt had memory for.
         capacity: usize,
     },
 }
@@ -104,11 +100,10 @@ impl fmt::Display for SnapshotError {
 
 impl core::error::Error for SnapshotError {}
 
-/// All segments of a heap at one instant, with the numbers of the same instant.
+/// All segments of a heap and its numbers at one instant.
 ///
-/// It lives in memory of its own, not in the heap, and gives it back to the system when dropped. The segments tile the
-/// region: each begins where the one before it ends, the first at offset 0, and the last one is the wilderness if
-/// there is any.
+/// It uses memory outside the heap and returns it to the system when dropped. The segments tile the region from offset
+/// 0 on; the last one is the wilderness, if there is one.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -126,22 +121,21 @@ impl core::error::Error for SnapshotError {}
 pub struct Snapshot {
     segments: SegmentBuffer,
     stats: Stats,
-    /// Nanoseconds for which the heap's lock was held.
     held: u64,
     /// The number of the region.
     region: usize,
 }
 
 impl Snapshot {
-    /// What the heap of that region copied under its lock, which was held for `held` nanoseconds. The largest hole is
-    /// found here, since that takes time and needs no lock.
+    /// A snapshot from the copy that the heap made under its lock, which was held for `held` nanoseconds. The largest
+    /// hole is computed here, since that takes time and needs no lock.
     pub(crate) fn new(segments: SegmentBuffer, stats: Stats, held: u64, region: usize) -> Self {
         let mut snapshot = Self { segments, stats, held, region };
         snapshot.stats.largest_hole = snapshot.largest_hole().map_or(0, |hole| hole.size);
         snapshot
     }
 
-    /// The number of the region; 0 where there is only one.
+    /// The number of the region; 0 if there is only one.
     #[must_use]
     pub const fn region(&self) -> usize {
         self.region
@@ -164,40 +158,39 @@ impl Snapshot {
         self.segments().filter(|segment| segment.in_use)
     }
 
-    /// The holes, which are the free segments below top, in address order.
+    /// The holes, that is the free segments below top, in address order.
     pub fn holes(&self) -> impl DoubleEndedIterator<Item = Segment> + Clone + '_ {
         let top = self.stats.top;
         self.free_segments().filter(move |segment| segment.offset < top)
     }
 
-    /// The numbers of the same instant.
+    /// The numbers at the same instant.
     #[must_use]
     pub const fn stats(&self) -> &Stats {
         &self.stats
     }
 
-    /// For how long the heap's lock was held to take the snapshot, which is how long other threads may have waited.
+    /// How long the heap's lock was held for the snapshot: the longest time that another thread may have waited.
     #[must_use]
     pub const fn held(&self) -> Duration {
         Duration::from_nanos(self.held)
     }
 
-    /// The largest hole, the lowest of them if there are several; `None` when there is no hole.
+    /// The largest hole, and the lowest of these if there are several; None without a hole.
     #[must_use]
     pub fn largest_hole(&self) -> Option<Segment> {
         self.holes().reduce(|largest, hole| if hole.size > largest.size { hole } else { largest })
     }
 
-    /// The wilderness, the free rest above top; `None` when there is none. No hole touches top, so it is the last segment
-    /// if that one is free.
+    /// The wilderness, the free rest above top; None if there is none.
     #[must_use]
     pub fn wilderness(&self) -> Option<Segment> {
         self.segments().next_back().filter(|last| !last.in_use)
     }
 
-    /// The share of the bytes in holes that a request of `n` bytes cannot use, since they lie in smaller holes.
+    /// The share of the holes' bytes that a request of `n` bytes cannot use, because they lie in smaller holes.
     ///
-    /// 0 when there is no hole. The wilderness is left out: [`unusable_with_wilderness`](Self::unusable_with_wilderness)
+    /// 0 without a hole. The wilderness is not counted; [`unusable_with_wilderness`](Self::unusable_with_wilderness)
     /// counts it.
     ///
     /// ```
@@ -218,14 +211,14 @@ impl Snapshot {
         unusable_share(self.holes(), n)
     }
 
-    /// The share of all free bytes, the wilderness included, that a request of `n` bytes cannot use; 0 when nothing is
+    /// The share of all free bytes, including the wilderness, that a request of `n` bytes cannot use; 0 if nothing is
     /// free.
     #[must_use]
     pub fn unusable_with_wilderness(&self, n: usize) -> f64 {
         unusable_share(self.free_segments(), n)
     }
 
-    /// The segment that holds the byte at `offset` from the region's base; `None` outside of the region.
+    /// The segment that contains the byte at `offset`, in bytes from the region's base; None outside the region.
     ///
     /// A binary search: at most 21 steps among a million segments.
     #[must_use]
@@ -233,7 +226,7 @@ impl Snapshot {
         self.segments_from(offset).next()
     }
 
-    /// The segments from the one that holds the byte at `offset`.
+    /// The segments from the one that contains the byte at `offset` on.
     pub(super) fn segments_from(&self, offset: usize) -> Segments<'_> {
         let packed = self.segments.packed.as_slice();
         let index = packed.partition_point(|&packed| end_of(packed) <= offset);
@@ -242,11 +235,11 @@ impl Snapshot {
 
     /// Writes the numbers and all segments as one JSON object.
     ///
-    /// `stats` is what [`Stats::write_json`] writes, `held_ns` is [`held`](Self::held) in nanoseconds, and `segments`
-    /// has one array `[offset, size, in_use]` a segment, about 20 bytes each.
+    /// `stats` is the output of [`Stats::write_json`], `held_ns` is [`held`](Self::held) in nanoseconds, and `segments`
+    /// has an array `[offset, size, in_use]` per segment, about 20 bytes each.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Any error of `out`.
     pub fn write_json(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
         out.write_str("{\"stats\":")?;
         self.stats.write_json(out)?;
@@ -259,7 +252,7 @@ impl Snapshot {
 }
 
 impl fmt::Debug for Snapshot {
-    /// Its numbers; the segments may be millions.
+    /// The numbers only, since there may be millions of segments.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Snapshot")
             .field("segments", &self.segments().len())
@@ -278,7 +271,7 @@ impl<'a> IntoIterator for &'a Snapshot {
     }
 }
 
-/// The share of the bytes of `free` that lie in segments of less than `n` bytes.
+/// The share of the bytes of `free` in segments of less than `n` bytes.
 fn unusable_share(free: impl Iterator<Item = Segment>, n: usize) -> f64 {
     let (mut too_small, mut all) = (0, 0);
     for segment in free {
@@ -290,7 +283,6 @@ fn unusable_share(free: impl Iterator<Item = Segment>, n: usize) -> f64 {
     share(too_small, all)
 }
 
-/// The end of a segment.
 const fn end_of(packed: Packed) -> usize {
     narrow(packed & !IN_USE)
 }
@@ -299,12 +291,12 @@ const fn end_of(packed: Packed) -> usize {
 #[derive(Clone, Debug)]
 pub struct Segments<'a> {
     packed: &'a [Packed],
-    /// The segments not yet given out.
+    /// The indices of the segments to return.
     range: Range<usize>,
 }
 
 impl Segments<'_> {
-    /// The segment of that number, counted from the region's base.
+    /// The segment at an index, counted from the region's base.
     fn get(&self, index: usize) -> Option<Segment> {
         let packed = *self.packed.get(index)?;
         let below = index.checked_sub(1).and_then(|below| self.packed.get(below));

@@ -5,8 +5,8 @@ use super::number::{share, signed_difference, wide};
 
 /// The numbers of a heap at one instant.
 ///
-/// Sizes are bytes. What counts events counts them since the heap began, the rest is the state at that instant.
-/// These hold, always:
+/// Sizes are in bytes. Event counts start when the heap is created; all other numbers are the state at that instant.
+/// These always hold:
 ///
 /// ```text
 /// used_bytes + free_bytes   == region_size
@@ -15,7 +15,7 @@ use super::number::{share, signed_difference, wide};
 /// hops.count()              == allocs + reallocs_moved
 /// ```
 ///
-/// It prints as a block for people (`println!("{}", HEAP.stats())`); [`write_json`](Self::write_json) and
+/// It prints as a block of text (`println!("{}", HEAP.stats())`). [`write_json`](Self::write_json) and
 /// [`write_prometheus`](Self::write_prometheus) are for programs. None of them allocates.
 ///
 /// ```
@@ -32,68 +32,67 @@ use super::number::{share, signed_difference, wide};
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// The size of the region. The segment map lies outside of it.
+    /// The size of the region. Bookkeeping lies outside.
     pub region_size: usize,
-    /// Bytes in segments that are in use, rounding included.
+    /// Bytes in segments in use, including rounding.
     pub used_bytes: usize,
-    /// Bytes in free segments, the wilderness included.
+    /// Bytes in free segments, including the wilderness.
     pub free_bytes: usize,
-    /// The offset at which the wilderness begins.
+    /// The offset where the wilderness begins.
     pub top: usize,
-    /// The most bytes that were in use at once, since the heap began or the peaks were reset.
+    /// The most bytes in use at once, since the heap was created or the peaks were reset.
     pub peak_used_bytes: usize,
-    /// The highest that top has been, since the heap began or the peaks were reset.
+    /// The highest top, since the heap was created or the peaks were reset.
     pub peak_top: usize,
     /// Segments in use.
     pub live_segments: usize,
-    /// Free segments: the holes, and the wilderness if there is any.
+    /// Free segments: the holes and the wilderness, if there is one.
     pub free_segments: usize,
-    /// Bytes in holes, which are the free segments below top.
+    /// Bytes in holes: free segments below top.
     pub hole_bytes: usize,
-    /// The size of the largest hole; 0 when there is none.
+    /// The size of the largest hole; 0 if there is none.
     pub largest_hole: usize,
-    /// Allocations that succeeded. The search of a `realloc` that moved is not counted here.
+    /// Successful allocations, not counting the searches of `realloc`.
     pub allocs: u64,
-    /// Segments freed by the program. What a `realloc` that moved gives back is not counted here.
+    /// Segments freed by the program, not counting those that a `realloc` moved from.
     pub frees: u64,
-    /// Calls of `realloc`, failed ones included.
+    /// Calls of `realloc`, including failed ones.
     pub reallocs: u64,
     /// Calls of `realloc` that kept the place.
     pub reallocs_in_place: u64,
-    /// Calls of `realloc` that copied to another place.
+    /// Calls of `realloc` that moved the payload.
     pub reallocs_moved: u64,
-    /// Requests that could not be placed: those that were refused, and the first tries of those that were served once
+    /// Requests that could not be placed: those refused, and the first attempts of those that succeeded once
     /// [`on_low_memory`](crate::SmallocGlobal::on_low_memory) had made room.
     pub failures: u64,
-    /// The size that the last of the failed requests asked for; 0 when none failed.
+    /// The size of the last failed request; 0 if none failed.
     pub last_failed_size: usize,
-    /// Bytes asked for by all successful requests together; growing in place adds what a segment grows by.
+    /// Bytes requested by all successful requests; growing in place adds the growth.
     pub requested_total: u64,
-    /// Bytes in the segments given to all successful requests together; growing in place adds what a segment grows by.
+    /// Bytes in the segments of all successful requests; growing in place adds the growth.
     pub allocated_total: u64,
-    /// Free segments of which a part was taken.
+    /// Free segments that were split because a request took only a part.
     pub splits: u64,
-    /// Neighbours that a freed segment was merged with, the wilderness included.
+    /// Neighbours that a freed segment was coalesced with, including the wilderness.
     pub coalesces: u64,
-    /// Times that a thread found the lock taken.
+    /// Times a thread found the lock taken.
     pub contended: u64,
-    /// Blocks that threads freed in a region other than their home without waiting for its lock, and that it has taken
-    /// back since. 0 with one region.
+    /// Blocks freed without waiting for the lock of their region, and taken back by it since. 0 with one region.
     pub handed_over: u64,
-    /// Bytes of the region that may be touched, so far.
+    /// Committed bytes of the region.
     pub committed_bytes: usize,
-    /// Bytes that the segment map and the index take beside the region, so far.
+    /// Committed bytes of the bookkeeping beside the region: segment map and index.
     pub metadata_bytes: usize,
-    /// Bytes of free pages that were given back to the system, so far.
+    /// Bytes of free pages returned to the system so far.
     pub purged_total: u64,
-    /// The hops of the searches that found a place.
+    /// The hops of searches that found a place.
     pub hops: HopHistogram,
-    /// The hops of the searches that did not.
+    /// The hops of searches that found none.
     pub failed_hops: HopHistogram,
 }
 
 impl Stats {
-    /// Bytes lost to rounding sizes up to whole granules, over all requests so far.
+    /// Bytes lost by rounding sizes up to whole granules, over all requests so far.
     #[must_use]
     pub const fn rounding_bytes(&self) -> u64 {
         self.allocated_total.saturating_sub(self.requested_total)
@@ -105,32 +104,32 @@ impl Stats {
         self.region_size.saturating_sub(self.top)
     }
 
-    /// The free segments below top.
+    /// The number of free segments below top.
     #[must_use]
     pub const fn holes(&self) -> usize {
         let wilderness = if self.wilderness_bytes() > 0 { 1 } else { 0 };
         self.free_segments.saturating_sub(wilderness)
     }
 
-    /// How scattered the holes are: the share of their bytes that lies outside of the largest, `1 - largest / all`.
+    /// The fragmentation of the holes: the share of their bytes outside the largest one, `1 - largest / all`.
     ///
-    /// 0 when all free bytes below top are in one piece or there are none, near 1 when they are in many. The wilderness
-    /// is left out, since one huge last segment hides a heap that is full of holes;
+    /// 0 if all free bytes below top are in one piece or there are none, near 1 if they are in many. The wilderness is
+    /// not counted, since it would hide a heap full of holes;
     /// [`fragmentation_with_wilderness`](Self::fragmentation_with_wilderness) counts it.
     #[must_use]
     pub fn fragmentation(&self) -> f64 {
         share(wide(self.hole_bytes.saturating_sub(self.largest_hole)), wide(self.hole_bytes))
     }
 
-    /// The share of all free bytes, the wilderness included, that lies outside of the largest free segment.
+    /// The share of all free bytes, including the wilderness, outside the largest free segment.
     #[must_use]
     pub fn fragmentation_with_wilderness(&self) -> f64 {
         let largest = self.largest_hole.max(self.wilderness_bytes());
         share(wide(self.free_bytes.saturating_sub(largest)), wide(self.free_bytes))
     }
 
-    /// The numbers of two heaps together: sums, but for the size of the largest hole and of the last failed request, of
-    /// which the larger is kept. What lies above their tops counts as one wilderness.
+    /// The numbers of two heaps together: sums, but the maximum of the largest holes and of the last failed sizes. The
+    /// space above both tops counts as one wilderness.
     pub(crate) fn plus(&self, other: &Self) -> Self {
         let wilderness = self.wilderness_bytes().saturating_add(other.wilderness_bytes()) > 0;
         let holes = self.holes().saturating_add(other.holes());
@@ -166,7 +165,7 @@ impl Stats {
         }
     }
 
-    /// What happened since `earlier`, an older copy of the same heap's numbers.
+    /// The changes since `earlier`, an older copy of the same heap's numbers.
     ///
     /// ```
     /// use core::alloc::Layout;
@@ -207,10 +206,10 @@ impl Stats {
     }
 }
 
-/// What happened between two [`Stats`] of one heap; see [`Stats::since`].
+/// The changes between two [`Stats`] of one heap; see [`Stats::since`].
 ///
-/// Sizes are bytes. Fields that can go down are signed; the names are those of [`Stats`], without `_total`. If `earlier` is
-/// the later of the two, what counts calls is 0.
+/// Sizes are in bytes. Fields that can fall are signed. The names are those of [`Stats`] without `_total`. If `earlier`
+/// is actually the later one, counts of calls are 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
@@ -229,39 +228,39 @@ pub struct StatsDelta {
     pub reallocs_in_place: u64,
     pub reallocs_moved: u64,
     pub failures: u64,
-    /// Bytes asked for by the successful requests in between.
+    /// Bytes requested by the successful requests in between.
     pub requested: u64,
-    /// Bytes in the segments given to the successful requests in between.
+    /// Bytes in the segments of the successful requests in between.
     pub allocated: u64,
     pub splits: u64,
     pub coalesces: u64,
     pub contended: u64,
     pub handed_over: u64,
-    /// Bytes of free pages that were given back to the system in between.
+    /// Bytes of free pages returned to the system in between.
     pub purged: u64,
     pub hops: HopHistogram,
     pub failed_hops: HopHistogram,
 }
 
-/// What happened in a heap while a piece of a program ran; see [`SmallocGlobal::measure`](crate::SmallocGlobal::measure).
+/// The changes in a heap while a piece of code ran; see [`SmallocGlobal::measure`](crate::SmallocGlobal::measure).
 ///
-/// It prints as a block for people.
+/// It prints as a block of text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 #[non_exhaustive]
 pub struct Measured {
     /// The difference of the numbers before and after.
     pub delta: StatsDelta,
-    /// Bytes in use when it began.
+    /// Bytes in use at the beginning.
     pub used_bytes_before: usize,
-    /// The most bytes in use at once, from its beginning to its end.
+    /// The most bytes in use at once, from beginning to end.
     pub peak_used_bytes: usize,
-    /// The highest that top was, from its beginning to its end.
+    /// The highest top, from beginning to end.
     pub peak_top: usize,
 }
 
 impl Measured {
-    /// By how many bytes what was in use when it began was exceeded at most.
+    /// The most bytes in use at once beyond those at the beginning.
     #[must_use]
     pub const fn peak_growth(&self) -> usize {
         self.peak_used_bytes.saturating_sub(self.used_bytes_before)

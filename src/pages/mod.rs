@@ -1,15 +1,14 @@
-//! Which pages of free memory may hold something: one bit a page, beside the heap.
+//! Dirty pages: which pages of free memory may hold data, one bit per page in a bitmap beside the heap.
 //!
-//! A page is clean as the system gives it, when it was purged, and when a payload has taken what it held along. It becomes
-//! dirty by being handed out, but it is marked only when it comes back, and there only by the long way: what is freed by
-//! the short way makes no hole of a whole page. So what happens most knows nothing of pages. What is promised is less than
-//! for every byte:
+//! A page is clean when the system has just supplied it, after a purge, and after its contents were moved away by
+//! `mremap`. Handing it out makes it dirty, but it is marked only when it is freed, and only by the slow path: the fast
+//! path frees too little to make a hole of a whole page. So common calls do no work for pages. The marks promise:
 //!
-//! - **P1** a page that lies wholly in a hole, but for the links of [`Linked`](crate::Linked) at the hole's start,
-//!   and is not marked, is zero;
+//! - **P1** a page that lies wholly in a hole and is not marked is zero, except for the links of
+//!   [`Linked`](crate::Linked) at the hole's start;
 //! - **P2** a page that lies wholly above top and above the heap's `touched`, and is not marked, is zero.
 //!
-//! The mark of a page of which any part is in use says nothing.
+//! The mark of a page that is partly in use means nothing.
 
 mod moved;
 
@@ -18,20 +17,20 @@ pub(crate) use moved::Moved;
 use crate::region::{Extent, GRANULE, Granule, NEAR, Reservation, Span, Table};
 use crate::system::mapping::page_size;
 
-/// Pages in a word of the bitmap.
+/// Pages per word of the bitmap.
 const WORD: usize = u64::BITS as usize;
 
-/// The bitmap.
+/// The bitmap of dirty pages, and the list of moved ones.
 #[derive(Debug)]
 pub(crate) struct Pages {
     dirty: Table<u64>,
-    /// Where the bitmap moves when it grows.
+    /// The larger place that the bitmap moves to when it grows.
     far: Span,
-    /// Granules of a page, as a power of two.
+    /// Granules per page, as a power of two.
     shift: u32,
-    /// No page from here on is marked.
+    /// No page at or above this is marked.
     end: Granule,
-    /// Pages that were moved to where they are.
+    /// The pages that were moved to where they are.
     pub(crate) moved: Moved,
 }
 
@@ -39,66 +38,64 @@ impl Pages {
     pub(crate) const NONE: Self =
         Self { dirty: Table::NONE, far: Span::NONE, shift: 0, end: Granule(0), moved: Moved::NONE };
 
-    /// Bytes of the reservation that the bitmap of a region of `size` bytes takes in its first place.
+    /// Bytes that the bitmap of a region of `size` bytes reserves in its first place.
     pub(crate) fn bytes(size: usize) -> usize {
         Table::<u64>::near_bytes(words(size), words(NEAR))
     }
 
-    /// The same for its second.
+    /// Bytes that it reserves in its second place.
     pub(crate) fn far_bytes(size: usize) -> usize {
         Table::<u64>::far_bytes(words(size), words(NEAR))
     }
 
-    /// The bitmap of a region of `size` bytes, at `offset` of the reservation and then at `far`, and the list of what was
-    /// moved, among what is `seldom` written.
+    /// The bitmap of a region of `size` bytes, at `offset` of the reservation and later at `far`, and the list.
     pub(crate) fn new(
         reservation: &Reservation,
         (offset, far): (usize, usize),
         size: usize,
-        seldom: &mut Span,
+        cold: &mut Span,
     ) -> Self {
         let (dirty, far) = Table::small(reservation, (offset, words(NEAR)), (far, words(size)));
         let shift = page_size().trailing_zeros() - GRANULE.trailing_zeros();
-        Self { dirty, far, shift, end: Granule(0), moved: Moved::new(seldom) }
+        Self { dirty, far, shift, end: Granule(0), moved: Moved::new(cold) }
     }
 
-    /// Opens the bitmap for pages below `end`. False when the system refuses.
+    /// Commits the bitmap for pages below `end`. False if the system refuses.
     pub(crate) fn commit(&mut self, end: Granule) -> bool {
         self.dirty.commit_small(&mut self.far, words(end.bytes()))
     }
 
-    /// Bytes of the bitmap that are open.
     pub(crate) fn committed(&self) -> usize {
         self.dirty.committed()
     }
 
-    /// No page from here on is marked.
+    /// No page at or above this is marked.
     pub(crate) fn end(&self) -> Granule {
         self.end
     }
 
-    /// Granules of a page.
+    /// Granules per page.
     pub(crate) fn granules(&self) -> usize {
         1 << self.shift
     }
 
-    /// The whole pages in a range; an empty range if there are none.
+    /// The whole pages in a range; empty if there are none.
     pub(crate) fn whole(&self, range: Extent) -> Extent {
         let first = self.page(range.start.up(self.granules().wrapping_sub(1)));
         let end = self.page(range.end).max(first);
         Extent::new(self.start(first), self.start(end))
     }
 
-    /// Marks every page of which a part lies in the range. Mostly that is one, or two.
+    /// Marks every page that overlaps the range. Usually that is one or two.
     #[inline(always)]
-    pub(crate) fn soil(&mut self, range: Extent) {
+    pub(crate) fn mark_dirty(&mut self, range: Extent) {
         if range.is_empty() {
             return;
         }
         let (first, last) = (self.page(range.start), self.page(range.end.down(1)));
-        self.mark(first);
+        self.mark_page(first);
         if last > first {
-            self.mark(last);
+            self.mark_page(last);
             if last.wrapping_sub(first) > 1 {
                 self.write(first.wrapping_add(1), last, u64::MAX);
             }
@@ -107,20 +104,20 @@ impl Pages {
     }
 
     #[inline(always)]
-    fn mark(&mut self, page: usize) {
+    fn mark_page(&mut self, page: usize) {
         let word = page / WORD;
         self.dirty.set(word, self.dirty.get(word) | 1 << (page % WORD));
     }
 
-    /// Unmarks pages, which are whole.
-    pub(crate) fn clean(&mut self, pages: Extent) {
+    /// Unmarks whole pages.
+    pub(crate) fn mark_clean(&mut self, pages: Extent) {
         self.write(self.page(pages.start), self.page(pages.end), 0);
         if pages.end >= self.end && pages.start < self.end {
             self.end = pages.start;
         }
     }
 
-    /// The lowest run of marked pages among `pages`, which are whole.
+    /// The lowest run of marked pages in `pages`, which are whole.
     pub(crate) fn dirty_run(&self, pages: Extent) -> Option<Extent> {
         let to = self.page(pages.end.min(self.end));
         let first = self.find(self.page(pages.start), to, 0)?;
@@ -128,7 +125,7 @@ impl Pages {
         Some(Extent::new(self.start(first), self.start(end)))
     }
 
-    /// The first page in `from..to` whose mark, flipped by `flip`, is set.
+    /// The first page in `from..to` whose mark, XORed with `flip`, is set.
     fn find(&self, from: usize, to: usize, flip: u64) -> Option<usize> {
         let mut word = from / WORD;
         let mut mask = u64::MAX << (from % WORD);
@@ -169,7 +166,7 @@ impl Pages {
     }
 }
 
-/// Words for the pages of so many bytes, and one for a look at the page behind them.
+/// Words for the pages of `bytes` bytes, plus one for a partial word and one for a read of the page behind them.
 fn words(bytes: usize) -> usize {
     ((bytes >> page_size().trailing_zeros()) / WORD).wrapping_add(2)
 }

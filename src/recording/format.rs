@@ -1,10 +1,10 @@
-//! Head and records, to bytes and back.
+//! Encoding and decoding of heads and records.
 
 use crate::region::GRANULE;
 use crate::system::append_file::Entry;
 use core::fmt;
 
-/// The first bytes of a recording. No text begins so.
+/// The first bytes of a recording. The first byte is not ASCII, so no text file starts with them.
 pub const MAGIC: [u8; 8] = *b"\x8fsmalloc";
 /// Bytes of the head.
 pub const HEAD_BYTES: usize = 64;
@@ -13,39 +13,39 @@ pub const RECORD_BYTES: usize = 32;
 
 /// The version that this library writes and reads.
 const VERSION: u32 = 1;
-/// The flag of a heap that was built with the feature `hardened`.
+/// Flag of a heap built with the feature `hardened`.
 const HARDENED: u32 = 1;
-/// Bytes for the name of the list.
+/// Bytes reserved for the name of the list.
 const NAME_BYTES: usize = 16;
-/// The offset of what has none.
-const NOWHERE: u32 = u32::MAX;
+/// The encoded offset of a record that has none.
+const NO_OFFSET: u32 = u32::MAX;
 
 const _: () = assert!(RECORD_BYTES == size_of::<Entry>() && HEAD_BYTES == 2 * RECORD_BYTES);
 
 /// How a recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
-    /// With the process, or it has not ended yet.
+    /// Not ended yet, or with the process.
     Open,
-    /// It was stopped.
+    /// Stopped by the program.
     Stopped,
-    /// There was no room for the next record: calls were made that are not in it.
+    /// Ended because there was no room for the next record. Later calls are missing.
     NoRoom,
 }
 
-/// What stands at the beginning of a recording.
+/// The head of a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Head {
-    /// Whether the heap was built with the feature `hardened`, in which placement differs.
+    /// Whether the heap was built with the feature `hardened`, which changes placement.
     pub hardened: bool,
     /// How the recording ended.
     pub end: End,
-    /// How many regions the heap has.
+    /// The number of regions.
     pub regions: u32,
     /// The size of a region in bytes.
     pub region_size: usize,
-    /// How many records there are; 0 if the recording is [`End::Open`].
+    /// The number of records; 0 if the recording is [`End::Open`].
     pub records: u64,
     name: [u8; NAME_BYTES],
 }
@@ -60,7 +60,7 @@ impl Head {
         name: [0; NAME_BYTES],
     };
 
-    /// The head of a recording that begins.
+    /// The head of a new recording.
     pub(crate) fn new(list: &str, regions: u32, region_size: usize) -> Self {
         let mut head = Self { regions, region_size, ..Self::NONE };
         head.name.iter_mut().zip(list.bytes()).for_each(|(to, from)| *to = from);
@@ -74,7 +74,6 @@ impl Head {
         core::str::from_utf8(name).unwrap_or_default()
     }
 
-    /// The head of the same recording when it has ended.
     pub(crate) fn ended(self, end: End, records: u64) -> Self {
         Self { end, records, ..self }
     }
@@ -99,10 +98,10 @@ impl Head {
         ]
     }
 
-    /// Reads a head.
+    /// Decodes a head.
     ///
     /// # Errors
-    /// The bytes are no head, or that of another version.
+    /// The bytes are not a head, or one of another version.
     pub fn from_bytes(bytes: &[u8; HEAD_BYTES]) -> Result<Self, FormatError> {
         let mut words = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
         let mut word = || words.next().unwrap_or(0);
@@ -128,7 +127,7 @@ impl Head {
     }
 }
 
-/// Which call a record is of.
+/// The kind of call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Call {
@@ -144,11 +143,11 @@ pub enum Call {
     Sfree = 5,
     /// `GlobalAlloc::realloc`: in place, moved or refused.
     Realloc = 6,
-    /// The old place of a `realloc` that moved is freed.
+    /// The free of the old place after a `realloc` that moved.
     MovedFrom = 7,
-    /// No call: a segment that was in use when the recording began.
+    /// Not a call: a segment that was in use when the recording began.
     Held = 8,
-    /// `SmallocGlobal::set_limit`, or the limit that there was when the recording began.
+    /// `SmallocGlobal::set_limit`, or the limit that was set when the recording began.
     Limit = 9,
 }
 
@@ -166,27 +165,27 @@ impl Call {
     ];
 }
 
-/// One call, and what came of it.
+/// A call and its result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
 pub struct Record {
-    /// Which call.
+    /// The kind of call.
     pub call: Call,
-    /// The alignment of the layout in bytes; 1 where there is no layout.
+    /// The alignment of the layout in bytes; 1 without a layout.
     pub align: usize,
     /// The number of the region.
     pub region: u16,
-    /// The thread, by the system's number.
+    /// The system's number of the thread.
     pub thread: u32,
-    /// Bytes asked for, of the layout that is freed, of the segment if there is no layout, or of the limit.
+    /// Bytes requested or, for a free, of the layout; without a layout, of the segment; for a limit, the limit.
     pub size: usize,
-    /// Where the payload is (or was, if it is freed), in bytes from the region's base. None if the request was refused.
+    /// The payload's offset from the region's base, in bytes. None if the request was refused.
     pub offset: Option<usize>,
-    /// Where a `realloc` found the payload. None for other calls.
+    /// The payload's offset before a `realloc`, in bytes. None for other calls.
     pub old_offset: Option<usize>,
     /// Free segments that the search stepped over.
     pub stepped: u32,
-    /// Nodes of the index that it looked at.
+    /// Index nodes that the search probed.
     pub probes: u32,
 }
 
@@ -198,7 +197,7 @@ impl Record {
     pub(crate) fn to_entry(self) -> Entry {
         let align = u64::from(self.align.trailing_zeros());
         let (region, thread) = (u64::from(self.region), u64::from(self.thread));
-        let granules = |offset: Option<usize>| offset.map_or(NOWHERE, |offset| (offset / GRANULE) as u32);
+        let granules = |offset: Option<usize>| offset.map_or(NO_OFFSET, |offset| (offset / GRANULE) as u32);
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
         [
             self.call as u64 | align << 8 | region << 16 | thread << 32,
@@ -208,27 +207,27 @@ impl Record {
         ]
     }
 
-    /// Reads a record; none where the recording ends.
+    /// Decodes a record. None at the end of the recording.
     ///
     /// # Errors
-    /// The bytes are no record.
+    /// The bytes are not a record.
     pub fn from_bytes(bytes: &[u8; RECORD_BYTES]) -> Result<Option<Self>, FormatError> {
         let mut words = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
         let mut word = || words.next().unwrap_or(0);
-        let offset = |granules: u32| (granules != NOWHERE).then_some(granules as usize * GRANULE);
-        let (what, size, offsets, hops) = (word(), word(), word(), word());
-        let call = what as u8;
+        let offset = |granules: u32| (granules != NO_OFFSET).then_some(granules as usize * GRANULE);
+        let (first, size, offsets, hops) = (word(), word(), word(), word());
+        let call = first as u8;
         if call == 0 {
             return Ok(None);
         }
         let known = Call::ALL.into_iter().find(|&known| known as u8 == call);
-        let align = 1_usize.checked_shl((what >> 8) as u8 as u32);
+        let align = 1_usize.checked_shl((first >> 8) as u8 as u32);
         let (Some(call), Some(align)) = (known, align) else { return Err(FormatError::Call(call)) };
         Ok(Some(Self {
             call,
             align,
-            region: (what >> 16) as u16,
-            thread: (what >> 32) as u32,
+            region: (first >> 16) as u16,
+            thread: (first >> 32) as u32,
             size: size as usize,
             offset: offset(offsets as u32),
             old_offset: offset((offsets >> 32) as u32),
@@ -237,24 +236,24 @@ impl Record {
         }))
     }
 
-    /// What the search looked at beyond the first: `stepped + probes`.
+    /// Steps of the search beyond its first look: `stepped + probes`.
     #[must_use]
     pub const fn hops(&self) -> usize {
         self.stepped as usize + self.probes as usize
     }
 }
 
-/// Why bytes are no recording.
+/// The bytes are not a recording.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum FormatError {
-    /// The first bytes are not those of a recording.
+    /// The first bytes are not [`MAGIC`].
     NoRecording,
-    /// The format has this version, which is another one.
+    /// The format has this version, which this library cannot read.
     Version(u32),
-    /// There is no such way to end.
+    /// The number in the head for how the recording ended is unknown.
     End(u32),
-    /// There is no call of this number, or its alignment is none.
+    /// The number of the call is unknown, or its alignment is not valid.
     Call(u8),
 }
 
@@ -263,10 +262,10 @@ impl fmt::Display for FormatError {
         match self {
             Self::NoRecording => f.write_str("not a recording of smalloc"),
             Self::Version(version) => {
-                write!(f, "a recording of format version {version}, this is for version {VERSION}")
+                write!(f, "format version {version} is not supported, only {VERSION}")
             }
-            Self::End(end) => write!(f, "damaged: no recording ends in way {end}"),
-            Self::Call(call) => write!(f, "damaged: no call has number {call}, or none its alignment"),
+            Self::End(end) => write!(f, "damaged: unknown end {end}"),
+            Self::Call(call) => write!(f, "damaged: call {call} is unknown, or its alignment is invalid"),
         }
     }
 }

@@ -1,43 +1,46 @@
-//! Recordings: every call on a heap, in order, in a file. The format, and how to read it.
+//! Recordings: every call on a heap, in order, in a file. This module documents the format and reads it.
 //!
-//! [`SmallocGlobal::record_to`](crate::SmallocGlobal::record_to) makes one, and so does the environment variable
-//! `SMALLOC_RECORD`, from the first allocation on. A program that makes the same calls on a heap of the same size gets
-//! the same offsets, and with the same list the same hops: `smalloc replay` does that and compares.
+//! [`SmallocGlobal::record_to`](crate::SmallocGlobal::record_to) starts a recording, as does the environment variable
+//! `SMALLOC_RECORD` from the first allocation on. A program that makes the same calls on a heap of the same size gets
+//! the same offsets and, with the same list, the same hops: `smalloc replay` replays a recording and compares.
 //!
 //! # The format, version 1
 //!
-//! A head of 64 bytes, then records of 32 bytes, in the order in which the heap served the calls. All numbers are
-//! little-endian.
+//! A head of 64 bytes is followed by records of 32 bytes, in the order in which the heap served the calls. All numbers
+//! are little-endian.
 //!
-//! | head: bytes | what |
+//! | head: bytes | content |
 //! |---|---|
 //! | 0 to 7 | [`MAGIC`] |
-//! | 8 to 11 | the version of the format, 1 |
-//! | 12 to 15 | bytes of a record, 32 |
-//! | 16 to 19 | bytes of a granule, 16: the unit of offsets |
+//! | 8 to 11 | version of the format, 1 |
+//! | 12 to 15 | bytes per record, 32 |
+//! | 16 to 19 | bytes per granule, 16: the unit of offsets |
 //! | 20 to 23 | flags: bit 0 is set if the heap was built with the feature `hardened` |
-//! | 24 to 27 | how it ended: 0 with the process or not yet, 1 it was stopped, 2 there was no room for the next record |
-//! | 28 to 31 | how many regions there are |
-//! | 32 to 39 | bytes of a region |
-//! | 40 to 47 | how many records there are, if the recording was ended before the process |
-//! | 48 to 63 | the name of the free list, filled up with zeros |
+//! | 24 to 27 | how the recording ended: 0 with the process or not yet, 1 stopped, 2 no room for the next record |
+//! | 28 to 31 | number of regions |
+//! | 32 to 39 | bytes per region |
+//! | 40 to 47 | number of records, if the recording ended before the process |
+//! | 48 to 63 | name of the free list, padded with zeros |
 //!
-//! | record: bytes | what |
+//! | record: bytes | content |
 //! |---|---|
-//! | 0 | the call: 1 `alloc`, 2 `alloc_zeroed`, 3 `smalloc`, 4 `dealloc`, 5 `sfree`, 6 `realloc`, 7 the end of a `realloc` that moved, 8 a segment that was in use when the recording began, 9 `set_limit`; 0 ends the recording |
-//! | 1 | the alignment of the layout, as a power of two |
-//! | 2 to 3 | the number of the region |
-//! | 4 to 7 | the thread, by the system's number |
-//! | 8 to 15 | the size in bytes: that of the layout, or the new one of a `realloc`; for 5 and 8 that of the segment, for 9 the limit |
-//! | 16 to 19 | the offset of the payload in granules; all ones if the request was refused, and for 9 |
-//! | 20 to 23 | for `realloc`, the offset before; else all ones |
+//! | 0 | the call, by its number below; 0 ends the recording |
+//! | 1 | log2 of the layout's alignment |
+//! | 2 to 3 | number of the region |
+//! | 4 to 7 | thread number of the system |
+//! | 8 to 15 | bytes: of the layout, the new size for `realloc`, the segment's size for 5 and 8, the limit for 9 |
+//! | 16 to 19 | offset of the payload in granules; all ones for 9 and for refused requests |
+//! | 20 to 23 | the old offset for `realloc`; otherwise all ones |
 //! | 24 to 27 | free segments that the search stepped over |
-//! | 28 to 31 | nodes of the index that it looked at |
+//! | 28 to 31 | index nodes that the search probed |
 //!
-//! A `realloc` is in place if both its offsets are the same. One that moves takes two turns: first the new place is
-//! found (6), then the payload is copied, while other threads may call, and then the old place is freed (7).
+//! The calls are 1 `alloc`, 2 `alloc_zeroed`, 3 `smalloc`, 4 `dealloc`, 5 `sfree`, 6 `realloc`, 7 the end of a
+//! `realloc` that moved, 8 a segment that was in use when the recording began, and 9 `set_limit`.
 //!
-//! A process that ends without stopping the recording leaves up to a mebibyte of zeros behind the last record.
+//! A `realloc` with two equal offsets was in place. One that moves takes two records: it is placed (6), then the
+//! payload is copied while other threads may call, then the old place is freed (7).
+//!
+//! A process that ends without stopping the recording leaves up to 1 MiB of zeros behind the last record.
 //!
 //! ```
 //! use smalloc::SmallocGlobal;

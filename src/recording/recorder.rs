@@ -1,4 +1,4 @@
-//! Writing a recording. Nothing here allocates, and `errno` is the caller's to keep.
+//! Writing a recording, without allocating. The caller preserves `errno`.
 
 use super::format::{End, Head, MAGIC, Record};
 use crate::region::InitError;
@@ -9,45 +9,45 @@ use crate::system::fatal::say;
 use crate::system::path::Path;
 use core::fmt;
 
-/// What a recording came to; see [`SmallocGlobal::stop_recording`](crate::SmallocGlobal::stop_recording).
+/// The result of a recording; see [`SmallocGlobal::stop_recording`](crate::SmallocGlobal::stop_recording).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded {
-    /// How many records are in it.
+    /// The number of records.
     pub records: u64,
-    /// Whether every call until now is in it. If not, there was no room for more: the disk is full, the file may not be
-    /// larger, or the program has closed it.
+    /// Whether all calls were recorded. If not, there was no room for more: the disk is full, the file has reached its
+    /// size limit, or the program has closed it.
     pub complete: bool,
 }
 
-/// Why there is no recording.
+/// The recording could not be started.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RecordError {
-    /// This heap is being recorded already.
+    /// This heap is already being recorded.
     AlreadyRecording,
-    /// Another heap or another process is being recorded to that file.
+    /// Another heap or process already records to that file.
     InUse,
-    /// There is a file, and it is no recording: it stays as it is.
+    /// The file exists and is not a recording. It is left unchanged.
     OtherFile,
-    /// The path holds a zero byte, or is longer than the system's paths.
+    /// The path contains a zero byte or is too long.
     BadPath,
-    /// The file cannot be made, mapped or written to, for the reason of this `errno`.
+    /// The file cannot be created, mapped or written.
     System {
         /// The system's error number.
         errno: i32,
     },
-    /// There is no region to record.
+    /// The heap has no region and could not map one.
     NoRegion(InitError),
 }
 
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::AlreadyRecording => f.write_str("the heap is being recorded already"),
-            Self::InUse => f.write_str("another heap or process is being recorded to that file"),
-            Self::OtherFile => f.write_str("there is a file that is no recording"),
-            Self::BadPath => f.write_str("no file can have that path"),
+            Self::AlreadyRecording => f.write_str("the heap is already being recorded"),
+            Self::InUse => f.write_str("another heap or process already records to that file"),
+            Self::OtherFile => f.write_str("the file exists and is not a recording"),
+            Self::BadPath => f.write_str("the path is not valid"),
             Self::System { errno } => Reason(*errno).fmt(f),
             Self::NoRegion(error) => error.fmt(f),
         }
@@ -56,25 +56,24 @@ impl fmt::Display for RecordError {
 
 impl core::error::Error for RecordError {}
 
-/// What a heap is recorded by, if it is.
+/// The recorder of a heap, on or off.
 pub(crate) struct Recorder {
     log: Option<AppendFile>,
     head: Head,
-    /// Records written; how many there were once the log has been closed.
+    /// Records written by the current or the last recording.
     records: u64,
-    /// Whether a recording has ended by itself, and nobody has been told.
+    /// The recording ended on its own, and `stop` has not reported it yet.
     ended: bool,
 }
 
 impl Recorder {
     pub(crate) const OFF: Self = Self { log: None, head: Head::NONE, records: 0, ended: false };
 
-    /// Whether calls are to be recorded.
     pub(crate) fn is_on(&self) -> bool {
         self.log.is_some()
     }
 
-    /// Begins a recording in an empty log, unless there is one.
+    /// Starts a recording in an empty log, unless one is running.
     pub(crate) fn begin(&mut self, mut log: AppendFile, head: Head) -> Result<(), RecordError> {
         if self.is_on() {
             return Err(RecordError::AlreadyRecording);
@@ -86,11 +85,11 @@ impl Recorder {
         Ok(())
     }
 
-    /// Adds a record. False when the recording has ended, with this call or before it.
+    /// Appends a record. False if the recording has ended, now or earlier.
     pub(crate) fn write(&mut self, record: Record) -> bool {
         let Some(log) = &mut self.log else { return false };
         if log.is_copy() {
-            // The file is the parent's. This process's part of it is taken down.
+            // A forked child: the file belongs to the parent. Unmap this process's window.
             self.log = None;
             return false;
         }
@@ -109,14 +108,14 @@ impl Recorder {
                     libc::EBADF => "the program has closed the file",
                     _ => "the file cannot grow",
                 };
-                // The system's own words may come from a file, which takes memory to read.
+                // strerror may read a file and allocate, so the message has its own words.
                 say(format_args!("recording stopped after {} records: {why} (errno {errno})", self.records));
                 false
             }
         }
     }
 
-    /// Ends the recording. None if there is none, or if the one that ended by itself has been told of before.
+    /// Ends the recording. None if there is none, or if one that ended on its own was already reported.
     pub(crate) fn stop(&mut self) -> Option<Recorded> {
         if self.log.as_ref().is_some_and(AppendFile::is_copy) {
             self.log = None;
@@ -140,13 +139,12 @@ impl Drop for Recorder {
     }
 }
 
-/// The system's number of this thread.
 fn thread() -> u32 {
     // SAFETY: the call has no arguments and cannot fail.
     unsafe { libc::gettid() as u32 }
 }
 
-/// Makes the file of a recording, or replaces an older recording.
+/// Creates the file of a recording, or truncates an older recording.
 pub(crate) fn create(path: &[u8]) -> Result<AppendFile, RecordError> {
     create_at(&Path::new(path))
 }
@@ -160,17 +158,17 @@ fn create_at(path: &Path) -> Result<AppendFile, RecordError> {
     })
 }
 
-/// The file that the environment variable `SMALLOC_RECORD` names, in which `%p` stands for the number of the process. None
-/// where it is not set, cannot be made, or is being recorded to by another process, such as the parent.
+/// Creates the file named by the environment variable `SMALLOC_RECORD`, in which `%p` stands for the process number.
+/// None if it is not set, cannot be created, or belongs to another process, such as the parent.
 pub(crate) fn from_environment() -> Option<AppendFile> {
-    create_where_told(environment::RECORD.value()?)
+    create_from_variable(environment::RECORD.value()?)
 }
 
-/// Makes the file that a text with `%p` in it names. Apart, since a path takes pages of the stack, which a first call
-/// that records nothing should not touch.
+/// Creates the file at a path that may contain `%p`. Outlined, since the path takes pages of stack that a first call
+/// should not touch if it records nothing.
 #[cold]
 #[inline(never)]
-fn create_where_told(value: &[u8]) -> Option<AppendFile> {
+fn create_from_variable(value: &[u8]) -> Option<AppendFile> {
     let created = create_at(&Path::with_process(value));
     let text = value.escape_ascii();
     match &created {

@@ -1,52 +1,49 @@
 //! Places and ranges in the region, in granules from its base.
 
-/// Bytes in a granule, the unit of size and address.
+/// Bytes of a granule, the unit of size and address.
 pub(crate) const GRANULE: usize = 16;
-/// Granules in a chunk: one word of each bitmap.
+/// Granules of a chunk: one word of each bitmap.
 pub(crate) const CHUNK: usize = 64;
-/// The offset of a place in the region, in granules from its base.
+/// A place in the region: its offset from the base, in granules.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Granule(pub(crate) usize);
 
 impl Granule {
-    /// The chunk that holds this granule.
     #[inline(always)]
     pub(crate) const fn chunk(self) -> usize {
         self.0 / CHUNK
     }
 
-    /// The granule's place in the words of its chunk.
+    /// The granule's bit in the words of its chunk.
     #[inline(always)]
     pub(crate) const fn bit(self) -> usize {
         self.0 % CHUNK
     }
 
-    /// The granule `n` above this one.
     #[inline(always)]
     pub(crate) const fn up(self, n: usize) -> Self {
         Self(self.0.wrapping_add(n))
     }
 
-    /// The granule `n` below this one.
     #[inline(always)]
     pub(crate) const fn down(self, n: usize) -> Self {
         Self(self.0.wrapping_sub(n))
     }
 
-    /// How many granules this one lies above `lower`.
+    /// The distance up from `lower`, in granules.
     #[inline(always)]
     pub(crate) const fn above(self, lower: Self) -> usize {
         self.0.wrapping_sub(lower.0)
     }
 
-    /// The offset in bytes from the region's base.
+    /// The offset from the base, in bytes.
     #[inline(always)]
     pub(crate) const fn bytes(self) -> usize {
         self.0.wrapping_mul(GRANULE)
     }
 }
 
-/// A range of granules: `start` and all above it, below `end`.
+/// A range of granules: from `start` up to, but not including, `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {
     pub(crate) start: Granule,
@@ -54,7 +51,6 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// No granules.
     pub(crate) const EMPTY: Self = Self::new(Granule(0), Granule(0));
 
     #[inline(always)]
@@ -68,7 +64,7 @@ impl Extent {
         Self { start, end: start.up(n) }
     }
 
-    /// How many granules it has.
+    /// The length in granules.
     #[inline(always)]
     pub(crate) const fn len(self) -> usize {
         self.end.above(self.start)
@@ -79,13 +75,13 @@ impl Extent {
         self.start.0 >= self.end.0
     }
 
-    /// Its size in bytes.
+    /// The length in bytes.
     #[inline(always)]
     pub(crate) const fn bytes(self) -> usize {
         Granule(self.len()).bytes()
     }
 
-    /// Whether the two have a granule in common.
+    /// Whether the two ranges share a granule.
     #[inline(always)]
     pub(crate) const fn overlaps(self, other: Self) -> bool {
         !self.is_empty() && self.start.0 < other.end.0 && other.start.0 < self.end.0

@@ -1,31 +1,31 @@
-//! Giving memory back to the system, piece by piece.
+//! Ranges of pages that are purged together.
 
-use super::transfer::map_anew;
+use super::transfer::remap;
 use super::{Extent, Granule, Region};
 use crate::system::errno;
 
-/// Pieces that are given back in one go: what lists them is on the stack, and takes less than a page of it.
-const MOST_PIECES: usize = 128;
+/// The largest number of pieces in a batch. The batch lives on the stack and must be smaller than a page.
+const MAX_PIECES: usize = 128;
 
 /// Ranges of whole pages of a region, in ascending order.
 pub(crate) struct Pieces {
     base: *mut u8,
-    pieces: [Piece; MOST_PIECES],
+    pieces: [Piece; MAX_PIECES],
     count: usize,
     /// Dirty granules in all pieces.
     granules: usize,
-    /// They are mapped anew, and not only emptied.
-    anew: bool,
+    /// Map the pieces again instead of only discarding their contents.
+    remap: bool,
 }
 
-/// A range of granules, whose numbers fit, as regions do.
+/// A range of granules. Their numbers fit in 32 bits, since regions are small enough.
 #[derive(Clone, Copy)]
 struct Piece {
     from: u32,
     to: u32,
-    /// How many of them are dirty.
+    /// The number of dirty granules.
     dirty: u32,
-    /// The system did not take it.
+    /// The system refused to purge the piece.
     refused: bool,
 }
 
@@ -38,13 +38,11 @@ impl Piece {
 }
 
 impl Pieces {
-    /// No pieces of a region.
     pub(crate) fn of(region: &Region) -> Self {
-        Self { base: region.base, pieces: [Piece::NONE; MOST_PIECES], count: 0, granules: 0, anew: false }
+        Self { base: region.base, pieces: [Piece::NONE; MAX_PIECES], count: 0, granules: 0, remap: false }
     }
 
-    /// Adds pages above all others, of which `granules` are dirty; false, and nothing has changed, when there are too
-    /// many pieces.
+    /// Appends pages above all others, with `granules` dirty ones. False if the batch is full.
     pub(crate) fn push(&mut self, pages: Extent, granules: usize) -> bool {
         let Some(place) = self.pieces.get_mut(self.count) else { return false };
         let (from, to) = (pages.start.0 as u32, pages.end.0 as u32);
@@ -54,9 +52,9 @@ impl Pieces {
         true
     }
 
-    /// Makes the pieces parts of the mapping around them when they are given back.
-    pub(crate) fn map_anew(&mut self) {
-        self.anew = true;
+    /// Makes [`discard`](Self::discard) join the pieces with the mapping around them.
+    pub(crate) fn remap(&mut self) {
+        self.remap = true;
     }
 
     /// Dirty granules in all pieces.
@@ -64,36 +62,34 @@ impl Pieces {
         self.granules
     }
 
-    /// The pieces.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Extent> {
         self.pieces.iter().take(self.count).map(Piece::pages)
     }
 
-    /// Those of them that the system refused.
+    /// The pieces that the system refused to purge.
     pub(crate) fn refused(&self) -> impl Iterator<Item = Extent> {
         self.pieces.iter().take(self.count).filter(|piece| piece.refused).map(Piece::pages)
     }
 
-    /// Dirty granules in those that it took.
-    pub(crate) fn given(&self) -> usize {
+    /// Dirty granules in the pieces that were purged.
+    pub(crate) fn purged_granules(&self) -> usize {
         let taken = self.pieces.iter().take(self.count).filter(|piece| !piece.refused);
         taken.fold(0, |sum: usize, piece| sum.saturating_add(piece.dirty as usize))
     }
 
-    /// Where the first begins and the last ends.
+    /// The range from the first piece's start to the last one's end.
     pub(crate) fn span(&self) -> Extent {
         let mut pieces = self.iter();
         let first = pieces.next().unwrap_or(Extent::EMPTY);
         Extent::new(first.start, pieces.last().unwrap_or(first).end)
     }
 
-    /// Whether the pieces are parts of the mapping around them now.
-    pub(crate) fn are_anew(&self) -> bool {
-        self.anew
+    pub(crate) fn are_remapped(&self) -> bool {
+        self.remap
     }
 
-    /// Gives the pieces back to the system: they are zero then, and take no memory until they are written. It refuses those
-    /// in which memory is locked; of such a piece, a part may be zero.
+    /// Purges the pieces: they become zero and take no memory until they are written. The system refuses pieces that
+    /// contain locked memory; a part of such a piece may be zero afterwards.
     ///
     /// # Safety
     /// The pieces lie in free segments, and nobody uses them before this returns.
@@ -104,11 +100,11 @@ impl Pieces {
                 // SAFETY: the piece lies inside the region (R1).
                 let start = unsafe { self.base.add(pages.start.bytes()) };
                 let bytes = pages.bytes();
-                // SAFETY: the caller promises that the pages are free; they belong to the region alone.
+                // SAFETY: the caller promises that the pages are free, and they belong to this region.
                 piece.refused = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } != 0;
-                // Where it cannot be mapped anew, for want of mappings, it is only emptied.
-                // SAFETY: as above; what they held is gone already.
-                self.anew = self.anew && !piece.refused && unsafe { map_anew(start, bytes) };
+                // Mapping again fails if the process has too many mappings; the piece is purged all the same.
+                // SAFETY: as above, and the contents are gone already.
+                self.remap = self.remap && !piece.refused && unsafe { remap(start, bytes) };
             }
         });
     }

@@ -1,29 +1,28 @@
-//! The ends of all segments, a word of the map at a time: what a snapshot copies while the heap's lock is held.
+//! The ends of all segments, read one word of the map at a time. A snapshot copies them while the heap's lock is held.
 //!
-//! In a chunk without a tag, a segment begins at each head and at each free granule above one in use; where one begins
-//! the one before it ends. So two words give up to 64 ends in a few instructions each, and what is large is left in one
-//! step by its tag.
+//! In a chunk without a tag, a segment begins at each head and at each free granule above one in use, where another one
+//! ends. So two words give up to 64 ends in a few instructions each. A tag skips a large segment in one step.
 
 use super::{SegmentMap, TAG, chunk_start};
 use crate::region::Granule;
 
-/// A granule in use that no segment holds: its first one after a free granule is no head (M1).
+/// A granule in use, above a free one, that is not a head: it belongs to no segment (M1).
 pub(crate) struct Headless(pub(crate) Granule);
 
 impl SegmentMap {
-    /// Where the first words of `used` and `heads` are.
+    /// The addresses of the first words of `used` and `heads`.
     pub(crate) fn addresses(&self) -> (usize, usize) {
         (self.used.address(), self.heads.address())
     }
 
-    /// Calls `visit` with the end of each segment below `top`, in ascending order, and with whether it is in use; stops
-    /// where that returns false, and returns false then.
+    /// Calls `visit` with the end of each segment below `top`, in ascending order, and whether it is in use. Stops and
+    /// returns false once `visit` returns false.
     pub(crate) fn visit_ends(
         &self,
         top: Granule,
         mut visit: impl FnMut(Granule, bool) -> bool,
     ) -> Result<bool, Headless> {
-        // Nothing lies below granule 0, where the first segment begins.
+        // Nothing is below granule 0, where the first segment begins.
         let mut at = Granule(0);
         let mut in_use = false;
         while at < top {
@@ -36,11 +35,11 @@ impl SegmentMap {
                 }
                 in_use = !hole;
                 let end = if hole { heads & !TAG } else { used >> 1 };
-                // A tag that leads nowhere would be followed for ever.
+                // Always go up, so that a corrupt tag cannot cause an endless loop.
                 at = Granule((end as usize).max(at.0.wrapping_add(1)));
                 continue;
             }
-            // Bit n: the granule below n is in use.
+            // Bit n is set if the granule below n is in use.
             let below = used << 1 | u64::from(in_use) << at.bit();
             let here = u64::MAX << at.bit();
             let begins_used = used & !below & here;

@@ -1,10 +1,10 @@
-//! Segments of many chunks, which are gone through word by word, or by their tags.
+//! Segments of many chunks: their bits are read and written word by word, or found by tags.
 
-use super::{HUGE, SegmentMap, TAG, chunk_start, ones};
+use super::{HUGE, SegmentMap, TAG, chunk_start, low_bits};
 use crate::region::Granule;
 
 impl SegmentMap {
-    /// Where the segment in use that begins at `head` ends.
+    /// The end of the segment in use that begins at `head`.
     pub(crate) fn used_end(&self, head: Granule) -> Granule {
         let mut chunk = head.chunk();
         let mut boundaries = self.boundaries(chunk) & (u64::MAX << head.bit() << 1);
@@ -20,10 +20,10 @@ impl SegmentMap {
         }
     }
 
-    /// Whether the granules `at..to`, fewer than [`HUGE`] and all below top, are a segment in use.
+    /// Whether `at..to`, less than [`HUGE`] granules and all below top, is exactly one segment in use.
     pub(crate) fn is_segment(&self, at: Granule, to: Granule) -> bool {
         let (mut chunk, last) = (at.chunk(), to.chunk());
-        // Where something else begins.
+        // Set where anything but this segment begins.
         let mut begins =
             (self.heads.get(chunk) ^ 1 << at.bit() | !self.used.get(chunk)) & u64::MAX << at.bit();
         let mut inside = 0;
@@ -32,12 +32,12 @@ impl SegmentMap {
             chunk = chunk.wrapping_add(1);
             begins = self.boundaries(chunk);
         }
-        // What a tag says could be anything.
+        // A tag is an arbitrary number; its bits must not be taken for boundaries.
         let huge = self.is_tag(last) && self.used.get(last) & 1 != 0;
         inside == 0 && begins.trailing_zeros() as usize == to.bit() && !huge
     }
 
-    /// Moves the end of the segment `head..end`, behind which is nothing but the wilderness, to `to`.
+    /// Moves the end of the segment `head..end` to `to`, where only the wilderness follows.
     pub(crate) fn move_end_at_top(&mut self, head: Granule, end: Granule, to: Granule) {
         if end.above(head) < HUGE && to.above(head) < HUGE {
             self.write_run(end, to, u64::MAX);
@@ -48,7 +48,7 @@ impl SegmentMap {
         }
     }
 
-    /// Sets the bits of a segment in use that is about to have its head at `from`.
+    /// Sets the bits of a segment in use; the caller sets its head at `from`.
     pub(super) fn fill(&mut self, from: Granule, to: Granule) {
         if to.above(from) < HUGE {
             self.write_run(from, to, u64::MAX);
@@ -56,7 +56,7 @@ impl SegmentMap {
         }
         let third = third_chunk(from);
         self.write_run(from, chunk_start(third), u64::MAX);
-        // Odd, so that the word's first granule counts as in use like any other of the segment.
+        // Bit 0 is set because the word's first granule is in use, like all of the segment.
         self.used.set(third, (to.0 as u64) << 1 | 1);
         self.heads.set(third, TAG);
         self.write_run(chunk_start(to.down(1).chunk()), to, u64::MAX);
@@ -80,7 +80,7 @@ impl SegmentMap {
         self.write_run(chunk_start(to.down(1).chunk()), to, 0);
     }
 
-    /// Writes the bits of `from..to` in `used`, if there are any: all ones or all zeros.
+    /// Writes `value`, all ones or all zeros, to the bits `from..to` of `used`.
     fn write_run(&mut self, from: Granule, to: Granule, value: u64) {
         if to <= from {
             return;
@@ -96,7 +96,7 @@ impl SegmentMap {
             }
             mask = u64::MAX;
         }
-        self.write_bits(chunk, mask & ones(to.bit()), value);
+        self.write_bits(chunk, mask & low_bits(to.bit()), value);
     }
 
     #[inline(always)]
@@ -105,7 +105,7 @@ impl SegmentMap {
     }
 }
 
-/// The chunk that holds the tag of a huge segment in use: no window from a granule of the first one reaches it.
+/// The chunk that holds the tag of a huge segment in use. No window that starts in the first chunk reaches it.
 const fn third_chunk(head: Granule) -> usize {
     head.chunk() + 2
 }

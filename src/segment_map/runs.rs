@@ -1,8 +1,8 @@
-//! Runs of ones in a word of 64 bits.
+//! Runs of ones in a 64-bit word.
 
 use crate::region::CHUNK;
 
-/// The shifts that make runs of `n` from single bits, for `n` up to 64: one byte each, six of them.
+/// For each `n` up to 64, six shifts, one byte each, that together reduce a run of `n` ones to its lowest bit.
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler")]
 const SHIFTS: [u64; CHUNK + 1] = {
     let mut table = [0; CHUNK + 1];
@@ -20,15 +20,16 @@ const SHIFTS: [u64; CHUNK + 1] = {
     table
 };
 
-/// The places where `n` ones in a row begin, `n` from 1 to 64; ones are taken to follow a word that ends in one.
+/// Sets a bit where `n` ones in a row begin, with `n` from 1 to 64. If bit 63 is set, ones are assumed to follow.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "the index has just been compared")]
 pub(super) const fn runs(word: u64, n: usize) -> u64 {
-    // SHIFTS has an entry for every n there is; the mask only tells the compiler so.
+    // The comparison is always true; it removes a bounds check.
     let mut shifts = if n <= CHUNK { SHIFTS[n] } else { 0 };
     let mut word = word as i64;
     let mut step = 0;
     while step < 6 {
+        // Three shifts do for most requests. Stopping after exactly as many as `n` needs would mispredict more often.
         if step == 3 && n <= 8 {
             break;
         }
@@ -45,7 +46,7 @@ pub(super) const fn longest_run(word: u64) -> usize {
     if word == u64::MAX {
         return CHUNK;
     }
-    // starts[k]: where runs of 2^k ones begin.
+    // starts[k] has a bit set where 2^k ones in a row begin.
     let mut starts = [word; 6];
     let mut k = 1;
     while k < 6 {
@@ -65,11 +66,11 @@ pub(super) const fn longest_run(word: u64) -> usize {
     length
 }
 
-/// No less than the length of the longest run of ones in a word, in a third of the time: exactly that where only one run
-/// has four ones or more, and the word's last bit is not set.
+/// An upper bound on the longest run of ones in a word, in a third of the time of [`longest_run`]. It is exact if only
+/// one run has four ones or more and bit 63 is clear.
 #[inline(always)]
 pub(super) const fn longest_run_about(word: u64) -> usize {
-    // In a run of length n, from four on, four ones in a row begin at n - 3 places.
+    // A run of n >= 4 ones has n - 3 places where four ones in a row begin.
     runs(word, 4).count_ones() as usize + 3
 }
 

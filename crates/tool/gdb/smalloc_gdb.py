@@ -25,7 +25,7 @@ MAGIC = b"smalloc's heaps\0"
 BUCKETS = 128
 # The counters in memory's order, before the histogram of the hops.
 COUNTERS = (
-    "allocated headroom peak_used peak_top requested freed cuts apart splits extensions growths paddings "
+    "allocated headroom peak_used peak_top requested freed cuts unjoined splits extensions growths paddings "
     "reallocs reallocs_in_place reallocs_moved failures last_failed_size"
 ).split()
 

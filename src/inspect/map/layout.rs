@@ -1,19 +1,19 @@
-//! Which bytes each row of a heap map shows, and what is in each cell.
+//! The layout of a heap map: the bytes of each row and the content of each cell.
 
 use core::iter::Peekable;
 
 use super::options::MapOptions;
 use crate::inspect::snapshot::{Segment, Segments, Snapshot};
 
-/// Cells in a row at most.
+/// The largest number of cells per row.
 const MAX_WIDTH: usize = 256;
-/// Cells in a row at least.
+/// The smallest number of cells per row.
 const MIN_WIDTH: usize = 8;
-/// Rows at least.
+/// The smallest limit on the number of rows.
 const MIN_ROWS: usize = 4;
-/// A granule, the smallest cell.
+/// Bytes of a granule, the smallest cell.
 const GRANULE: usize = 16;
-/// Rows alike that are folded into one line, at least.
+/// The least number of equal rows that are folded into one line.
 const FOLD: usize = 3;
 
 /// The scale of a map.
@@ -27,12 +27,12 @@ pub(super) struct Layout {
     from: usize,
     /// The offset behind the last one shown.
     to: usize,
-    /// The hole to be marked.
+    /// The largest hole, which is marked.
     pub(super) largest: Option<Segment>,
 }
 
 impl Layout {
-    /// The scale that the options ask for: the smallest cell that keeps to their number of rows, if they name none.
+    /// The scale for these options. If they set no cell size, the smallest cell that keeps to their number of rows.
     pub(super) fn new(snapshot: &Snapshot, options: &MapOptions) -> Self {
         let region_size = snapshot.stats().region_size;
         let to = options.to.min(region_size);
@@ -40,7 +40,7 @@ impl Layout {
         let width = options.width.clamp(MIN_WIDTH, MAX_WIDTH);
         let mut layout = Self { cell: GRANULE, width, from, to, largest: snapshot.largest_hole() };
         if let Some(cell) = options.cell_bytes {
-            // No cell need be larger than the region, and what is larger could overflow a row.
+            // A cell larger than the region is useless, and could overflow a row.
             layout.cell = cell.clamp(GRANULE, region_size.max(GRANULE)).next_multiple_of(GRANULE);
             return layout;
         }
@@ -84,7 +84,7 @@ impl Layout {
         cells
     }
 
-    /// The largest hole, if it begins in this line and so has its label there.
+    /// The largest hole, if it begins in this line, which then carries its label.
     pub(super) fn label(&self, line: &Line) -> Option<Segment> {
         self.largest.filter(|hole| hole.offset >= line.offset && hole.offset - line.offset < line.size)
     }
@@ -95,32 +95,29 @@ impl Layout {
     }
 }
 
-/// Whether a cell shows a part of the largest hole: all cells that lie within the hole, or if there is none then the
-/// cell in which it begins.
+/// Whether a cell shows the largest hole: all cells within the hole do, or if there are none, the cell where it begins.
 fn marks(hole: Segment, cell: &Cell, cell_bytes: usize) -> bool {
     let within = hole.offset <= cell.offset && cell.offset + cell.size <= hole.end();
     let begins = hole.offset >= cell.offset && hole.offset < cell.offset + cell.size;
-    // Cells begin at multiples of their size from some row's start, so the next one after this is at this one's end.
+    // The next cell begins at this one's end.
     let holds_none = hole.end() < (cell.offset + cell.size).saturating_add(cell_bytes);
     within || (begins && holds_none)
 }
 
-/// One cell: a run of bytes.
+/// A cell: a run of bytes.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Cell {
     pub(super) offset: usize,
     pub(super) size: usize,
-    /// Bytes in use.
     pub(super) used: usize,
-    /// All of it lies in the wilderness.
+    /// The cell lies wholly in the wilderness.
     pub(super) above_top: bool,
-    /// It shows the largest hole.
+    /// The cell shows the largest hole.
     pub(super) marked: bool,
 }
 
 impl Cell {
-    /// The share in use as one of `levels` steps: the first is nothing, the last is all, those between are of equal
-    /// width.
+    /// The share in use as one of `levels` steps: first for nothing, last for all, and equal widths between.
     pub(super) const fn level(&self, levels: usize) -> usize {
         if self.used == 0 {
             0
@@ -132,7 +129,6 @@ impl Cell {
     }
 }
 
-/// The cells of one row.
 pub(super) struct Cells {
     cells: [Cell; MAX_WIDTH],
     len: usize,
@@ -154,7 +150,6 @@ impl Cells {
     }
 }
 
-/// What a run of segments is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
     Used,
@@ -167,7 +162,7 @@ pub(super) enum State {
 pub(super) struct Line {
     pub(super) offset: usize,
     pub(super) size: usize,
-    /// What all its bytes are, if they are several rows folded into one.
+    /// The state of all its bytes, if these are several rows folded into one.
     pub(super) folded: Option<State>,
 }
 
@@ -186,10 +181,10 @@ impl Iterator for Lines<'_> {
         let left = self.layout.to.checked_sub(offset).filter(|&left| left > 0)?;
         while self.runs.next_if(|run| run.end <= offset).is_some() {}
         let mut line = Line { offset, size: row.min(left), folded: None };
-        // A heap that was never used has no segment yet: all of it is wilderness.
+        // A heap that was never used has no segments: all of it is wilderness.
         let untouched = Run { end: self.layout.to, state: State::Wilderness };
         let run = self.runs.peek().copied().unwrap_or(untouched);
-        // The last row may be a part of one, and counts as a whole.
+        // The last row may be partial, and counts as a whole one.
         let covered = if run.end >= self.layout.to { left } else { (run.end - offset) / row * row };
         if covered.div_ceil(row) >= FOLD {
             line.size = covered;
@@ -207,7 +202,6 @@ struct Run {
     state: State,
 }
 
-/// The runs of a snapshot in address order.
 struct Runs<'a> {
     segments: Peekable<Segments<'a>>,
     top: usize,

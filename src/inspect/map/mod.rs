@@ -1,11 +1,11 @@
-//! The heap map: the address space in rows of cells, each cell showing the share of its bytes that is in use.
+//! The heap map: the address space as rows of cells. Each cell shows the share of its bytes in use.
 //!
-//! A row is a line of the text or a strip of the picture, with its offset at the left. Cells show a share and not a
-//! majority, since a heap of which every cell is 60 % in use is full of holes. Three rows and more that are all in use
-//! or all free fold into one line, so that a cell can be small where something is to be seen.
+//! A row is a line of text or a strip of the picture, with its offset at the left. Cells show a share instead of a
+//! majority, since a heap whose cells are all 60 % in use is full of holes. Three or more rows that are all in use or
+//! all free are folded into one line, so that cells can be small where there is something to see.
 //!
-//! - `options`: how a map is drawn
-//! - `layout`: which bytes each row shows, and what is in each cell
+//! - `options`: how to draw a map
+//! - `layout`: the bytes of each row and the content of each cell
 //! - `text`: characters for a terminal or a log
 //! - `svg`: a picture
 
@@ -26,14 +26,14 @@ pub use options::{Color, MapOptions};
 pub(super) use text::share_glyph;
 
 impl Snapshot {
-    /// Writes the heap map as text: one line a row, with a header and a legend.
+    /// Writes the heap map as text: one line per row, with a header and a legend.
     ///
-    /// Without colours a cell is `·` when it is free, `░ ▒ ▓` when it is in use up to a third, two thirds and more, `█`
-    /// when all of it is in use, `◆` in the largest hole, and blank above top. With [`MapOptions::ascii`] these are
+    /// Without colours, a cell is `·` if it is free, `░ ▒ ▓` if up to a third, up to two thirds, or more is in use, `█`
+    /// if all is in use, `◆` in the largest hole, and blank above top. With [`MapOptions::ascii`], these are
     /// `. - + * # O`.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Any error of `out`.
     ///
     /// ```
     /// use core::alloc::Layout;
@@ -54,13 +54,12 @@ impl Snapshot {
         text::write(self, &Layout::new(self, &options), &options, out)
     }
 
-    /// Writes the heap map as a picture in SVG, without scripts or fonts of its own.
+    /// Writes the heap map as an SVG picture, without scripts or embedded fonts.
     ///
-    /// Where segments are large enough each is drawn by itself, elsewhere cells show the share of their bytes that is in
-    /// use. Every part says what it is when pointed at.
+    /// Large segments are drawn one by one, elsewhere cells show their share in use. Every part has a tooltip.
     ///
     /// # Errors
-    /// Those of `out`.
+    /// Any error of `out`.
     ///
     /// ```no_run
     /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;

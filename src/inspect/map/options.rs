@@ -1,18 +1,18 @@
-//! How a heap map is drawn.
+//! Options of a heap map.
 
-/// Whether a text may contain colours.
+/// Colours in text.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Color {
-    /// Characters alone show what a cell holds.
+    /// No colours: characters alone show the content of a cell.
     #[default]
     Plain,
     /// Escape sequences for terminals with 256 colours.
     Ansi,
 }
 
-/// How a heap map is drawn: how many cells, of how many bytes, in which characters.
+/// Options of a heap map: the number of cells, their size, and the characters.
 ///
-/// The library does not look at the process's environment or its terminal; the caller says what the reader can show:
+/// The library reads neither the environment nor the terminal, so the caller says what the output can show:
 ///
 /// ```
 /// use smalloc::{Color, MapOptions};
@@ -29,25 +29,25 @@ pub enum Color {
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MapOptions {
-    /// Colours in text. Pictures have colours always.
+    /// Colours in text. Pictures always have colours.
     pub color: Color,
     /// Only ASCII characters in text.
     pub ascii: bool,
-    /// Cells in a row, taken as the nearest number from 8 to 256.
+    /// Cells per row, clamped to 8 to 256.
     pub width: usize,
-    /// Rows to keep to when the bytes per cell are chosen, folded ones counted as one; at least 4.
+    /// Largest number of rows if `cell_bytes` is `None`; at least 4. Folded rows count as one.
     pub max_rows: usize,
-    /// Bytes per cell, rounded up to a multiple of 16. With `None` it is the smallest power of two that keeps to
-    /// `max_rows`. Give it to compare the maps of two instants.
+    /// Bytes per cell, rounded up to a multiple of 16. `None` selects the smallest power of two that keeps to
+    /// `max_rows`. Set it to compare two maps.
     pub cell_bytes: Option<usize>,
     /// The first offset to show, rounded down to a multiple of 16.
     pub from: usize,
-    /// The offset to stop before; the region's end if that is lower.
+    /// The offset to stop before; limited to the region's end.
     pub to: usize,
 }
 
 impl MapOptions {
-    /// 64 cells a row and up to 48 rows: a terminal of 100 columns.
+    /// 64 cells per row and up to 48 rows, for a terminal of 100 columns.
     #[must_use]
     pub const fn text() -> Self {
         Self {
@@ -61,7 +61,7 @@ impl MapOptions {
         }
     }
 
-    /// 128 cells a row and up to 96 rows: a picture that fits a page.
+    /// 128 cells per row and up to 96 rows, for a picture that fits a page.
     #[must_use]
     pub const fn svg() -> Self {
         Self { width: 128, max_rows: 96, ..Self::text() }

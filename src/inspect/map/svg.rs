@@ -1,4 +1,4 @@
-//! The heap map as a picture.
+//! The heap map as an SVG picture.
 
 use core::fmt::{self, Write};
 
@@ -8,33 +8,32 @@ use crate::inspect::number::{float, share, wide};
 use crate::inspect::picture::{self, ACCENT, INK, PALE_INK, Rect};
 use crate::inspect::snapshot::{Segment, Snapshot};
 
-/// Colours of the shares in use: a warm grey for nothing, then one blue that darkens, so that they differ in lightness
-/// for every kind of sight.
+/// Colours of the shares in use: a warm grey for free, then ever darker blue. They differ in lightness, so that
+/// colour-blind readers can tell them apart.
 const SHARES: [&str; 8] = [FREE, "#c3daee", "#9cc3e2", "#74a9d3", "#4f8dc1", "#3272ab", "#1d5791", FULL];
-/// Nothing in use.
+/// The colour of free memory.
 const FREE: &str = "#e4dfd6";
-/// All in use.
+/// The colour of memory in use.
 const FULL: &str = "#0a2f5c";
-/// The wilderness.
+/// The colour of the wilderness.
 const ABOVE_TOP: &str = "#f7f7f7";
 
-/// Pixels from the left edge to the cells, for the offsets.
+/// Pixels left of the cells, for the offsets.
 const LEFT: f64 = 112.0;
-/// Pixels that a row of cells is wide.
+/// Pixels of a row's width.
 const WIDE: f64 = 1024.0;
-/// Pixels to the right of the cells, for the label of the largest hole.
+/// Pixels right of the cells, for the label of the largest hole.
 const RIGHT: f64 = 176.0;
 /// Pixels above the rows, for the title and the ruler.
 const HEAD: f64 = 76.0;
-/// Pixels from one row to the next, and how many of them are the gap.
+/// Pixels from one row to the next, and the gap between rows.
 const PITCH: f64 = 15.0;
 const GAP: f64 = 3.0;
 /// Pixels below the rows, for the legend.
 const FOOT: f64 = 64.0;
-/// Segments that are at least this wide are set apart by a gap.
+/// Segments of at least this width in pixels are separated by a gap.
 const GAP_FROM: f64 = 3.0;
 
-/// Writes the whole picture.
 pub(super) fn write(snapshot: &Snapshot, layout: &Layout, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     let rows = float(wide(layout.lines(snapshot).count()));
     let (width, bottom) = (LEFT + WIDE + RIGHT, HEAD + rows * PITCH);
@@ -56,7 +55,7 @@ pub(super) fn write(snapshot: &Snapshot, layout: &Layout, out: &mut (impl Write 
     picture::end(out)
 }
 
-/// The title, the numbers and the ruler.
+/// Writes the title, the numbers and the ruler.
 fn head(snapshot: &Snapshot, layout: &Layout, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     let stats = snapshot.stats();
     let (used, size) = (Bytes::of(stats.used_bytes), Bytes::of(stats.region_size));
@@ -98,12 +97,12 @@ fn draw_line(
     }
 }
 
-/// Pixels from the left edge to the byte at `offset`.
+/// The horizontal position of the byte at `offset`, in pixels.
 fn x_of(layout: &Layout, line: &Line, offset: usize) -> f64 {
     LEFT + WIDE * share(wide(offset.saturating_sub(line.offset)), wide(layout.row()))
 }
 
-/// The part of a segment that lies in the row.
+/// Draws the part of a segment that lies in the row.
 fn draw_segment(
     snapshot: &Snapshot,
     layout: &Layout,
@@ -115,7 +114,7 @@ fn draw_segment(
     let last = line.offset + line.size;
     let x = x_of(layout, line, segment.offset);
     let width = x_of(layout, line, segment.end().min(last)) - x;
-    // No gap where the segment goes on in the next row.
+    // No gap if the segment continues in the next row.
     let gap = if width >= GAP_FROM && segment.end() <= last { 1.0 } else { 0.0 };
     let fill = if segment.in_use {
         FULL
@@ -132,7 +131,7 @@ fn draw_segment(
     rect.write_with_title(format_args!("0x{offset:08x}: {size} {state}"), out)
 }
 
-/// Cells of one colour side by side become one rectangle.
+/// Draws cells; neighbours of one colour become one rectangle.
 fn draw_cells(
     cells: &[Cell],
     layout: &Layout,
@@ -163,7 +162,7 @@ fn fill_of(cell: &Cell) -> &'static str {
     }
 }
 
-/// A thin bar with the number of rows that it stands for.
+/// Draws a bar for folded rows, with their number.
 fn draw_fold(
     layout: &Layout,
     line: &Line,
@@ -183,7 +182,7 @@ fn draw_fold(
     picture::text(LEFT + WIDE / 2.0, y + PITCH - GAP - 2.0, "middle", ink, label, out)
 }
 
-/// What the colours mean, and how many bytes a cell has.
+/// Writes the meaning of the colours, and the bytes per cell.
 fn legend(layout: &Layout, y: f64, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     let swatch = |x, width, fill| Rect { x, y, width, height: 12.0, fill };
     let label = y + 10.0;

@@ -1,4 +1,4 @@
-//! The heap map in characters.
+//! The heap map as text.
 
 use core::fmt::{self, Write};
 
@@ -8,7 +8,7 @@ use crate::inspect::human::{Bytes, Count, Percent, Text};
 use crate::inspect::number::{share, wide};
 use crate::inspect::snapshot::Snapshot;
 
-/// The characters for nothing, up to a third, up to two thirds, more, and all in use; the largest hole; its pointer.
+/// Characters for the share in use (none, up to a third, up to two thirds, more, all) and for the largest hole.
 struct Glyphs {
     shares: [&'static str; 5],
     hole: &'static str,
@@ -18,11 +18,10 @@ struct Glyphs {
 const UNICODE: Glyphs = Glyphs { shares: ["·", "░", "▒", "▓", "█"], hole: "◆", pointer: "◂" };
 const ASCII: Glyphs = Glyphs { shares: [".", "-", "+", "*", "#"], hole: "O", pointer: "<" };
 
-/// Backgrounds of the shares in use, among the 256 colours of terminals: grey for nothing, then one blue that darkens.
+/// Background colours of the shares in use, among the 256 of terminals: grey for free, then ever darker blue.
 const BACKGROUNDS: [u8; 6] = [252, 153, 111, 69, 26, 18];
 /// The background of the largest hole.
 const ACCENT: u8 = 208;
-/// Back to the terminal's own colours.
 const RESET: &str = "\x1b[0m";
 
 /// Writes the header, the lines, and the legend.
@@ -60,7 +59,7 @@ pub(super) fn write(
     legend(layout, glyphs, options.color, digits, out)
 }
 
-/// Offsets from a row's start at each quarter of it, or fewer if they would touch.
+/// Writes the offsets within a row at each quarter, or fewer if they would touch.
 fn ruler(layout: &Layout, digits: usize, out: &mut (impl Write + ?Sized)) -> fmt::Result {
     const LABEL: usize = 12;
     let marks = (layout.width / LABEL).clamp(1, 4);
@@ -76,7 +75,7 @@ fn ruler(layout: &Layout, digits: usize, out: &mut (impl Write + ?Sized)) -> fmt
     writeln!(out)
 }
 
-/// Writes a row's cells and returns how many columns they took. Blank ones at the end are left out.
+/// Writes a row's cells without the blank ones at its end. Returns the columns used.
 fn write_cells(
     cells: &[Cell],
     glyphs: &Glyphs,
@@ -109,7 +108,7 @@ fn write_cells(
     Ok(shown)
 }
 
-/// The character for a place of `size` bytes of which `used` are in use.
+/// The character for a cell of `size` bytes of which `used` are in use.
 pub(in crate::inspect) fn share_glyph(used: usize, size: usize) -> &'static str {
     let cell = Cell { used, size, ..Cell::default() };
     glyph(&UNICODE, cell.level(UNICODE.shares.len()))
@@ -119,7 +118,7 @@ fn glyph(glyphs: &Glyphs, level: usize) -> &'static str {
     glyphs.shares.get(level).copied().unwrap_or_default()
 }
 
-/// Writes what stands for the rows that are folded, and returns how many columns it took.
+/// Writes a line for folded rows. Returns the columns used.
 fn write_fold(
     line: &Line,
     state: State,
@@ -146,7 +145,7 @@ fn write_fold(
     Ok(text.as_str().len() + 1)
 }
 
-/// Writes what the characters or colours mean, and the bytes per cell.
+/// Writes the meaning of characters or colours, and the bytes per cell.
 fn legend(
     layout: &Layout,
     glyphs: &Glyphs,

@@ -1,4 +1,4 @@
-//! Every invariant is broken by hand, and the check names it.
+//! Breaks every invariant by hand and expects the check to name it.
 
 use crate::free_list::{FreeList, Indexed, Linked};
 use crate::heap::Heap;
@@ -7,36 +7,36 @@ use core::alloc::Layout;
 use core::ptr::NonNull;
 use std::vec::Vec;
 
-/// Granules of the blocks below.
+/// Granules of a block.
 const N: usize = 8;
 const LAYOUT: Layout = Layout::new::<[u64; 2 * N]>();
 const BLOCKS: usize = 16;
 
-/// Blocks side by side from granule 0 on, of which the third and the sixth are freed: holes at 16 and 40, top at 128.
+/// Blocks side by side from granule 0 on. The third and the sixth are freed: holes at 16 and 40, top at 128.
 fn heap<L: FreeList>() -> Heap<L> {
     let mut heap = Heap::<L>::with_region_size(1 << 20).unwrap();
     let blocks: Vec<NonNull<u8>> = (0..BLOCKS).map(|_| heap.smalloc(LAYOUT).0.unwrap()).collect();
     for hole in [2, 5] {
-        // SAFETY: the block is in use, and freed once.
+        // SAFETY: the block is in use and freed once.
         unsafe { heap.sfree(blocks[hole]) };
     }
     assert_eq!(heap.check(), Ok(()));
     heap
 }
 
-/// A heap with a hole of many chunks behind the first block, and a block behind that.
+/// A heap with a block, a hole of many chunks, and a block.
 fn heap_with_long_hole() -> Heap {
     let mut heap = Heap::<Indexed>::with_region_size(1 << 20).unwrap();
     heap.smalloc(LAYOUT).0.unwrap();
     let long = heap.smalloc(Layout::new::<[u8; 16 << 10]>()).0.unwrap();
     heap.smalloc(LAYOUT).0.unwrap();
-    // SAFETY: the block is in use, and freed once.
+    // SAFETY: the block is in use and freed once.
     unsafe { heap.sfree(long) };
     assert_eq!(heap.check(), Ok(()));
     heap
 }
 
-/// What the check says once the heap is broken, and where.
+/// Expects the check to report this invariant at this offset, with `what` in the message.
 #[track_caller]
 fn expect<L: FreeList>(heap: &Heap<L>, invariant: &str, offset: usize, what: &str) {
     let found = heap.check().expect_err(what);
@@ -44,8 +44,8 @@ fn expect<L: FreeList>(heap: &Heap<L>, invariant: &str, offset: usize, what: &st
     assert!(found.what.contains(what), "{found}");
 }
 
-/// Takes a block out of the map, and lets the counters believe it.
-fn free_unsaid<L: FreeList>(heap: &mut Heap<L>, block: usize) -> Granule {
+/// Frees a block in the map and the counters, without telling the list.
+fn free_untold<L: FreeList>(heap: &mut Heap<L>, block: usize) -> Granule {
     let at = Granule(N * block);
     heap.tiling.ground.map.give_short(at, N);
     heap.tiling.counters.freed(N);
@@ -67,12 +67,12 @@ fn segments_do_not_tile() {
 #[test]
 fn tags_of_long_holes() {
     let (start, end) = (Granule(N), Granule(N + 1024));
-    // The tag at its end says that it begins later.
+    // The tag at the hole's end says that the hole begins later.
     let mut broken = heap_with_long_hole();
     broken.tiling.ground.map.note_hole(Extent::new(start.up(192), end));
     expect(&broken, "M1", start.bytes(), "shorter or longer from its end");
 
-    // The tag at its beginning says that it ends earlier.
+    // The tag at the hole's start says that the hole ends earlier.
     let mut broken = heap_with_long_hole();
     broken.tiling.ground.map.note_hole(Extent::new(start, end.down(300)));
     expect(&broken, "M2", end.down(300).bytes(), "both free");
@@ -102,7 +102,7 @@ fn counters() {
 }
 
 #[test]
-fn what_lies_above_top() {
+fn above_top() {
     let top = 16 * N * BLOCKS;
     let mut broken = heap::<Indexed>();
     broken.tiling.ready = broken.tiling.ground.top.down(1);
@@ -140,9 +140,9 @@ fn bounds_and_hints() {
     });
     expect(&outbid, "I4", 0, "above what a search has proven");
 
-    // A hole that the index has not been told of.
+    // The index does not know of this hole.
     let mut broken = heap::<Indexed>();
-    let at = free_unsaid(&mut broken, 12);
+    let at = free_untold(&mut broken, 12);
     broken.tiling.list.set_bound(0, at.chunk(), 0);
     expect(&broken, "I1", at.bytes(), "the chunk's bound");
 }
@@ -163,14 +163,14 @@ fn links() {
     expect(&spoiled(second, [nil, nil]), "L3", second.bytes(), "prev is another");
     expect(&spoiled(second, [number(first), 100]), "L1", 1600, "goes on behind");
 
-    // A hole that the list has not been told of.
+    // The list does not know of this hole.
     let mut broken = heap::<Linked>();
-    let at = free_unsaid(&mut broken, 0);
+    let at = free_untold(&mut broken, 0);
     expect(&broken, "L1", at.bytes(), "steps over");
 }
 
 #[test]
-fn a_corruption_says_where() {
+fn a_corruption_names_its_place() {
     let mut broken = heap::<Indexed>();
     broken.tiling.counters.usage.shrank(1);
     let text = std::format!("{}", broken.check().unwrap_err());

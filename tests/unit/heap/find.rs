@@ -4,10 +4,9 @@ use crate::segment_map::HUGE;
 use core::alloc::Layout;
 use std::vec::Vec;
 
-/// Of all pairs of places where something begins or ends, or beside them, those are segments in use that the walk over
-/// the heap knows.
+/// Among all pairs of segment bounds and their neighbours, exactly the segments in use that a walk reports are found.
 #[test]
-fn what_is_no_segment_in_use_is_not_taken_for_one() {
+fn only_segments_in_use_are_found() {
     let mut heap = Heap::<crate::Indexed>::with_region_size(8 << 20).unwrap();
     let mut state = 0x2545_f491_4f6c_dd1d_u64;
     let mut below = |n: usize| {
@@ -24,7 +23,7 @@ fn what_is_no_segment_in_use_is_not_taken_for_one() {
         })
         .collect();
     for _ in 0..50 {
-        // SAFETY: the block is in use, and is no longer known afterwards.
+        // SAFETY: the block is in use and is removed from the list.
         unsafe { heap.sfree(blocks.swap_remove(below(blocks.len()))) };
     }
     assert_eq!(heap.check(), Ok(()));
@@ -36,7 +35,7 @@ fn what_is_no_segment_in_use_is_not_taken_for_one() {
         .collect();
     let ends = heap.runs().flatten().flat_map(|run| [run.extent.start.0, run.extent.end.0]);
     let mut places: Vec<_> = ends.flat_map(|at| at.saturating_sub(1)..=at + 1).map(Granule).collect();
-    // Where a huge segment keeps its end.
+    // The granules whose bits hold a huge segment's end.
     let huge = in_use.iter().filter(|(at, to)| to.above(*at) >= HUGE);
     places.extend(huge.flat_map(|(at, _)| (0..CHUNK).map(|bit| Granule((at.chunk() + 2) * CHUNK + bit))));
     places.retain(|&at| at <= heap.top());

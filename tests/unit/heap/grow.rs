@@ -2,9 +2,9 @@ use crate::region::{GRANULE, NEAR};
 use crate::{FreeList, Heap, Indexed, Linked};
 use core::alloc::Layout;
 
-/// What the small tables say of the heap's beginning they say after they have moved, too.
+/// Small tables keep their entries when they move.
 #[test]
-fn tables_that_move_keep_what_they_hold() {
+fn tables_that_move_keep_their_entries() {
     grow_past_near::<Indexed>();
     grow_past_near::<Linked>();
 }
@@ -16,7 +16,7 @@ fn grow_past_near<L: FreeList>() {
     let blocks: std::vec::Vec<_> = (0..pieces).map(|_| heap.smalloc(PIECE).0.unwrap()).collect();
     let before = heap.stats().metadata_bytes;
     for block in blocks.iter().skip(1).step_by(100) {
-        // SAFETY: the block is in use, and has this layout.
+        // SAFETY: the block is in use and has this layout.
         unsafe { heap.dealloc(block.as_ptr(), PIECE) };
     }
     let large = Layout::from_size_align(NEAR - GRANULE, GRANULE).unwrap();
@@ -25,7 +25,7 @@ fn grow_past_near<L: FreeList>() {
     assert_eq!(heap.check(), Ok(()));
     assert_eq!(heap.smalloc(PIECE).1.payload_offset, Some(PIECE.size()));
     assert_eq!(heap.smalloc(PIECE).1.payload_offset, Some(101 * PIECE.size()));
-    // With links in them, holes keep their first pages.
+    // Holes with links keep their first page.
     let kept = if L::LINK_BYTES > 0 { 4 << 10 } else { 0 };
     let holes = (pieces - 1).div_ceil(100) - 2;
     assert_eq!(heap.trim(), holes * (PIECE.size() - kept));

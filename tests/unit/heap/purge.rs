@@ -1,79 +1,79 @@
-//! How often a heap goes through its holes.
+//! How often a heap scans its holes.
 
 use super::{Heap, Purge};
 use crate::calls::{self, Own};
 use crate::free_list::{FreeList, Indexed, Linked};
-use crate::heap::purge_policy::{EACH_HOLE, SHORTEST_INTERVAL};
+use crate::heap::purge_policy::{MIN_INTERVAL, PAUSE_PER_HOLE};
 use crate::region::{CHUNK, Granule};
 use core::alloc::Layout;
 use core::ptr::NonNull;
 
-/// Between walls, which stay, there are so many holes.
+/// Holes, separated by walls that stay in use.
 const HOLES: usize = 1000;
-/// Granules of a hole.
+/// Granules per hole.
 const HOLE: usize = 32 * CHUNK;
-/// A wall is a chunk.
+/// Granules per hole and wall. A wall is a chunk.
 const PERIOD: usize = HOLE + CHUNK;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 1).unwrap()
 }
 
-/// A heap with so many dirty holes.
+/// A heap with [`HOLES`] dirty holes.
 fn heap<L: FreeList>() -> Heap<L> {
     let mut heap = Heap::<L>::with_region_size(64 << 20).unwrap();
-    heap.purge_policy.never();
+    heap.purge_policy.disable();
     let blocks = [(); HOLES].map(|()| {
         let block = heap.smalloc(layout(Granule(HOLE).bytes())).0.unwrap();
         heap.smalloc(layout(Granule(CHUNK).bytes())).0.unwrap();
         block
     });
     for block in blocks.into_iter().rev() {
-        // SAFETY: the block is in use, and freed once.
+        // SAFETY: the block is in use and freed once.
         unsafe { heap.sfree(block) };
     }
     assert_eq!(heap.stats().holes(), HOLES);
-    heap.purge_policy.interval = SHORTEST_INTERVAL;
+    heap.purge_policy.interval = MIN_INTERVAL;
     heap
 }
 
 fn work<L: FreeList>(heap: &mut Heap<L>, pairs: usize) {
     for _ in 0..pairs {
         let block = heap.smalloc(layout(64)).0.unwrap();
-        // SAFETY: the block is in use, and freed once.
+        // SAFETY: the block is in use and freed once.
         unsafe { heap.sfree(block) };
     }
 }
 
 #[test]
-fn a_look_in_vain_puts_off_the_next() {
+fn a_scan_in_vain_delays_the_next() {
     let mut heap = heap::<Indexed>();
     heap.trim();
     work(&mut heap, 100_000);
     let pause = heap.purge_policy.pause;
-    assert!(pause >= EACH_HOLE * HOLES as u64, "{pause}");
-    // In the long run, it goes through the holes as often as that allows.
-    let (mut visits, begin) = (0, heap.work());
+    assert!(pause >= PAUSE_PER_HOLE * HOLES as u64, "{pause}");
+    // In the long run, the heap scans its holes as often as the pause allows.
+    let (mut scans, begin) = (0, heap.work());
     for _ in 0..2000 {
-        let visited = heap.purge_policy.visited;
+        let before = heap.purge_policy.scanned_at;
         work(&mut heap, 100);
-        visits += u64::from(heap.purge_policy.visited != visited);
+        scans += u64::from(heap.purge_policy.scanned_at != before);
     }
     let most = (heap.work() - begin) / pause;
-    assert!((most / 2..=most + 1).contains(&visits), "{visits} visits, {most} are paid for");
+    assert!((most / 2..=most + 1).contains(&scans), "{scans} scans, the pause allows {most}");
 }
 
 #[test]
-fn a_look_that_finds_much_does_not() {
+fn a_scan_that_finds_much_does_not() {
     let mut heap = heap::<Indexed>();
-    assert!(heap.look().is_none(), "all of it was in use a moment ago");
-    let pass = heap.look().expect("much is due");
-    assert_eq!(heap.purge_policy.pause, EACH_HOLE);
+    assert!(heap.plan_purge().is_none(), "all of it was in use a moment ago");
+    let pass = heap.plan_purge().expect("much is due");
+    assert_eq!(heap.purge_policy.pause, PAUSE_PER_HOLE);
     calls::purge(Own::new(&mut heap, ()), pass);
-    assert!(heap.look().is_none(), "it is put off");
+    assert!(heap.plan_purge().is_none(), "the next scan is delayed");
 }
 
-/// Others allocate and free between one batch and the next.
+/// Allocations and frees happen between batches.
 fn each_hole_once<L: FreeList>() {
     let mut heap = heap::<L>();
     let (mut pass, mut batches) = (Purge::ALL, 0);
@@ -88,8 +88,8 @@ fn each_hole_once<L: FreeList>() {
     assert!(heap.check().is_ok());
 }
 
-/// Between two batches a huge segment comes to lie over the place up to which the pass has seen the holes: that is where its
-/// last chunk begins, in front of which the map does not say what is in use.
+/// Between two batches, a huge segment is placed over the pass's cursor, which is now the start of the segment's last
+/// chunk. The map's words in front of that are not valid.
 fn huge_segment_over_the_cursor<L: FreeList>(filled_with: u8) {
     let mut heap = heap::<L>();
     let (mut pass, mut batches) = (Purge::ALL, 0);
@@ -103,7 +103,7 @@ fn huge_segment_over_the_cursor<L: FreeList>(filled_with: u8) {
             assert!(wall.bit() == 0 && wall > Granule(2 * PERIOD));
             for freed in [wall.down(PERIOD), wall] {
                 let payload = NonNull::new(heap.region().pointer(freed).as_ptr()).unwrap();
-                // SAFETY: the wall is in use, and freed once.
+                // SAFETY: the wall is in use and freed once.
                 unsafe { heap.sfree(payload) };
             }
             let size = Granule(2 * PERIOD - CHUNK + 10).bytes();
@@ -115,11 +115,11 @@ fn huge_segment_over_the_cursor<L: FreeList>(filled_with: u8) {
     }
     assert!(batches > 3 && heap.check().is_ok());
     let rest = heap.trim();
-    assert!(rest < 1 << 16, "the pass has left {rest} bytes, of which only the walls may be a part");
+    assert!(rest < 1 << 16, "the pass has left {rest} bytes, more than the two walls");
 }
 
 #[test]
-fn a_pass_beside_a_huge_segment_sees_all() {
+fn a_pass_beside_a_huge_segment_misses_nothing() {
     for filled_with in [0, 0x41, 0xff] {
         huge_segment_over_the_cursor::<Indexed>(filled_with);
         huge_segment_over_the_cursor::<Linked>(filled_with);
@@ -127,7 +127,7 @@ fn a_pass_beside_a_huge_segment_sees_all() {
 }
 
 #[test]
-fn a_pass_beside_others_goes_through_each_hole_once() {
+fn a_pass_between_other_calls_scans_each_hole_once() {
     each_hole_once::<Indexed>();
     each_hole_once::<Linked>();
 }

@@ -30,7 +30,7 @@ fn runs_are_maximal_and_exact() {
 }
 
 #[test]
-fn what_one_does_not_cover_is_free_in_it() {
+fn bytes_outside_a_snapshot_count_as_free() {
     let (nothing, heap) = (snapshot(&[]), snapshot(&[48, -16]));
     assert_eq!(heap.since(&nothing).summary().newly_used, 48);
     assert_eq!(nothing.since(&heap).summary().newly_freed, 48);

@@ -19,7 +19,7 @@ fn limited(limit: Option<usize>, sizes: &[isize], size: usize, align: usize, ref
 }
 
 #[test]
-fn holes_are_told_largest_first_and_the_map_shows_them() {
+fn holes_are_listed_largest_first_and_mapped() {
     let sizes = [64, -16, 32, -48, 16, -16, 16, -64, 16, -48, 16, -16, 32, -48];
     assert_eq!(
         failure(&sizes, 80, 8, false),
@@ -31,7 +31,7 @@ fn holes_are_told_largest_first_and_the_map_shows_them() {
 }
 
 #[test]
-fn each_reason_is_told() {
+fn each_reason_is_reported() {
     let first_line = |text: String| text.lines().next().unwrap_or_default().to_string();
     let cases: [(&[isize], usize, usize, bool, &str); 6] = [
         (&[], 16, 8, false, "16 bytes: the system gives no region"),
@@ -48,7 +48,7 @@ fn each_reason_is_told() {
 }
 
 #[test]
-fn a_limit_is_told() {
+fn a_limit_is_reported() {
     let told = |size| limited(Some(1536), &[1024, -256, 16, -2048], size, 8, false);
     assert!(told(2048).starts_with(
         "smalloc: no place for 2,048 bytes: the request is larger than the limit of 1.5 KiB\n  \

@@ -24,7 +24,7 @@ fn buckets_tile_the_numbers_and_are_narrow() {
 }
 
 #[test]
-fn a_histogram_of_nothing_is_all_zero() {
+fn an_empty_histogram_is_all_zero() {
     let none = HopHistogram::new();
     assert_eq!((none.count(), none.sum(), none.max(), none.quantile(0.5)), (0, 0, 0, 0));
     assert_eq!(none.mean(), 0.0);
@@ -54,7 +54,7 @@ fn quantiles_bound_the_sorted_values_from_above() {
 }
 
 #[test]
-fn the_difference_holds_what_came_later() {
+fn the_difference_holds_later_searches() {
     let earlier = of(&[3, 900]);
     let mut later = earlier;
     [0, 3, 40].iter().for_each(|&hops| later.record(hops));

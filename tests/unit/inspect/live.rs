@@ -1,4 +1,4 @@
-//! What is published is what is read.
+//! Readers see the numbers that were published.
 
 extern crate std;
 use super::*;
@@ -10,7 +10,7 @@ fn temporary(name: &str) -> String {
     std::env::temp_dir().join(name).to_str().unwrap().into()
 }
 
-/// Numbers of which each is different.
+/// Numbers that all differ.
 fn example() -> Stats {
     let words: Vec<u64> = (0..HOPS - NUMBERS).map(|n| 1000 + wide(n)).collect();
     let page: Words = core::array::from_fn(|at| {
@@ -23,7 +23,7 @@ fn example() -> Stats {
 }
 
 #[test]
-fn what_is_written_is_read() {
+fn a_page_reads_as_written() {
     let path = temporary("written");
     let text = Path::new(path.as_bytes());
     let process = std::process::id();
@@ -44,7 +44,7 @@ fn what_is_written_is_read() {
     assert_eq!((published.used_bytes, published.top, published.stopped), (16, 96, false));
     page.stop();
     assert!(live.read().stopped && live.read().whole);
-    // In the midst of a write nothing is whole, however long it takes.
+    // A read that overlaps a write is never whole, however long it takes.
     for sequence in [NOW, LAST] {
         write_sequence(page.page.words(), sequence, || assert!(!live.read().whole));
         assert!(live.read().whole);
@@ -53,7 +53,7 @@ fn what_is_written_is_read() {
 }
 
 #[test]
-fn numbers_stand_in_the_order_of_the_fields() {
+fn numbers_are_in_field_order() {
     let text = std::format!(
         "{:#?}",
         Stats { hops: HopHistogram::new(), failed_hops: HopHistogram::new(), ..example() }
@@ -64,9 +64,9 @@ fn numbers_stand_in_the_order_of_the_fields() {
     assert!(values[..HOPS - NUMBERS].is_sorted());
 }
 
-/// A writer that hardly pauses, and readers that see one of the two things that it writes, or the other.
+/// A writer alternates between two contents almost without a pause; readers see either one or the other.
 #[test]
-fn nobody_sees_half_of_a_write() {
+fn no_reader_sees_half_a_write() {
     let path = temporary("torn");
     let text = Path::new(path.as_bytes());
     let page = LivePage::create(&text, std::process::id(), (0, || 0), "linked").unwrap();
@@ -97,7 +97,7 @@ fn nobody_sees_half_of_a_write() {
 }
 
 #[test]
-fn files_of_others_are_refused_and_left_alone() {
+fn foreign_files_are_refused_and_left_unchanged() {
     let path = temporary("other");
     for contents in [&b"mine"[..], &[b'x'; 4096], &[]] {
         std::fs::write(&path, contents).unwrap();
@@ -119,7 +119,7 @@ fn files_of_others_are_refused_and_left_alone() {
 }
 
 #[test]
-fn a_file_is_taken_over_from_the_dead_alone() {
+fn only_files_of_dead_processes_are_replaced() {
     let path = temporary("taken");
     let text = Path::new(path.as_bytes());
     let mut child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
@@ -133,7 +133,7 @@ fn a_file_is_taken_over_from_the_dead_alone() {
     first.call(16, 16, 0);
     second.call(32, 32, 0);
     assert_eq!(Live::open(&path).unwrap().read().used_bytes, 32);
-    // Another heap of this process has it; an earlier process of the same number had not.
+    // The file of another heap of this process is kept, that of an earlier process of the same number is replaced.
     let create = |began, clock: fn() -> u64| LivePage::create(&text, own, (began, clock), "linked");
     assert_eq!(create(5, || 20).unwrap_err(), LiveError::InUse { process: own });
     assert!(create(10, || 20).is_ok() && create(5, || 19).is_ok());

@@ -1,4 +1,4 @@
-//! Maps of made-up heaps: exact ones of a few segments, and what must hold for any.
+//! Maps of synthetic heaps: exact ones of a few segments, and properties that hold for all.
 
 extern crate std;
 
@@ -10,7 +10,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, vec};
 
-/// A xorshift generator: the same heap every time.
+/// A xorshift generator, so that the heaps are the same in every run.
 struct Random(u64);
 
 impl Random {
@@ -22,7 +22,7 @@ impl Random {
     }
 }
 
-/// A heap of about `segments` segments: mostly small ones, some large, with long stretches in use and free.
+/// A heap of about `segments` segments: mostly small, some large, with long runs in use and free.
 fn random_heap(segments: usize, wilderness: isize) -> Snapshot {
     let mut random = Random(0x9e37_79b9_7f4a_7c15);
     let mut sizes: Vec<isize> = vec![];
@@ -51,7 +51,7 @@ fn svg(snapshot: &Snapshot, options: MapOptions) -> String {
     map
 }
 
-/// Every option that changes what is shown.
+/// Options that change the output, combined.
 fn all_options() -> impl Iterator<Item = MapOptions> {
     let scales = [(64, 48, None), (8, 4, None), (128, 96, None), (256, 9, Some(16)), (13, 9, Some(100))];
     scales.into_iter().flat_map(|(width, max_rows, cell_bytes)| {
@@ -61,7 +61,7 @@ fn all_options() -> impl Iterator<Item = MapOptions> {
 }
 
 #[test]
-fn lines_tile_what_is_shown_and_count_every_byte_in_use_once() {
+fn lines_tile_the_range_and_count_every_used_byte_once() {
     for heap in [random_heap(10, 0), random_heap(500, 1 << 20), random_heap(20_000, 1 << 24)] {
         for options in all_options() {
             let layout = Layout::new(&heap, &options);
@@ -100,7 +100,7 @@ fn the_scale_keeps_to_the_rows_and_is_the_finest_that_does() {
 }
 
 #[test]
-fn three_rows_alike_fold_and_two_do_not() {
+fn three_equal_rows_fold_and_two_do_not() {
     let heap = snapshot(&[256 * 3, -256 * 2, 128, 128, -256 * 4]);
     let options = MapOptions { width: 16, cell_bytes: Some(16), ..MapOptions::text() };
     let lines: Vec<Line> = Layout::new(&heap, &options).lines(&heap).collect();
@@ -118,7 +118,7 @@ fn three_rows_alike_fold_and_two_do_not() {
 }
 
 #[test]
-fn a_part_of_a_row_at_the_end_counts_as_a_row() {
+fn a_partial_last_row_counts_as_a_row() {
     let options = MapOptions { width: 16, cell_bytes: Some(16), ..MapOptions::text() };
     for (wilderness, lines) in [(512, 3), (528, 2), (768, 2)] {
         let heap = snapshot(&[256, -wilderness]);
@@ -191,7 +191,7 @@ fn the_ruler_has_room_for_its_labels() {
 }
 
 #[test]
-fn what_ends_before_it_begins_has_no_line() {
+fn an_empty_range_has_no_line() {
     let heap = snapshot(&[64, -64]);
     for (from, to) in [(100, 50), (50, 50), (48, 48), (1000, 2000)] {
         let options = MapOptions { from, to, ..MapOptions::text() };
@@ -201,7 +201,7 @@ fn what_ends_before_it_begins_has_no_line() {
 }
 
 #[test]
-fn a_heap_never_used_has_one_line() {
+fn an_unused_heap_has_one_line() {
     let mut stats = *snapshot(&[-1024]).stats();
     stats.region_size = 1 << 33;
     let buffer = crate::inspect::snapshot::SegmentBuffer::populated(1).unwrap();
@@ -234,7 +234,7 @@ fn colours_do_not_change_the_lines() {
     }
 }
 
-/// The values of an attribute of every `rect` of the cells.
+/// The values of an attribute of all `rect` elements of cells.
 fn rects(svg: &str, attribute: &str) -> Vec<f64> {
     let start = format!(" {attribute}=\"");
     let rects = svg.lines().filter(|line| line.starts_with("<rect x=") && line.contains("<title>"));

@@ -4,7 +4,7 @@ use std::string::{String, ToString};
 use std::vec::Vec;
 use std::{format, vec};
 
-/// A heap's numbers.
+/// Numbers of a made-up heap.
 pub(in super::super) fn example() -> Stats {
     let mut stats = Stats {
         region_size: 1 << 20,

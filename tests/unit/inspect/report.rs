@@ -4,7 +4,7 @@ use super::*;
 use std::string::ToString;
 
 #[test]
-fn the_block_for_people_says_what_matters() {
+fn the_block_shows_the_main_numbers() {
     let text = example().to_string();
     for part in [
         "smalloc heap [██████████████████████░░░░░░░░] 75.0 % of 1 MiB in use\n",
@@ -22,7 +22,7 @@ fn the_block_for_people_says_what_matters() {
 }
 
 #[test]
-fn the_last_failed_size_is_told_with_the_failures() {
+fn the_last_failed_size_is_shown_with_failures() {
     let text = Stats { failures: 2, last_failed_size: 3 << 10, ..example() }.to_string();
     assert!(text.contains("  failures    2, the last of 3 KiB\n"), "{text}");
 }
@@ -37,7 +37,7 @@ fn the_bar_shows_a_little_and_never_overflows() {
 }
 
 #[test]
-fn a_heap_never_used_prints() {
+fn an_unused_heap_prints() {
     let text = Stats::default().to_string();
     assert!(text.starts_with("smalloc heap [░░░░░░░░░░░░░░░░░░░░░░░░░░░░░░] 0 % of 0 B in use"), "{text}");
 }

@@ -3,8 +3,7 @@ use super::*;
 use std::string::{String, ToString};
 use std::vec::Vec;
 
-/// A snapshot of segments of these sizes, negative for free ones, in a region that ends with them. A free segment
-/// at the end is the wilderness.
+/// A snapshot of segments of these sizes, negative for free ones. A free segment at the end is the wilderness.
 pub(in super::super) fn snapshot(sizes: &[isize]) -> Snapshot {
     let mut buffer = SegmentBuffer::populated(sizes.len()).unwrap();
     let mut stats = Stats::default();
@@ -82,7 +81,7 @@ fn a_byte_is_found_in_its_segment() {
 }
 
 #[test]
-fn a_full_buffer_says_so_and_can_be_used_again() {
+fn a_full_buffer_refuses_and_can_be_reused() {
     let mut buffer = SegmentBuffer::populated(3).unwrap();
     let segments = (0..).map(|i| Segment { offset: i * 16, size: 16, in_use: true });
     let fitted = segments.clone().take_while(|&segment| buffer.push(segment)).count();
@@ -100,7 +99,7 @@ fn json_lists_the_segments() {
 }
 
 #[test]
-fn errors_say_what_to_look_for() {
+fn errors_name_the_cause() {
     let error = SnapshotError::NoMemory { segments: 1_000, errno: 12 };
     assert_eq!(error.to_string(), "no memory for a snapshot of 1000 segments (errno 12)");
     assert!(SnapshotError::GrewTooFast { capacity: 64 }.to_string().contains("beyond 64 segments"));

@@ -4,7 +4,7 @@ use std::format;
 use std::string::String;
 use std::vec::Vec;
 
-/// Numbers of which each is different.
+/// Numbers that all differ.
 fn example(scale: usize) -> Stats {
     let events = |n: u64| n * wide(scale);
     Stats {
@@ -49,7 +49,7 @@ fn every_difference_is_that_of_its_field() {
         for (name, value) in delta {
             let is_field = |field: &&(String, i64)| field.0 == name || field.0 == format!("{name}_total");
             let field = once.iter().find(is_field).unwrap();
-            // Counters never fall, so their difference is 0 when the two are taken the wrong way round.
+            // Counters never fall, so their difference is 0 if the two are swapped.
             let expected = if sign < 0 && (111..=123).contains(&field.1) { 0 } else { sign * field.1 };
             assert_eq!(value, expected, "{name}");
         }
@@ -69,10 +69,10 @@ fn hops_since_are_those_in_between() {
 }
 
 #[test]
-fn a_sum_is_of_all_numbers() {
+fn a_sum_adds_all_numbers() {
     let [once, twice] = [3, 6].map(|scale| Stats { region_size: 100 * scale, ..example(scale) });
     let sum = once.plus(&once);
-    // The wildernesses count as one.
+    // All wildernesses count as one.
     assert_eq!(sum, Stats { free_segments: twice.free_segments - 1, ..twice });
     assert_eq!((sum.holes(), sum.wilderness_bytes()), (2 * once.holes(), 2 * once.wilderness_bytes()));
     let other = Stats { largest_hole: 5, last_failed_size: 7, ..Stats::default() };
@@ -80,7 +80,7 @@ fn a_sum_is_of_all_numbers() {
 }
 
 #[test]
-fn fragmentation_has_two_sides() {
+fn fragmentation_with_and_without_the_wilderness() {
     let stats = Stats {
         region_size: 1_600,
         top: 640,

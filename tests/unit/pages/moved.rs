@@ -1,4 +1,4 @@
-use super::{MOST, Moved};
+use super::{MAX_RANGES, Moved};
 use crate::region::{Extent, Granule, Reservation};
 use std::vec::Vec;
 
@@ -11,7 +11,7 @@ fn pages(from: usize, to: usize) -> Extent {
 }
 
 fn of(ranges: &[(usize, usize)]) -> Moved {
-    // As long as the test program runs.
+    // Never released: the list uses it until the test program ends.
     let reservation = Reservation::new(Moved::bytes()).unwrap();
     let mut part = reservation.part(0, Moved::bytes());
     assert!(part.commit(Moved::bytes()));
@@ -29,7 +29,7 @@ fn ranges_are_sorted_and_disjoint() {
 }
 
 #[test]
-fn what_is_removed_splits_and_shortens() {
+fn removing_splits_and_shortens_ranges() {
     for (removed, left) in [
         ((10, 20), &[(30, 40)][..]),
         ((0, 15), &[(15, 20), (30, 40)]),
@@ -46,7 +46,7 @@ fn what_is_removed_splits_and_shortens() {
 }
 
 #[test]
-fn a_payload_is_gone_through_mapping_by_mapping() {
+fn a_payload_is_moved_one_mapping_at_a_time() {
     let mut moved = of(&[(10, 20), (20, 30), (40, 50)]);
     let end = |from, to| moved.mapping_end(pages(from, to)).0;
     assert_eq!([0, 9, 10, 15, 20, 30, 40, 50].map(|from| end(from, 60)), [10, 10, 20, 20, 30, 40, 50, 60]);
@@ -56,10 +56,10 @@ fn a_payload_is_gone_through_mapping_by_mapping() {
     assert!(!moved.holds_any(pages(0, 11)) && !moved.has_room(1));
 }
 
-/// A list that is full keeps too much, never too little.
+/// A full list keeps a range that it would have to split.
 #[test]
-fn the_list_has_an_end() {
-    let ranges: Vec<_> = (0..MOST).map(|number| (10 * number, 10 * number + 9)).collect();
+fn the_list_is_bounded() {
+    let ranges: Vec<_> = (0..MAX_RANGES).map(|number| (10 * number, 10 * number + 9)).collect();
     let mut moved = of(&ranges);
     assert!(!moved.has_room(0));
     moved.remove(pages(2, 4));

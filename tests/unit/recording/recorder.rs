@@ -1,7 +1,7 @@
 use super::*;
 
 #[test]
-fn paths_that_cannot_be_are_refused() {
+fn invalid_paths_are_refused() {
     assert_eq!(create(b"a\0b").err(), Some(RecordError::BadPath));
     assert_eq!(create(&[b'a'; 5000]).err(), Some(RecordError::BadPath));
     assert_eq!(create(b"").err(), Some(RecordError::System { errno: libc::ENOENT }));

@@ -1,6 +1,6 @@
 use super::{longest_run, longest_run_about};
 
-/// The slow, obvious way.
+/// Reference implementation, bit by bit.
 fn longest(word: u64) -> usize {
     let (mut longest, mut here) = (0, 0);
     for bit in 0..64 {

@@ -94,9 +94,9 @@ fn it_says_what_it_cannot_read_and_where() {
     let mut whole = fs::read(&path).expect("the recording is there");
     refuses("cut", &whole[..64 + 32 * 3 + 5], "record 4: the file ends in the midst of it");
     whole[64 + 32] = 77;
-    refuses("call", &whole, "record 2: damaged: no call has number 77");
+    refuses("call", &whole, "record 2: damaged: call 77 is unknown");
     whole[8] = 2;
-    refuses("version", &whole, "a recording of format version 2, this is for version 1");
+    refuses("version", &whole, "format version 2 is not supported, only 1");
     // All that could be read is replayed before the error is told, and no file is lost.
     let file = folder.file("packed-cut", b"1: malloc 0x10 9\n1: mall");
     let picture = folder.file("picture", "a picture");
