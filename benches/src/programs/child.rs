@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use cache::{Cache, Heap, Load};
-use common::{Outcome, complain, find_files, has_extension};
+use common::{Outcome, find_files, has_extension};
 use counts::Counts;
 
 /// The most files that are read.
@@ -25,13 +25,7 @@ const MOST_FILES: usize = 400;
 /// Does the work that the arguments name, `ast PATH...`, `words PATH...` or `cache REQUESTS THREADS`, with `heap`, which
 /// is the program's global allocator. Without a path, the sources that cargo has on this machine are read.
 pub(crate) fn main<A: Heap>(heap: &'static A) -> ExitCode {
-    match run(heap) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            complain(&*error);
-            ExitCode::FAILURE
-        }
-    }
+    common::main(|| run(heap))
 }
 
 fn run<A: Heap>(heap: &'static A) -> Outcome {
