@@ -13,8 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
 /// To give memory back.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
-/// To move large payloads by their pages.
-const MOVING: [libc::c_long; 1] = [libc::SYS_mremap];
+/// To move large payloads by their pages, if they are not locked.
+const MOVING: [libc::c_long; 2] = [libc::SYS_mremap, libc::SYS_msync];
 /// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
 const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
 /// To wait for the lock.
