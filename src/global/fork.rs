@@ -4,7 +4,7 @@ use super::held::LockedSlow;
 use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::system::errno;
-use crate::threads::fork_table;
+use crate::threads::fork_table::{self, Handlers};
 use crate::threads::lock::{Lock, SlowReason};
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -34,7 +34,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     pub(super) fn register(&self) {
-        let handlers = [Self::before_fork, Self::after_fork, Self::after_fork_in_child];
+        let handlers = Handlers {
+            before: Self::before_fork,
+            after: Self::after_fork,
+            after_in_child: Self::after_fork_in_child,
+            unload: Self::unload,
+        };
         errno::unchanged(|| fork_table::add(ptr::from_ref(self).cast(), handlers, &self.registered_at));
         for shared in self.regions.all() {
             shared.lock.lock().set_slow(SlowReason::FirstUse, false);

@@ -16,6 +16,7 @@ mod record;
 mod remote_free;
 mod reporting;
 mod statistics;
+mod unload;
 
 pub use low_memory::LowMemory;
 

@@ -23,18 +23,26 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 /// Heaps in the table; further ones are not registered. Few programs have more than one.
 const CAPACITY: usize = 32;
 
-/// Called with a heap's address before or after a fork. Returns false if the heap is no longer there.
+/// Called with a heap's address before or after a fork, or when its library is unloaded. Returns false if the heap is no
+/// longer there.
 ///
 /// # Safety
 /// A heap was passed to [`add`] with this address and this handler, and its memory is still readable.
 pub(crate) type Handler = unsafe fn(*const ()) -> bool;
 
+/// What a heap does around a fork, and when the library that contains this crate is unloaded.
+#[derive(Clone, Copy)]
+pub(crate) struct Handlers {
+    pub(crate) before: Handler,
+    pub(crate) after: Handler,
+    pub(crate) after_in_child: Handler,
+    pub(crate) unload: Handler,
+}
+
 #[derive(Clone, Copy)]
 struct Entry {
     heap: *const (),
-    before: Handler,
-    after: Handler,
-    after_in_child: Handler,
+    handlers: Handlers,
     /// Whether the current fork has locked the heap.
     locked: bool,
 }
@@ -102,20 +110,16 @@ const FAILED: usize = 1;
 /// Registers a heap if it is a static, and stores the result in `registered_at`: the heap's address, or `FAILED`.
 ///
 /// The store happens with the table locked, so a fork comes entirely before or after.
-pub(crate) fn add(
-    heap: *const (),
-    [before, after, after_in_child]: [Handler; 3],
-    registered_at: &AtomicUsize,
-) {
+pub(crate) fn add(heap: *const (), handlers: Handlers, registered_at: &AtomicUsize) {
     let eligible = object::is_in_loaded_object(heap.addr()) && register_handlers();
-    let entry = Entry { heap, before, after, after_in_child, locked: false };
+    let entry = Entry { heap, handlers, locked: false };
     let mut table = TABLE.lock();
     let forking = table.forking;
     let added = if eligible { table.insert(entry) } else { None };
     registered_at.store(if added.is_some() { heap.addr() } else { FAILED }, Ordering::Relaxed);
     if forking && let Some(entry) = added {
         // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
-        entry.locked = unsafe { (entry.before)(entry.heap) };
+        entry.locked = unsafe { (entry.handlers.before)(entry.heap) };
     }
 }
 
@@ -124,6 +128,31 @@ pub(crate) fn remove(heap: *const ()) {
         if entry.is_some_and(|entry| entry.heap == heap) {
             *entry = None;
         }
+    }
+}
+
+/// Called by the loader when it unloads the library that contains this crate, after all other destructors in it, and
+/// when the process exits.
+///
+/// Nothing may be left behind that points into the library. The C library removes the fork handlers by itself.
+#[used]
+#[cfg_attr(not(miri), unsafe(link_section = ".fini_array.00101"))]
+static AT_UNLOAD: extern "C" fn() = {
+    extern "C" fn end() {
+        if !object::is_in_program() {
+            home::delete_key();
+            unload_all();
+        }
+    }
+    end
+};
+
+/// Unloads every heap. All stays if another thread is in the table, as can be only while the process exits.
+fn unload_all() {
+    let Some(table) = TABLE.try_lock() else { return };
+    for entry in table.entries.iter().flatten() {
+        // SAFETY: the heap was passed to `add` with this handler, and lies in a loaded object.
+        unsafe { (entry.handlers.unload)(entry.heap) };
     }
 }
 
@@ -140,21 +169,21 @@ extern "C" fn prepare() {
     table.forking = true;
     for entry in table.entries.iter_mut().flatten() {
         // SAFETY: the heap was passed to `add` with this handler, and lies in a loaded object.
-        entry.locked = unsafe { (entry.before)(entry.heap) };
+        entry.locked = unsafe { (entry.handlers.before)(entry.heap) };
     }
 }
 
 extern "C" fn release() {
-    release_all(|entry| entry.after);
+    release_all(|handlers| handlers.after);
 }
 
 extern "C" fn release_in_child() {
     home::forget_other_threads();
-    release_all(|entry| entry.after_in_child);
+    release_all(|handlers| handlers.after_in_child);
 }
 
 /// Releases what `prepare` locked, each heap through the handler that `after` selects.
-fn release_all(after: fn(&Entry) -> Handler) {
+fn release_all(after: fn(&Handlers) -> Handler) {
     let mut table = TABLE.lock();
     if !mem::take(&mut table.forking) {
         return;
@@ -162,7 +191,7 @@ fn release_all(after: fn(&Entry) -> Handler) {
     for entry in table.entries.iter_mut().flatten() {
         if mem::take(&mut entry.locked) {
             // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
-            unsafe { after(entry)(entry.heap) };
+            unsafe { after(&entry.handlers)(entry.heap) };
         }
     }
     drop(table);

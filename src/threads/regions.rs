@@ -113,6 +113,12 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
+    /// Unmaps all regions, in which nothing is in use and whose locks the caller holds. They can be mapped again.
+    pub(crate) fn unmap(&self, heaps: &mut [Guard<'_, Guarded<L>>; N]) {
+        self.base.store(0, Ordering::Relaxed);
+        self.shared.iter().zip(heaps).for_each(|(shared, heap)| shared.unmap(heap));
+    }
+
     fn region_bytes(&self) -> usize {
         match self.requested {
             0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or(DEFAULT_REGION),
