@@ -9,8 +9,9 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// To map the region, to open more of it, and to make room for a snapshot.
-const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
+/// To map the region, below the limit of addresses, to open more of it, and to make room for a snapshot.
+const MAPPING: [libc::c_long; 4] =
+    [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect, libc::SYS_prlimit64];
 /// To give memory back.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
 /// To move large payloads by their pages, if they are not locked.
@@ -342,5 +343,5 @@ fn misuse_writes_and_aborts() {
 #[test]
 fn filters_bite() {
     assert_eq!(case::run("planted").status.code(), Some(exit_code(libc::SYS_getppid)));
-    assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_mmap)));
+    assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_prlimit64)));
 }

@@ -2,6 +2,7 @@
 //!
 //! Nothing here allocates from a heap. Functions may change `errno`; [`errno::unchanged`] preserves it.
 
+pub(crate) mod addresses;
 pub(crate) mod append_file;
 mod buffer;
 pub(crate) mod call;

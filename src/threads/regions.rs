@@ -15,9 +15,9 @@ use super::home::{self, NUMBERS};
 use super::lock::{Guard, Lock};
 use super::shared::{Guarded, RING, SharedHeap};
 use crate::free_list::FreeList;
-use crate::heap::map_side_by_side;
+use crate::heap::{largest_region, map_side_by_side};
 use crate::region::{InitError, MAX_REGION, MIN_REGION};
-use crate::system::environment;
+use crate::system::{addresses, environment};
 
 /// Bytes of a region without a requested size: more than most machines have, since address space is free.
 const DEFAULT_REGION: usize = 32 << 30;
@@ -100,11 +100,9 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let stride = map_side_by_side(
-            &mut heaps.each_mut().map(|guarded| &mut guarded.heap),
-            self.region_bytes(),
-            RING,
-        )?;
+        let wanted = self.region_bytes();
+        let stride = map_side_by_side(&mut heaps.each_mut().map(|guarded| &mut guarded.heap), wanted, RING)?;
+        warn_if_small(heaps.first().map_or(0, |first| first.region().size()), wanted);
         if N > 1 {
             self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
         }
@@ -121,9 +119,17 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
 
     fn region_bytes(&self) -> usize {
         match self.requested {
-            0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or(DEFAULT_REGION),
+            0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or_else(Self::default_bytes),
             requested => requested,
         }
+    }
+
+    /// Bytes of a region whose size nobody has named: under a limit of addresses, all regions take at most half of what
+    /// it leaves, since stacks and libraries need addresses too.
+    fn default_bytes() -> usize {
+        addresses::left().map_or(DEFAULT_REGION, |left| {
+            largest_region::<L>(left / 2, N, RING).clamp(MIN_REGION, DEFAULT_REGION)
+        })
     }
 
     /// Calls [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork) for every region.
@@ -133,5 +139,17 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     pub(crate) unsafe fn unlock_after_fork(&self) {
         // SAFETY: guaranteed by the caller.
         self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
+    }
+}
+
+/// A region smaller than its wanted size divided by this is told.
+const SMALL: usize = 100;
+
+/// Tells that the system has refused all but a small part of the wanted size.
+fn warn_if_small(size: usize, wanted: usize) {
+    if size < wanted / SMALL {
+        environment::REGION.tell(format_args!(
+            "a region has {size} bytes, since the system refused {wanted} (raise the limit of addresses, or name a size)"
+        ));
     }
 }
