@@ -42,6 +42,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         };
         errno::unchanged(|| fork_table::add(ptr::from_ref(self).cast(), handlers, &self.registered_at));
         for shared in self.regions.all() {
+            shared.lock.learn_threads();
             shared.lock.lock().set_slow(SlowReason::FirstUse, false);
         }
     }
