@@ -10,8 +10,14 @@ use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 /// To map the region, below the limit of addresses, to open more of it, and to make room for a snapshot.
-const MAPPING: [libc::c_long; 4] =
-    [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect, libc::SYS_prlimit64];
+const MAPPING: [libc::c_long; 5] = [
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_prlimit64,
+    // While the heap is registered for `fork`.
+    libc::SYS_rt_sigprocmask,
+];
 /// To give memory back.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
 /// To move large payloads by their pages, if they are not locked.

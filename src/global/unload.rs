@@ -16,19 +16,21 @@ use crate::watch::Watch;
 use core::ptr;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Ends recording and publishing, and unmaps the regions of the heap at `address` if nothing in them is in use. False
-    /// if the heap is no longer there, or a lock is taken, as can be only while the process exits.
+    /// Ends recording and publishing, and unmaps the regions of the heap at `address` if nothing in them is in use. All
+    /// stays if a lock is taken, as can be only while the process exits.
     ///
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable.
-    pub(super) unsafe fn unload(address: *const ()) -> bool {
+    pub(super) unsafe fn unload(address: *const ()) {
         // SAFETY: guaranteed by the caller. A heap that was moved away has left valid bytes: atomics and integers.
         let global = unsafe { &*address.cast::<Self>() };
-        global.is_registered() && errno::unchanged(|| global.close())
+        if global.is_registered() {
+            errno::unchanged(|| global.close());
+        }
     }
 
-    fn close(&self) -> bool {
-        let Some(mut heaps) = self.try_lock_all() else { return false };
+    fn close(&self) {
+        let Some(mut heaps) = self.try_lock_all() else { return };
         self.end_recording(&mut heaps);
         let page = self.end_publishing(&mut heaps);
         let in_use = heaps.iter().any(|heap| heap.used_and_top().0 > 0);
@@ -41,7 +43,6 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if in_use {
             self.trim();
         }
-        true
     }
 
     /// Takes all locks, and frees what waits in queues and quarantines. `None` if a lock is taken.

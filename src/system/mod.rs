@@ -13,5 +13,6 @@ pub(crate) mod fatal;
 pub(crate) mod mapping;
 pub(crate) mod path;
 pub(crate) mod shared_page;
+pub(crate) mod signals;
 
 pub(crate) use buffer::Buffer;

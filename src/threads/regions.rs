@@ -13,14 +13,19 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::home::{self, NUMBERS};
 use super::lock::{Guard, Lock};
+use super::preparing::is_preparing;
 use super::shared::{Guarded, RING, SharedHeap};
 use crate::free_list::FreeList;
 use crate::heap::{largest_region, map_side_by_side};
 use crate::region::{InitError, MAX_REGION, MIN_REGION};
+use crate::system::clock::sleep_ns;
 use crate::system::{addresses, environment};
 
 /// Bytes of a region without a requested size: more than most machines have, since address space is free.
 const DEFAULT_REGION: usize = 32 << 30;
+
+/// Nanoseconds before all locks are tried again.
+const RETRY_NS: u32 = 100_000;
 
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
@@ -90,8 +95,24 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         (0..N).map(move |step| first.wrapping_add(step) % N)
     }
 
+    /// Takes all locks. While another thread that holds one prepares a fork, it is given all of them.
     pub(crate) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; N] {
-        self.shared.each_ref().map(|shared| shared.lock.lock())
+        loop {
+            let mut complete = true;
+            let guards = self.shared.each_ref().map(|shared| {
+                let guard = if complete { shared.lock.lock_unless(is_preparing) } else { None };
+                complete = guard.is_some();
+                guard
+            });
+            if complete {
+                let mut guards = guards.into_iter().flatten();
+                // There is a guard for each region, so this never waits.
+                let guard = |lock| guards.next().unwrap_or_else(|| Lock::lock(lock));
+                return self.shared.each_ref().map(|shared| &shared.lock).map(guard);
+            }
+            drop(guards);
+            sleep_ns(RETRY_NS);
+        }
     }
 
     pub(crate) fn init(&self) -> Result<(), InitError> {
@@ -132,13 +153,15 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         })
     }
 
-    /// Calls [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork) for every region.
+    /// Calls [`Lock::unlock_after_fork`] for every region that is locked for a fork.
     ///
     /// # Safety
-    /// As for [`Lock::unlock_after_fork`], for every region's lock.
+    /// This thread has locked them, and has no guard of them.
     pub(crate) unsafe fn unlock_after_fork(&self) {
-        // SAFETY: guaranteed by the caller.
-        self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
+        for shared in self.shared.iter().filter(|shared| shared.lock.is_locked_for_fork()) {
+            // SAFETY: guaranteed by the caller.
+            unsafe { shared.lock.unlock_after_fork() };
+        }
     }
 }
 
