@@ -271,7 +271,7 @@ fn files_are_closed() {
         unsafe { std::mem::transmute(loaded.find(c"record")) };
     assert!(record(text(&recording).as_ptr(), text(&page).as_ptr()));
     loaded.work_here();
-    let live = smalloc::Live::open(&page.to_str().expect("text")).expect("it publishes");
+    let live = smalloc::Live::open(page.to_str().expect("text")).expect("it publishes");
     assert!(!live.read().stopped);
     drop(loaded);
     assert!(live.read().stopped);

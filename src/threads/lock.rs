@@ -209,7 +209,8 @@ impl<T> Lock<T> {
     pub(crate) unsafe fn lock_for_fork(&self, give_up: impl FnMut(usize) -> bool) -> bool {
         let me = thread_token();
         let word = self.word.load(Ordering::Relaxed);
-        if !(word & !SLOW == FREE && self.take(word, me)) && !self.take_contended(me, give_up) {
+        let taken = word & !SLOW == FREE && self.take(word, me);
+        if !taken && !self.take_contended(me, give_up) {
             return false;
         }
         // A signal handler that runs in between finds the lock held by its own thread, as it is.
