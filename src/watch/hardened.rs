@@ -45,6 +45,11 @@ pub(crate) struct Hardened {
 impl Hardened {
     pub(crate) const NEW: Self = Self { queue: Quarantine::EMPTY, highest_top: Granule(0) };
 
+    /// Whether a payload is in quarantine: free for the program, in use for the heap.
+    pub(crate) fn holds<L: FreeList>(&self, heap: &Heap<L>, payload: *const u8) -> bool {
+        self.queue.holds(heap.region().granule(payload))
+    }
+
     /// Fills a block and puts it in quarantine, which the oldest blocks leave to make room.
     fn quarantine<L: FreeList>(&mut self, heap: &mut Heap<L>, block: Block) {
         fill(heap, block.at, block.end(), 0);
@@ -71,7 +76,7 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
 
     /// A quarantined block is free for the program.
     fn check_pointer(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
-        if self.queue.holds(heap.region().granule(payload)) {
+        if self.holds(heap, payload) {
             heap.double_free(payload, layout);
         }
     }
