@@ -17,6 +17,7 @@
 use super::home;
 use super::lock::{Lock, thread_token};
 use super::object;
+use super::streams;
 use core::mem;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -132,6 +133,7 @@ extern "C" fn prepare() {
         // A second registration: this fork's handler has run already.
         return;
     }
+    streams::lock();
     // SAFETY: `release` unlocks it on the same thread, in both processes.
     unsafe { object::LOADER.lock_for_fork() };
     // SAFETY: `release` unlocks it on the same thread, in both processes.
@@ -145,19 +147,26 @@ extern "C" fn prepare() {
 }
 
 extern "C" fn release() {
-    release_all(|entry| entry.after);
+    if release_all(|entry| entry.after) {
+        // SAFETY: `prepare` locked the list on this thread.
+        unsafe { streams::unlock() };
+    }
 }
 
 extern "C" fn release_in_child() {
     home::forget_other_threads();
-    release_all(|entry| entry.after_in_child);
+    if release_all(|entry| entry.after_in_child) {
+        // SAFETY: a child begins with one thread.
+        unsafe { streams::reset() };
+    }
 }
 
-/// Releases what `prepare` locked, each heap through the handler that `after` selects.
-fn release_all(after: fn(&Entry) -> Handler) {
+/// Releases what `prepare` locked, each heap through the handler that `after` selects. False if that has been done, by
+/// the handler of a first registration.
+fn release_all(after: fn(&Entry) -> Handler) -> bool {
     let mut table = TABLE.lock();
     if !mem::take(&mut table.forking) {
-        return;
+        return false;
     }
     for entry in table.entries.iter_mut().flatten() {
         if mem::take(&mut entry.locked) {
@@ -170,4 +179,5 @@ fn release_all(after: fn(&Entry) -> Handler) {
     unsafe { TABLE.unlock_after_fork() };
     // SAFETY: this thread took it in `prepare`, and holds no guard of it.
     unsafe { object::LOADER.unlock_after_fork() };
+    true
 }

@@ -7,3 +7,4 @@ pub(crate) mod lock;
 mod object;
 pub(crate) mod regions;
 pub(crate) mod shared;
+mod streams;
