@@ -6,8 +6,8 @@
 //! - `seed`: `my_init`, `smalloc`, `sfree`
 //! - `heaps`: `smalloc_heap_new` and the other calls on several heaps
 //! - `malloc`: the work of `malloc` and its kind, under the names that `preload.c` calls; `info`: their numbers
-//! - `payload`: a block of the heap, with the feature `hardened` with a canary; `nowhere`: blocks of no bytes
-//! - `mapped`: blocks with mappings of their own; `foreign`: blocks of the C library's own `malloc`
+//! - `payload`: a block of the heap, with the feature `hardened` with a canary
+//! - `nowhere`: blocks of no bytes; `mapped`: blocks with mappings of their own; `foreign`: blocks of the C library's own `malloc`
 //! - `global`: the heap of the preload library
 //! - `system`: `errno`, messages
 //!
@@ -41,7 +41,6 @@ pub mod heaps;
 pub mod info;
 pub mod malloc;
 mod mapped;
-#[cfg(feature = "hardened")]
 mod nowhere;
 mod payload;
 pub mod seed;

@@ -2,7 +2,7 @@
 
 use crate::global::HEAP;
 use crate::system::{fail, fatal, keep_errno, page_size};
-use crate::{foreign, mapped, payload};
+use crate::{foreign, mapped, nowhere, payload};
 use core::alloc::Layout;
 use core::ffi::{c_int, c_void};
 use core::ptr::{self, NonNull};
@@ -19,8 +19,9 @@ fn given(block: *mut u8) -> *mut c_void {
 #[inline(always)]
 fn allocate(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Ok(layout) = Layout::from_size_align(size, align) else { return ptr::null_mut() };
-    if size >= mapped::ALWAYS {
-        return allocate_large(layout, zeroed);
+    // One comparison for both: 0 wraps to the largest number.
+    if size.wrapping_sub(1) >= mapped::ALWAYS - 1 {
+        return allocate_special(layout, zeroed);
     }
     let block = if zeroed { payload::alloc_zeroed(layout) } else { payload::alloc(layout) };
     if block.is_null() { allocate_mapped(layout) } else { block }
@@ -28,8 +29,12 @@ fn allocate(size: usize, align: usize, zeroed: bool) -> *mut u8 {
 
 #[cold]
 #[inline(never)]
-fn allocate_large(layout: Layout, zeroed: bool) -> *mut u8 {
-    if mapped::is_for(layout.size()) {
+fn allocate_special(layout: Layout, zeroed: bool) -> *mut u8 {
+    if layout.size() == 0 {
+        if let Some(block) = nowhere::take(layout.align()) {
+            return block.as_ptr();
+        }
+    } else if mapped::are_allowed() {
         return allocate_mapped(layout);
     }
     if zeroed { payload::alloc_zeroed(layout) } else { payload::alloc(layout) }
@@ -73,6 +78,9 @@ pub unsafe extern "C" fn smalloc_preload_free(block: *mut c_void) {
 #[cold]
 #[inline(never)]
 unsafe fn free_elsewhere(block: NonNull<u8>) {
+    if nowhere::contains(block) {
+        return nowhere::give(block);
+    }
     let freed = keep_errno(|| {
         // SAFETY: guaranteed by the caller.
         let own = unsafe { mapped::free(block) };
@@ -111,6 +119,8 @@ pub extern "C" fn smalloc_preload_check(block: *mut c_void, size: usize, align: 
     let found = if payload::contains(block) {
         // A pointer that is no block is reported by the free that follows.
         payload::size(block).filter(|_| !payload::may_have(block, size))
+    } else if nowhere::contains(block) {
+        Some(0).filter(|&found| found != size)
     } else {
         mapped::size(block).filter(|&bytes| size.checked_next_multiple_of(page_size()) != Some(bytes))
     };
@@ -161,7 +171,7 @@ unsafe fn realloc_elsewhere(old: NonNull<u8>, size: usize) -> *mut c_void {
     }
     let Some(usable) = size_of_any(old) else {
         // SAFETY: the pointer is no block in use, so this ends the process with a line that says so.
-        unsafe { HEAP.sfree(old) };
+        unsafe { smalloc_preload_free(old.as_ptr().cast()) };
         return ptr::null_mut();
     };
     let new = allocate(size, GRANULE, false);
@@ -179,6 +189,9 @@ unsafe fn realloc_elsewhere(old: NonNull<u8>, size: usize) -> *mut c_void {
 fn size_of_any(block: NonNull<u8>) -> Option<usize> {
     if payload::contains(block) {
         return payload::size(block);
+    }
+    if nowhere::contains(block) {
+        return nowhere::is_taken(block).then_some(0);
     }
     mapped::size(block).or_else(|| keep_errno(|| foreign::size(block)))
 }

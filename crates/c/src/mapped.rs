@@ -8,7 +8,7 @@ use crate::system::{is_set, keep_errno, page_size};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 
-/// Requests of this many bytes always get a mapping: 1 GiB.
+/// Requests of this many bytes get a mapping without asking the regions: 1 GiB.
 pub(crate) const ALWAYS: usize = 1 << 30;
 /// Requests of this many bytes get a mapping if the regions have no room: 128 KiB.
 const LEAST: usize = 128 << 10;
@@ -64,7 +64,7 @@ fn remove(slot: &Slot) -> usize {
 }
 
 /// Whether mappings are allowed. `SMALLOC_REGION` is a budget: with it, all blocks lie in the regions.
-fn are_allowed() -> bool {
+pub(crate) fn are_allowed() -> bool {
     static ALLOWED: AtomicU8 = AtomicU8::new(0);
     match ALLOWED.load(Ordering::Relaxed) {
         0 => {
@@ -74,12 +74,6 @@ fn are_allowed() -> bool {
         }
         known => known == 2,
     }
-}
-
-/// Whether a request gets a mapping without asking the regions.
-#[inline(always)]
-pub(crate) fn is_for(size: usize) -> bool {
-    size >= ALWAYS && are_allowed()
 }
 
 /// A block of zeros with a mapping of its own; `None` if it is too small for one, or the system refuses.

@@ -1,44 +1,34 @@
-//! A block with a canary that tells its own length, since `free` has no size; and blocks of no bytes, which lie nowhere.
+//! A block with a canary that tells its own length, since `free` has no size; and zeros in every new block.
 //!
 //! ```text
-//! | block: the requested bytes | canary: 1 to 16 bytes, the last of them its length |
+//! | block: the requested bytes | canary: 33 to 48 bytes, the last of them its length |
 //! ```
 //!
-//! The heap's payload is one byte larger than the block, so that there is always a canary. A canary that has changed
+//! The canary reaches two granules behind the block, or more: overflows often miss the first byte. One that has changed
 //! ends the process when the block is freed, resized, or asked for its size.
 
 use crate::global::HEAP;
-use crate::nowhere;
 use crate::system::fatal;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use core::slice;
 
 const CANARY: u8 = 0xa5;
-const LONGEST: usize = 16;
+const SHORTEST: usize = 33;
+const LONGEST: usize = 48;
 
 /// Allocates; null if nothing fits.
 pub(crate) fn alloc(layout: Layout) -> *mut u8 {
-    // SAFETY: the layout has at least one byte.
-    with_canary(layout, |layout| unsafe { HEAP.alloc(layout) })
+    alloc_zeroed(layout)
 }
 
 /// Allocates zeros; null if nothing fits.
 pub(crate) fn alloc_zeroed(layout: Layout) -> *mut u8 {
-    // SAFETY: the layout has at least one byte.
-    with_canary(layout, |layout| unsafe { HEAP.alloc_zeroed(layout) })
-}
-
-fn with_canary(layout: Layout, alloc: impl FnOnce(Layout) -> *mut u8) -> *mut u8 {
-    if layout.size() == 0
-        && let Some(block) = nowhere::take(layout.align())
-    {
-        return block.as_ptr();
-    }
-    let Ok(larger) = Layout::from_size_align(layout.size().wrapping_add(1), layout.align()) else {
+    let Ok(larger) = Layout::from_size_align(layout.size().wrapping_add(SHORTEST), layout.align()) else {
         return core::ptr::null_mut();
     };
-    let block = alloc(larger);
+    // SAFETY: the layout has at least one byte.
+    let block = unsafe { HEAP.alloc_zeroed(larger) };
     if let Some(block) = NonNull::new(block) {
         write_canary(block, layout.size());
     }
@@ -47,24 +37,21 @@ fn with_canary(layout: Layout, alloc: impl FnOnce(Layout) -> *mut u8) -> *mut u8
 
 /// Whether an address can be that of a block.
 pub(crate) fn contains(block: NonNull<u8>) -> bool {
-    HEAP.contains(block.as_ptr()) || nowhere::contains(block)
+    HEAP.contains(block.as_ptr())
 }
 
 /// The bytes that a block may use, which are those that were requested; `None` if it is none.
 pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
-    if nowhere::contains(block) {
-        return nowhere::is_taken(block).then_some(0);
-    }
     let bytes = HEAP.usable_size(block)?;
     // SAFETY: a payload in use has this many bytes.
     let bytes = unsafe { slice::from_raw_parts(block.as_ptr(), bytes) };
     let length = bytes.last().map_or(0, |&last| usize::from(last));
     let (content, canary) = bytes.split_at_checked(bytes.len().wrapping_sub(length)).unwrap_or_default();
     let (_, marks) = canary.split_last().unwrap_or((&0, &[]));
-    if !(1..=LONGEST).contains(&length) || marks.iter().any(|&mark| mark != CANARY) {
+    if !(SHORTEST..=LONGEST).contains(&length) || marks.iter().any(|&mark| mark != CANARY) {
         fatal(format_args!(
             "overflow: {block:p}: a byte behind the end of the block has changed, of {} bytes or less",
-            bytes.len().wrapping_sub(1)
+            bytes.len().wrapping_sub(SHORTEST)
         ));
     }
     Some(content.len())
@@ -72,7 +59,7 @@ pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
 
 fn write_canary(block: NonNull<u8>, size: usize) {
     let length = HEAP.usable_size(block).unwrap_or(size).wrapping_sub(size);
-    // SAFETY: the payload has one byte more than the block, or more, up to its usable size.
+    // SAFETY: the payload has more bytes than the block, up to its usable size.
     let start = unsafe { block.add(size) };
     // SAFETY: as above, and the canary is not the program's.
     let canary = unsafe { slice::from_raw_parts_mut(start.as_ptr(), length) };
@@ -92,9 +79,6 @@ pub(crate) fn may_have(block: NonNull<u8>, wanted: usize) -> bool {
 /// # Safety
 /// Nothing uses the block any more.
 pub(crate) unsafe fn free(block: NonNull<u8>) {
-    if nowhere::contains(block) {
-        return nowhere::give(block);
-    }
     // A pointer that is no block is reported below.
     let _ = size(block);
     // SAFETY: guaranteed by the caller.
@@ -125,15 +109,10 @@ pub(crate) unsafe fn free_sized(block: NonNull<u8>, layout: Layout) {
 /// # Safety
 /// Nothing uses the old block any more if it has moved, and the new size is one of a layout.
 pub(crate) unsafe fn resize(block: NonNull<u8>, new_size: usize) -> Option<NonNull<u8>> {
-    let old = size(block);
-    if old == Some(0) {
-        let new = NonNull::new(alloc(Layout::from_size_align(new_size, LONGEST).ok()?))?;
-        // SAFETY: guaranteed by the caller.
-        unsafe { free(block) };
-        return Some(new);
-    }
+    // A pointer that is no block is reported below.
+    let _ = size(block);
     // SAFETY: guaranteed by the caller.
-    let moved = unsafe { HEAP.srealloc(block, new_size.checked_add(1)?) };
+    let moved = unsafe { HEAP.srealloc(block, new_size.checked_add(SHORTEST)?) };
     if let Some(moved) = moved {
         write_canary(moved, new_size);
     }
