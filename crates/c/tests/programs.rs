@@ -8,20 +8,26 @@ use common::{PRELOAD, assert_success, exists, folder, libraries, package, text};
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
-/// What a shell line does without the library and with it, in a folder of its own each.
+/// A shell line has the same outcome with the library, hardened too.
 fn compare(name: &str, tool: &str, line: &str) {
+    compare_with(&[false, true], name, tool, line);
+}
+
+/// A shell line has the same outcome without the library and with it, in a folder of its own each.
+fn compare_with(hardened: &[bool], name: &str, tool: &str, line: &str) {
     if !exists(tool) {
         return;
     }
     let plain = shell(name, line, None);
     assert_success(&plain);
-    for hardened in [false, true] {
+    assert!(!plain.stdout.is_empty(), "{name} writes nothing");
+    for &hardened in hardened {
         let ours = shell(name, line, Some(libraries(hardened).join(PRELOAD)));
         assert_eq!(ours.status, plain.status, "{name}, hardened: {hardened}: {}", text(&ours.stderr));
-        assert!(ours.stdout == plain.stdout, "{name}, hardened: {hardened}: other output");
+        let (out, expected) = (text(&ours.stdout), text(&plain.stdout));
+        assert!(ours.stdout == plain.stdout, "{name}, hardened: {hardened}: {out}\nwithout: {expected}");
         assert!(!text(&ours.stderr).contains("smalloc"), "{name}: {}", text(&ours.stderr));
     }
-    assert!(!plain.stdout.is_empty(), "{name} writes nothing");
 }
 
 fn shell(name: &str, line: &str, preload: Option<PathBuf>) -> Output {
@@ -136,7 +142,8 @@ fn media() {
 #[test]
 #[ignore = "takes a minute"]
 fn tests_of_python() {
-    compare(
+    compare_with(
+        &[false],
         "python-tests",
         "python3",
         "python3 -c 'import test.test_json' 2>/dev/null || { echo no tests; exit 0; }; \
@@ -149,7 +156,8 @@ fn tests_of_python() {
 #[test]
 #[ignore = "takes half a minute"]
 fn servers() {
-    compare(
+    compare_with(
+        &[false],
         "redis",
         "redis-server",
         "redis-server --unixsocket $PWD/s --port 0 --save '' --daemonize yes --pidfile $PWD/pid --dir $PWD > /dev/null; \
@@ -158,7 +166,8 @@ fn servers() {
          $c debug populate 20000 > /dev/null; $c dbsize; $c save; $c get k77; $c flushall; $c dbsize; $c shutdown nosave; sleep 0.3; \
          [ -e pid ] && echo runs || echo ended",
     );
-    compare(
+    compare_with(
+        &[false],
         "postgres",
         "psql",
         "bin=$(ls -d /usr/lib/postgresql/*/bin | tail -1); chmod 777 .; d=$PWD/data; \
@@ -167,6 +176,6 @@ fn servers() {
          as $bin/pg_ctl -D $d -w -o \"-k $PWD -c listen_addresses=''\" -l $d/log start > /dev/null && \
          psql -h $PWD -U postgres -Atc \"create table t as select i, repeat('x', i % 300) as b from generate_series(1, 50000) i; \
          create index on t(b); select count(*), sum(length(b)) from t; select length(array_agg(b)::text) from t\"; \
-         as $bin/pg_ctl -D $d -w stop; grep -c PANIC $d/log",
+         as $bin/pg_ctl -D $d -w stop; grep -c PANIC $d/log || true",
     );
 }
