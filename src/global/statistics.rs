@@ -153,13 +153,16 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Err(SnapshotError::GrewTooFast { capacity })
     }
 
-    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time.
+    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time. With the
+    /// feature `hardened`, also looks for writes after a free in all free memory.
     ///
     /// # Errors
     /// The first invariant that does not hold, by name, and its place.
     pub fn check(&self) -> Result<(), Corruption> {
         (0..REGIONS).try_for_each(|region| {
-            self.enter_slow(region).guard.check().map_err(|found| Corruption { region, ..found })
+            let guard = self.enter_slow(region).guard;
+            let written = |()| guard.hardened.check(&guard.heap).map_err(Corruption::from);
+            guard.check().and_then(written).map_err(|found| Corruption { region, ..found })
         })
     }
 }

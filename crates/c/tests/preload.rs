@@ -88,7 +88,7 @@ fn misuse_ends_the_process_with_a_line() {
         ("twice", "double free: "),
         ("empty", "double free: "),
     ];
-    let hardened = [("overflow", "overflow: ")];
+    let hardened = [("overflow", "overflow: "), ("written", "found at exit: F2: freed bytes have changed ")];
     for (what, line) in common {
         for hardened in [false, true] {
             assert_aborts(&trap(what, hardened), what, line);

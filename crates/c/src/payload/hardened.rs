@@ -17,6 +17,19 @@ const CANARY: u8 = 0xa5;
 const SHORTEST: usize = 33;
 const LONGEST: usize = 48;
 
+/// Called when the process exits, or the library is unloaded: blocks that were written to after their free, and whose
+/// turn in the quarantine has not come, are found now.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static AT_EXIT: extern "C" fn() = {
+    extern "C" fn look() {
+        if let Err(found) = HEAP.check() {
+            fatal(format_args!("found at exit: {found} of region {}", found.region));
+        }
+    }
+    look
+};
+
 /// Allocates; null if nothing fits.
 pub(crate) fn alloc(layout: Layout) -> *mut u8 {
     alloc_zeroed(layout)

@@ -167,6 +167,11 @@ int main(int count, char **arguments) {
         free(block), free(block);
     }
     if (!strcmp(what, "read empty")) printf("%d\n", ((volatile char *)malloc(0))[0]);
+    if (!strcmp(what, "written")) {
+        char *volatile block = malloc(100);
+        free(block);
+        block[20] = 1;
+    }
     if (!strcmp(what, "twice")) free(copied), free(copied);
     puts("done");
     return 0;
