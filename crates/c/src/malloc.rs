@@ -93,16 +93,48 @@ unsafe fn free_elsewhere(block: NonNull<u8>) {
     }
 }
 
+/// `operator new` (kind 1) and `new[]` (kind 2); null if nothing fits.
+#[unsafe(no_mangle)]
+pub extern "C" fn smalloc_preload_new(size: usize, align: usize, kind: u8) -> *mut c_void {
+    let block =
+        if align.is_power_of_two() { allocate(size, align.max(GRANULE), false) } else { ptr::null_mut() };
+    if let Some(block) = NonNull::new(block).filter(|&block| payload::contains(block)) {
+        payload::mark(block, kind);
+    }
+    block.cast()
+}
+
+/// `operator delete` (kind 1) and `delete[]` (kind 2).
+///
+/// # Safety
+/// Nothing uses the block any more.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn smalloc_preload_delete(block: *mut c_void, kind: u8) {
+    if let Some(block) = NonNull::new(block.cast::<u8>()).filter(|&block| payload::contains(block)) {
+        payload::check_mark(block, kind);
+    }
+    // SAFETY: guaranteed by the caller.
+    unsafe { smalloc_preload_free(block) }
+}
+
 /// `operator delete` with a size, and with an alignment or 1: a block of another size or alignment ends the process.
 ///
 /// # Safety
 /// Nothing uses the block any more.
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn smalloc_preload_free_sized(block: *mut c_void, size: usize, align: usize) {
+pub unsafe extern "C" fn smalloc_preload_delete_sized(
+    block: *mut c_void,
+    size: usize,
+    align: usize,
+    kind: u8,
+) {
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return };
     match Layout::from_size_align(size, align) {
-        // SAFETY: guaranteed by the caller.
-        Ok(layout) if payload::contains(block) => unsafe { payload::free_sized(block, layout) },
+        Ok(layout) if payload::contains(block) => {
+            payload::check_mark(block, kind);
+            // SAFETY: guaranteed by the caller.
+            unsafe { payload::free_sized(block, layout) }
+        }
         _ => {
             smalloc_preload_check(block.as_ptr().cast(), size, align);
             // SAFETY: guaranteed by the caller.

@@ -41,6 +41,9 @@ fn operators_throw_and_call_the_new_handler() {
             let output = run(&mut linked("c++", "operators.cc", hardened));
             assert_eq!(text(&output.stdout), "0 wrong\n", "{}", text(&output.stderr));
         }
+        let mixed = |hardened| run(linked("c++", "operators.cc", hardened).arg("mixed"));
+        assert_success(&mixed(false));
+        assert_aborts(&mixed(true), "mixed", "wrong operator: ");
     }
 }
 

@@ -5,7 +5,8 @@
 //! ```
 //!
 //! The canary reaches two granules behind the block, or more: overflows often miss the first byte. One that has changed
-//! ends the process when the block is freed, resized, or asked for its size.
+//! ends the process when the block is freed, resized, or asked for its size. Its bytes tell who allocated the block: no
+//! operator of C++, `new`, or `new[]`.
 
 use crate::global::HEAP;
 use crate::system::fatal;
@@ -13,7 +14,9 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::NonNull;
 use core::slice;
 
+/// The first byte of a canary, plus the number of the operator.
 const CANARY: u8 = 0xa5;
+const OPERATORS: u8 = 2;
 const SHORTEST: usize = 33;
 const LONGEST: usize = 48;
 
@@ -61,7 +64,9 @@ pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
     let length = bytes.last().map_or(0, |&last| usize::from(last));
     let (content, canary) = bytes.split_at_checked(bytes.len().wrapping_sub(length)).unwrap_or_default();
     let (_, marks) = canary.split_last().unwrap_or((&0, &[]));
-    if !(SHORTEST..=LONGEST).contains(&length) || marks.iter().any(|&mark| mark != CANARY) {
+    let first = marks.first().map_or(0, |&mark| mark);
+    let known = (CANARY..=CANARY + OPERATORS).contains(&first) && (SHORTEST..=LONGEST).contains(&length);
+    if !known || marks.iter().any(|&mark| mark != first) {
         fatal(format_args!(
             "overflow: {block:p}: a byte behind the end of the block has changed, of {} bytes or less",
             bytes.len().wrapping_sub(SHORTEST)
@@ -71,14 +76,42 @@ pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
 }
 
 fn write_canary(block: NonNull<u8>, size: usize) {
+    let canary = canary(block, size);
+    let length = canary.len() as u8;
+    canary.fill(CANARY);
+    if let Some(last) = canary.last_mut() {
+        *last = length;
+    }
+}
+
+/// The bytes behind a block of `size` bytes.
+fn canary<'a>(block: NonNull<u8>, size: usize) -> &'a mut [u8] {
     let length = HEAP.usable_size(block).unwrap_or(size).wrapping_sub(size);
     // SAFETY: the payload has more bytes than the block, up to its usable size.
     let start = unsafe { block.add(size) };
     // SAFETY: as above, and the canary is not the program's.
-    let canary = unsafe { slice::from_raw_parts_mut(start.as_ptr(), length) };
-    canary.fill(CANARY);
-    if let Some(last) = canary.last_mut() {
-        *last = length as u8;
+    unsafe { slice::from_raw_parts_mut(start.as_ptr(), length) }
+}
+
+/// Notes that an operator `new` allocated the block: 1 for `new`, 2 for `new[]`.
+pub(crate) fn mark(block: NonNull<u8>, kind: u8) {
+    let Some(size) = size(block) else { return };
+    if let Some((_, marks)) = canary(block, size).split_last_mut() {
+        marks.fill(CANARY.wrapping_add(kind));
+    }
+}
+
+/// Ends the process if the other operator `new` allocated the block.
+pub(crate) fn check_mark(block: NonNull<u8>, kind: u8) {
+    let Some(size) = size(block) else { return };
+    let found = canary(block, size).first().map_or(0, |&mark| mark.wrapping_sub(CANARY));
+    if found != 0 && found != kind {
+        let name = |kind| if kind == 1 { "" } else { "[]" };
+        fatal(format_args!(
+            "wrong operator: {block:p} is of new{}, and freed by delete{}",
+            name(found),
+            name(kind)
+        ));
     }
 }
 

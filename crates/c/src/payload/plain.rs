@@ -34,6 +34,14 @@ pub(crate) fn may_have(block: NonNull<u8>, size: usize) -> bool {
     HEAP.usable_size(block) == size.max(1).checked_next_multiple_of(16)
 }
 
+/// Notes that an operator `new` allocated the block, which only hardened blocks remember.
+#[inline(always)]
+pub(crate) fn mark(_block: NonNull<u8>, _kind: u8) {}
+
+/// Ends the process if the other operator `new` allocated the block, which only hardened blocks remember.
+#[inline(always)]
+pub(crate) fn check_mark(_block: NonNull<u8>, _kind: u8) {}
+
 /// Frees a block. Anything else ends the process.
 ///
 /// # Safety

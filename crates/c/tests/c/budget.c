@@ -1,4 +1,5 @@
-/* Run with SMALLOC_REGION=4M. (Not in traps.c: what is allocated before constructors run cannot see the environment.) */
+/* Run with SMALLOC_REGION=4M. (Not in traps.c: what is allocated before constructors run cannot see the
+ * environment.) */
 #include <assert.h>
 #include <stdlib.h>
 

@@ -91,7 +91,8 @@ static void alignment(void) {
     for (size_t align = sizeof(void *); align <= 4 << 20; align *= 2) {
         void *block = (void *)1;
         errno = EDOM;
-        check(posix_memalign(&block, align, 10 * one) == 0 && errno == EDOM && (uintptr_t)block % align == 0, "posix_memalign");
+        int error = posix_memalign(&block, align, 10 * one);
+        check(error == 0 && errno == EDOM && (uintptr_t)block % align == 0, "posix_memalign");
         free_aligned_sized(block, align, 10);
     }
     void *kept = &kept;
@@ -125,7 +126,8 @@ static void large(void) {
     char *block = calloc(3, one << 30), *other = aligned_alloc(1 << 21, 5 * (one << 30));
     check(block && other && (uintptr_t)other % (1 << 21) == 0, "large blocks");
     check(malloc_usable_size(block) == 3 * (one << 30) && block[(3 * one << 30) - 1] == 0, "a large block's size");
-    check(mallinfo2().hblks == before.hblks + 2 && mallinfo2().hblkhd - before.hblkhd == 8 * (one << 30), "large blocks count");
+    struct mallinfo2 now = mallinfo2();
+    check(now.hblks == before.hblks + 2 && now.hblkhd - before.hblkhd == 8 * (one << 30), "large blocks count");
     memcpy(block, "text", 5);
     block = realloc(block, 7 * (one << 30));
     check(block && !strcmp(block, "text") && malloc_usable_size(block) == 7 * (one << 30), "a large block grows");

@@ -23,5 +23,6 @@ static int run(int list) {
 }
 
 int main(void) {
-    return run(SMALLOC_LINKED) || run(SMALLOC_INDEXED) || my_init(0) != -1 || my_init(-5) != -1 || my_init_list(4096, 9) != -1;
+    if (run(SMALLOC_LINKED) || run(SMALLOC_INDEXED)) return 1;
+    return my_init(0) != -1 || my_init(-5) != -1 || my_init_list(4096, 9) != -1;
 }

@@ -148,7 +148,7 @@ int main(int count, char **arguments) {
     }
     if (!strcmp(what, "small stacks")) small_stacks();
     if (!strcmp(what, "children")) beside((void *(*[])(void *)){churn, churn}, 2, 60);
-    if (!strcmp(what, "streams")) beside((void *(*[])(void *)){grow_streams, grow_streams, flush_all}, 3, 60);
+    if (!strcmp(what, "streams")) beside((void *(*[])(void *)){grow_streams, grow_streams, flush_all}, 3, 20);
     if (!strcmp(what, "foreign")) foreign();
     char local[64];
     if (!strcmp(what, "stack")) free(local + 16 - (size_t)local % 16);
