@@ -70,6 +70,19 @@ fn forks_beside_streams_that_grow() {
 }
 
 #[test]
+fn libraries_are_opened_late_and_closed_early() {
+    let plain = libraries(false);
+    let mut command = Command::new(compile("cc", "late.c", plain, &["-ldl"]));
+    let output = run(command.arg(plain.join(PRELOAD)).arg(plain.join("libsmalloc.so.0")));
+    assert_success(&output);
+    let error = text(&output.stderr);
+    assert!(
+        error.contains("is a block of the C library's own malloc") && error.lines().count() == 1,
+        "{error}"
+    );
+}
+
+#[test]
 fn blocks_of_the_c_library_go_back_to_it() {
     let output = trap("foreign", false);
     assert_success(&output);
