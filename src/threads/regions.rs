@@ -36,6 +36,8 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     base: AtomicUsize,
     /// Base-2 logarithm of the stride in bytes.
     stride_bits: AtomicU32,
+    /// Mapped bytes of each region, 0 before.
+    mapped: AtomicUsize,
 }
 
 impl<L: FreeList, const N: usize> Regions<L, N> {
@@ -47,6 +49,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             requested,
             base: AtomicUsize::new(0),
             stride_bits: AtomicU32::new(0),
+            mapped: AtomicUsize::new(0),
         }
     }
 
@@ -77,6 +80,15 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     pub(crate) fn offset_in(&self, number: usize, payload: *const u8) -> usize {
         let start = number.wrapping_shl(self.stride_bits.load(Ordering::Relaxed));
         payload.addr().wrapping_sub(self.base.load(Ordering::Relaxed)).wrapping_sub(start)
+    }
+
+    /// Whether an address lies in one of the regions.
+    #[inline(always)]
+    pub(crate) fn contain(&self, address: *const u8) -> bool {
+        // Relaxed: as in `number_of`. Before the regions are mapped, no offset is below 0 bytes.
+        let number = self.number_of(address);
+        let mapped = self.mapped.load(Ordering::Relaxed);
+        number < N && self.offset_in(number, address) < mapped
     }
 
     pub(crate) fn number_of_lock(&self, lock: &Lock<Guarded<L>>) -> usize {
@@ -115,13 +127,14 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         }
     }
 
-    pub(crate) fn init(&self) -> Result<(), InitError> {
+    /// Maps the regions, of `bytes` bytes each or of the requested size, unless they are mapped.
+    pub(crate) fn init(&self, bytes: Option<usize>) -> Result<(), InitError> {
         let mut heaps = self.lock_all();
         let mapped = |heap: &Guard<'_, Guarded<L>>| !heap.base().is_null();
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let wanted = self.region_bytes();
+        let wanted = bytes.unwrap_or_else(|| self.region_bytes());
         let stride = map_side_by_side(&mut heaps.each_mut().map(|guarded| &mut guarded.heap), wanted, RING)?;
         warn_if_small(heaps.first().map_or(0, |first| first.region().size()), wanted);
         if N > 1 {
@@ -129,6 +142,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         }
         self.stride_bits.store(stride.trailing_zeros(), Ordering::Relaxed);
         self.base.store(heaps.first().map_or(0, |first| first.base().addr()), Ordering::Relaxed);
+        self.mapped.store(heaps.first().map_or(0, |first| first.region_size()), Ordering::Relaxed);
         Ok(())
     }
 
