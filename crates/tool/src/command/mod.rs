@@ -1,9 +1,11 @@
 //! The subcommands: each is a module with its arguments, `Args`, and a function `run`.
 
 pub mod completions;
+mod lists;
 pub mod man;
 mod progress;
 pub mod replay;
+pub mod report;
 pub mod top;
 
 use std::process::ExitCode;
@@ -30,6 +32,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(replay::Args),
+    Report(report::Args),
     Top(top::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -40,6 +43,7 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let (name, outcome) = match self.command {
             Command::Replay(args) => ("replay", replay::run(&args)),
+            Command::Report(args) => ("report", report::run(&args)),
             Command::Top(args) => ("top", top::run(&args)),
             Command::Completions(args) => ("completions", completions::run(&args)),
             Command::Man(args) => ("man", man::run(&args)),
