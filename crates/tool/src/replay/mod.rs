@@ -24,7 +24,8 @@ pub(crate) use residue::{COLUMNS as RESIDUE_COLUMNS, Residue};
 pub(crate) use script::{Change, Compared};
 use script::{Script, Step};
 pub(crate) use series::{Bin, Series, Sizes};
-pub(crate) use tally::{Kind, Tally, sizes_of_group};
+pub use tally::Kind;
+pub(crate) use tally::{Tally, sizes_of_group};
 
 /// The region for a trace that does not tell its size, in bytes.
 const REGION: usize = 32 << 30;

@@ -48,7 +48,7 @@ impl Tally {
 
 /// How blocks are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Kind {
+pub enum Kind {
     /// By call site.
     Site,
     /// By size.

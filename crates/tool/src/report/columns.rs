@@ -17,7 +17,7 @@ use crate::replay::{ALIVE, Life, Lives, Residue};
 /// Bytes of all columns in Base64 at most.
 const MOST: usize = 29 << 20;
 /// How hard the compressor tries.
-const LEVEL: u32 = 4;
+const LEVEL: u32 = 2;
 
 /// The names of the columns.
 const NAMES: [&str; 7] = ["births", "calls", "offsets", "sizes", "hops", "threads", "sites"];

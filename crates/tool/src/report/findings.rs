@@ -109,7 +109,7 @@ fn moment(report: &Report<'_>, moment: &Moment<'_>, call: Option<u32>) -> Vec<Fi
     if let Some(hole) = moment.largest_hole().filter(|hole| enough(hole.granules)) {
         let below = hole.below.map_or("the beginning of the region".to_owned(), |life| told(report, life));
         let text = format!(
-            "{when}, the largest hole was {} at offset {:#x}, between {below}, and {}.",
+            "{when}, the largest hole was {} at offset {:#x}, between {below} and {}.",
             bytes(hole.granules),
             hole.offset * GRANULE,
             told(report, hole.above)
@@ -127,9 +127,9 @@ fn told(report: &Report<'_>, life: &Life) -> String {
         Kind::Size | Kind::Thread => String::new(),
     };
     match life.birth {
-        0 => format!("a block of {}{site} that was in use from the beginning", Bytes(life.size as usize)),
+        0 => format!("a block of {}{site} (in use from the beginning)", Bytes(life.size as usize)),
         call => {
-            format!("a block of {}{site}, placed by call {}", Bytes(life.size as usize), Count(call.into()))
+            format!("a block of {}{site} (placed by call {})", Bytes(life.size as usize), Count(call.into()))
         }
     }
 }

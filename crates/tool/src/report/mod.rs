@@ -14,7 +14,7 @@ use anyhow::Result;
 
 use crate::input::{Input, Sites};
 use crate::replay::{Kind, Lives, Replay};
-pub(crate) use findings::Finding;
+pub(crate) use findings::{Finding, group_name};
 
 /// The replay of a trace, and what stands out in it.
 pub(crate) struct Report<'a> {

@@ -102,7 +102,7 @@ async function start() {
   const top = state.blocks.end.reduce((most, end) => Math.max(most, end), 4);
   Object.assign(view, { calls: facts.calls, top: Math.max(top, Math.max(0, ...facts.bins.top) / GRANULE) });
   showEverything();
-  const legend = [['above', 'above top'], ['free', 'free'], ['middle', 'in use, in part or in full'], ['mark', 'marked']];
+  const legend = [['above', 'above top'], ['free', 'free'], ['used', 'in use, from a little to all'], ['mark', 'marked']];
   document.getElementById('picture-legend').append(...legend.map(([name, text]) => item(text, 'swatch', name)));
   makeCharts();
   makeTable();

@@ -71,12 +71,17 @@ function addResidue(drawn, width, height) {
   }
 }
 
-/** The highest row of a column that is in use, or beyond the last if top is above the view. */
-function topRow(drawn, x, width, height) {
-  const call = view.t0 + ((x + 0.5) / width) * (view.t1 - view.t0);
-  if (binValue('top', call) / GRANULE >= view.a1) return height;
-  for (let row = height - 1; row >= 0; row--) if (drawn.cells[row * drawn.stride + x] > 1e-4) return row;
-  return -1;
+/** For each column the highest row that is in use, or one beyond the last if top is above the view. */
+function topRows(drawn, width, height) {
+  const tops = new Int32Array(width).fill(-1);
+  for (let row = 0; row < height; row++) {
+    for (let x = 0; x < width; x++) if (drawn.cells[row * drawn.stride + x] > 1e-4) tops[x] = row;
+  }
+  for (let x = 0; x < width; x++) {
+    const call = view.t0 + ((x + 0.5) / width) * (view.t1 - view.t0);
+    if (binValue('top', call) / GRANULE >= view.a1) tops[x] = height;
+  }
+  return tops;
 }
 
 /** A color as a pixel in memory, red first. */
@@ -93,13 +98,13 @@ function paintShares(blocks, context, box, ratio) {
   const pixels = new Uint32Array(image.data.buffer);
   const [colors, above, mark] = [shades(), packed(color('above')), color('mark')];
   const palette = colors.map(packed);
-  for (let x = 0; x < width; x++) {
-    const top = topRow(all, x, width, height);
-    for (let row = 0; row < height; row++) {
+  const tops = topRows(all, width, height);
+  for (let row = 0; row < height; row++) {
+    for (let x = 0; x < width; x++) {
       const share = all.cells[row * all.stride + x];
       const shade = share > 1e-4 ? Math.max(1, Math.min(255, Math.round(share * 255))) : 0;
       const part = marked ? marked.cells[row * marked.stride + x] : 0;
-      let pixel = row > top ? above : palette[shade];
+      let pixel = row > tops[x] ? above : palette[shade];
       if (part > 1e-4) pixel = packed(mix(colors[shade], mark, Math.min(1, 0.45 + 0.55 * part)));
       pixels[(height - 1 - row) * width + x] = pixel;
     }
