@@ -16,8 +16,7 @@ use crate::replay::{Kind, Lives, Replay, Tally};
 use crate::report::group_name;
 
 const EXAMPLES: &str = "\
-Blocks are compared by call site if both traces have call stacks, and otherwise by size. The peak of a site is the sum \
-of the peaks of its call stacks.
+Blocks are compared by call site if both traces have call stacks, and otherwise by size.
 
 Examples:
   smalloc diff before.rec after.rec
@@ -89,6 +88,7 @@ pub fn run(args: &Args) -> Result<()> {
     let (before, after) = (replay(&args.before, args.region)?, replay(&args.after, args.region)?);
     let has_sites = before.sites.is_some() && after.sites.is_some();
     let kind = match args.by {
+        Some(Kind::Stack) => bail!("--by stack: stacks differ from build to build: compare by site"),
         Some(Kind::Site) if !has_sites => bail!("--by site: not both traces have call stacks"),
         Some(kind) => kind,
         None if has_sites => Kind::Site,
@@ -104,6 +104,7 @@ pub fn run(args: &Args) -> Result<()> {
 fn replay(path: &Path, region: Option<usize>) -> Result<Side> {
     let mut input = Input::open(path)?;
     input.choose(None)?;
+    input.name_sites();
     let mut replay = Replay::new(&input, &[], region, None)?;
     replay.keep_lives();
     let progress = Progress::new(input.position());
@@ -114,7 +115,7 @@ fn replay(path: &Path, region: Option<usize>) -> Result<Side> {
         live: replay.live(),
         peak: replay.peak_live().0,
         lives: replay.take_lives().context("the lives of blocks were kept")?,
-        sites: input.sites(),
+        sites: input.sites().cloned(),
         unread,
     })
 }

@@ -54,6 +54,7 @@ pub fn run(args: &Args) -> Result<()> {
     ensure!(!file.is_same_as(&args.trace), "{}: it is the trace", unwritable());
     let mut input = Input::open(&args.trace)?;
     input.choose(args.of)?;
+    input.name_sites();
     let mut replay = Replay::new(&input, args.list.map_or(&[], Lists::lists), args.region, None)?;
     replay.keep_lives();
     let progress = Progress::new(input.position());

@@ -26,7 +26,7 @@ impl Syntax for Android {
     }
 
     fn origin(&self) -> Origin {
-        Origin { thread: self.thread, site: 0 }
+        Origin { thread: self.thread, ..Origin::default() }
     }
 }
 

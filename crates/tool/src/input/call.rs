@@ -63,12 +63,14 @@ pub struct Told {
     pub hops: usize,
 }
 
-/// The thread and the call site of a call; 0 where the trace does not tell it.
+/// The thread and the call stack of a call; 0 where the trace does not tell it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
     /// The system's number of the thread.
     pub thread: u32,
-    /// The number of the site in [`Sites`](super::Sites), from 1 on.
+    /// The number of the stack in [`Sites`](super::Sites), from 1 on.
+    pub stack: u32,
+    /// The number of its site, from 1 on.
     pub site: u32,
 }
 
@@ -79,7 +81,7 @@ pub struct Event {
     pub call: Call,
     /// Offset and hops.
     pub told: Option<Told>,
-    /// Thread and site.
+    /// Thread, call stack and site.
     pub origin: Origin,
 }
 

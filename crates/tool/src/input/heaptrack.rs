@@ -17,11 +17,12 @@ const PATH: u64 = 4096;
 
 #[derive(Default)]
 pub(super) struct Heaptrack {
-    stacks: Stacks,
+    /// None unless the names of sites are asked for.
+    stacks: Option<Stacks>,
     /// The path of the program, which is called `x` among the libraries.
     program: String,
     /// The stack of the allocation that was read last; 0 for a free.
-    site: u32,
+    stack: u32,
 }
 
 impl Syntax for Heaptrack {
@@ -49,16 +50,18 @@ impl Syntax for Heaptrack {
         let numbers: Option<Vec<u64>> = words.map(hexadecimal).collect();
         match (first, numbers.as_deref()) {
             ("+", Some(&[size, stack, block])) => {
-                self.site = u32::try_from(stack).unwrap_or(0);
+                self.stack = u32::try_from(stack).unwrap_or(0);
                 Ok(Line::Call(allocated(block, size as usize, MALLOC_ALIGN)))
             }
             ("-", Some(&[0])) => Ok(Line::Other("frees of null pointers")),
             ("-", Some(&[block])) => {
-                self.site = 0;
+                self.stack = 0;
                 Ok(Line::Call(Call::Free { block, late: is_alloc_next(behind) }))
             }
             ("t", Some(&[address, parent])) => {
-                self.stacks.push(address, u32::try_from(parent).unwrap_or(0));
+                if let Some(stacks) = &mut self.stacks {
+                    stacks.push(address, u32::try_from(parent).unwrap_or(0));
+                }
                 Ok(ABOUT)
             }
             ("+", Some([_])) | ("a" | "s" | "i", _) => {
@@ -71,11 +74,16 @@ impl Syntax for Heaptrack {
     }
 
     fn origin(&self) -> Origin {
-        Origin { thread: 0, site: self.site }
+        let site = self.sites().map_or(0, |sites| sites.site_of(self.stack));
+        Origin { thread: 0, stack: self.stack, site }
     }
 
-    fn sites(&self) -> Option<Sites> {
-        Some(self.stacks.resolve())
+    fn name_sites(&mut self) {
+        self.stacks = Some(Stacks::default());
+    }
+
+    fn sites(&self) -> Option<&Sites> {
+        self.stacks.as_ref().map(|stacks| &stacks.sites)
     }
 
     fn remark(&self) -> Option<&'static str> {
@@ -87,17 +95,18 @@ impl Heaptrack {
     /// Reads where a file is mapped: `m LENGTH PATH BASE`, and an address in the file and a number of bytes for each
     /// part. The path `-` says that the files so far are unmapped.
     fn map(&mut self, line: &[u8]) {
+        let Some(stacks) = &mut self.stacks else { return };
         let text = text(line);
         let path = line_name(&text);
         if path == "-" {
-            return self.stacks.unmap();
+            return stacks.unmap();
         }
         let Some((_, numbers)) = text.split_once(path).filter(|_| !path.is_empty()) else { return };
         let numbers: Option<Vec<u64>> = numbers.split_ascii_whitespace().map(hexadecimal).collect();
         let Some((&base, parts)) = numbers.as_deref().and_then(<[u64]>::split_first) else { return };
         let path = if path == "x" { self.program.clone() } else { path.to_owned() };
         for part in parts.chunks_exact(2) {
-            self.stacks.map(&path, base, base.wrapping_add(part[0]), part[1]);
+            stacks.map(&path, base, base.wrapping_add(part[0]), part[1]);
         }
     }
 }

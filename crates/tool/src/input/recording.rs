@@ -50,7 +50,7 @@ impl Reader {
             (Kind::Realloc, Some(new)) => self.realloc(old, new, size, align)?,
             (_, None) => Call::Refused { block: old, size, align },
         };
-        let origin = Origin { thread: record.thread, site: 0 };
+        let origin = Origin { thread: record.thread, ..Origin::default() };
         Ok(Some(Event { call, told: told.filter(|_| !matches!(call, Call::Free { .. })), origin }))
     }
 

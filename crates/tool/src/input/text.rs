@@ -30,13 +30,16 @@ pub(super) trait Syntax {
     /// Reads a line that is not empty, or says why it is none of this format. It may skip lines of those behind it.
     fn read(&mut self, line: &[u8], behind: &mut Lines) -> Result<Line, &'static str>;
 
-    /// Thread and site of the call that was read last.
+    /// Thread and call stack of the call that was read last.
     fn origin(&self) -> Origin {
         Origin::default()
     }
 
-    /// The call sites so far; none if texts of this format have no call stacks.
-    fn sites(&self) -> Option<Sites> {
+    /// Finds the sites of the call stacks from now on, if texts of this format have any.
+    fn name_sites(&mut self) {}
+
+    /// The call sites so far; none if they are not asked for, or if there are none.
+    fn sites(&self) -> Option<&Sites> {
         None
     }
 

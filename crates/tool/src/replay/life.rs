@@ -20,6 +20,8 @@ pub(crate) struct Life {
     pub(crate) hops: u32,
     /// An index of [`Lives::threads`](super::lives::Lives::threads).
     pub(crate) thread: u32,
+    /// The number of the call stack; 0 is unknown.
+    pub(crate) stack: u32,
     /// The number of the site; 0 is unknown.
     pub(crate) site: u32,
     /// Bytes that the program asked for.

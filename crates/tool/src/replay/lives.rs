@@ -58,6 +58,7 @@ impl Lives {
             offset: (change.offset as u64 / GRANULE) as u32,
             hops: step.hops.first().map_or(0, |&hops| hops as u32),
             thread: self.thread(step.origin.thread),
+            stack: step.origin.stack,
             site: step.origin.site,
             size: change.size as u64,
         };
@@ -127,7 +128,7 @@ mod tests {
         let mut lives = Lives::with_most(most);
         for round in 0..1000_u32 {
             let call = 10 * round;
-            let origin = Origin { thread: 7 + round % 2, site: 0 };
+            let origin = Origin { thread: 7 + round % 2, ..Origin::default() };
             let mut step = Step { changes: vec![change(round as usize, 1600, true)], hops: vec![3], origin };
             lives.step(&step, call);
             step.changes = vec![change(2000, 16 * (1 + round as usize % 7), true)];

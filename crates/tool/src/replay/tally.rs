@@ -49,8 +49,10 @@ impl Tally {
 /// How blocks are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// By call site.
+    /// By call site: the function and the line that asked for the block.
     Site,
+    /// By call stack.
+    Stack,
     /// By size.
     Size,
     /// By thread.
@@ -62,6 +64,7 @@ impl Kind {
     pub(crate) fn group(self, life: &Life) -> usize {
         match self {
             Self::Site => life.site as usize,
+            Self::Stack => life.stack as usize,
             Self::Size => size_group(life.size),
             Self::Thread => life.thread as usize,
         }
@@ -72,6 +75,7 @@ impl Kind {
 #[derive(Default)]
 pub(crate) struct Tallies {
     pub(crate) sites: Vec<Tally>,
+    pub(crate) stacks: Vec<Tally>,
     pub(crate) sizes: Vec<Tally>,
     pub(crate) threads: Vec<Tally>,
 }
@@ -81,6 +85,7 @@ impl Tallies {
     pub(crate) fn of(&self, kind: Kind) -> &[Tally] {
         match kind {
             Kind::Site => &self.sites,
+            Kind::Stack => &self.stacks,
             Kind::Size => &self.sizes,
             Kind::Thread => &self.threads,
         }
@@ -95,8 +100,12 @@ impl Tallies {
     }
 
     fn each(&mut self, life: &Life, change: impl Fn(&mut Tally)) {
-        let kinds =
-            [(&mut self.sites, Kind::Site), (&mut self.sizes, Kind::Size), (&mut self.threads, Kind::Thread)];
+        let kinds = [
+            (&mut self.sites, Kind::Site),
+            (&mut self.stacks, Kind::Stack),
+            (&mut self.sizes, Kind::Size),
+            (&mut self.threads, Kind::Thread),
+        ];
         for (tallies, kind) in kinds {
             let group = kind.group(life);
             if tallies.len() <= group {

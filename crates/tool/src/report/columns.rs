@@ -20,7 +20,7 @@ const MOST: usize = 29 << 20;
 const LEVEL: u32 = 2;
 
 /// The names of the columns.
-const NAMES: [&str; 7] = ["births", "calls", "offsets", "sizes", "hops", "threads", "sites"];
+const NAMES: [&str; 7] = ["births", "calls", "offsets", "sizes", "hops", "threads", "stacks"];
 
 /// A column in Base64, and its name.
 pub(super) struct Column {
@@ -64,7 +64,7 @@ fn pack(lives: &[Life]) -> Result<Vec<Column>> {
                 "sizes" => life.size,
                 "hops" => u64::from(life.hops),
                 "threads" => u64::from(life.thread),
-                _ => u64::from(life.site),
+                _ => u64::from(life.stack),
             };
             leb128(&mut bytes, number);
             (birth, end) = (life.birth, life.extent().end as i64);

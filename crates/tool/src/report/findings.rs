@@ -124,7 +124,7 @@ fn moment(report: &Report<'_>, moment: &Moment<'_>, call: Option<u32>) -> Vec<Fi
 fn told(report: &Report<'_>, life: &Life) -> String {
     let site = match report.kind {
         Kind::Site => format!(" of {}", report.group_name(Kind::Site, life.site as usize)),
-        Kind::Size | Kind::Thread => String::new(),
+        Kind::Stack | Kind::Size | Kind::Thread => String::new(),
     };
     match life.birth {
         0 => format!("a block of {}{site} (in use from the beginning)", Bytes(life.size as usize)),
@@ -232,18 +232,22 @@ fn dropped(lives: &Lives) -> Option<Finding> {
 }
 
 impl Report<'_> {
-    /// The name of a group of blocks: of a site, a size or a thread.
+    /// The name of a group of blocks: of a site, a stack, a size or a thread.
     pub(super) fn group_name(&self, kind: Kind, group: usize) -> String {
         group_name(kind, group, self.sites.as_ref(), &self.lives.threads)
     }
 }
 
-/// The name of a group of blocks: of a site, a size or a thread.
+/// The name of a group of blocks: of a site, a stack, a size or a thread.
 pub(crate) fn group_name(kind: Kind, group: usize, sites: Option<&Sites>, threads: &[u32]) -> String {
     match kind {
         Kind::Site => match (sites, group) {
             (None, _) | (_, 0) => "an unknown site".to_owned(),
             (Some(sites), site) => sites.name(site as u32).to_owned(),
+        },
+        Kind::Stack => match (sites, group) {
+            (None, _) | (_, 0) => "an unknown stack".to_owned(),
+            (Some(sites), stack) => sites.name(sites.site_of(stack as u32)).to_owned(),
         },
         Kind::Size => match sizes_of_group(group) {
             (low, high) if low == high => Bytes(low as usize).to_string(),

@@ -33,7 +33,7 @@ pub(crate) struct Report<'a> {
 impl<'a> Report<'a> {
     /// Of a trace that was replayed to its end, with the lives of its blocks.
     pub(crate) fn new(name: String, input: &Input, replay: &'a Replay, lives: Lives) -> Self {
-        let sites = input.sites();
+        let sites = input.sites().cloned();
         let kind = if sites.is_some() { Kind::Site } else { Kind::Size };
         let format = input.format();
         let mut report = Self { name, format, replay, lives, sites, kind, findings: Vec::new() };

@@ -123,6 +123,7 @@ mod tests {
                 offset: offset as u32,
                 hops: 0,
                 thread: 0,
+                stack: 0,
                 site: 0,
                 size: granules * GRANULE,
             })

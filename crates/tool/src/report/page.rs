@@ -129,6 +129,7 @@ fn facts(report: &Report<'_>) -> Value {
         "lists": lists,
         "groups": {
             "site": groups(report, Kind::Site),
+            "stack": groups(report, Kind::Stack),
             "size": groups(report, Kind::Size),
             "thread": groups(report, Kind::Thread),
         },
@@ -138,6 +139,7 @@ fn facts(report: &Report<'_>) -> Value {
 fn kind_name(kind: Kind) -> &'static str {
     match kind {
         Kind::Site => "site",
+        Kind::Stack => "stack",
         Kind::Size => "size",
         Kind::Thread => "thread",
     }
@@ -167,10 +169,14 @@ fn groups(report: &Report<'_>, kind: Kind) -> Value {
     used.map(row).collect()
 }
 
-/// The stacks of the sites that have blocks, and the names of their frames. Null if the trace tells none.
+/// The stacks that have blocks, each with its site and its frames, and the names of all frames. Null if the trace tells
+/// none.
 fn sites(report: &Report<'_>) -> Value {
     let Some(sites) = &report.sites else { return Value::Null };
-    let used = report.lives.tallies.of(Kind::Site).iter().enumerate().filter(|(_, tally)| tally.blocks > 0);
-    let stacks = used.map(|(site, _)| (site.to_string(), json!(sites.stack_frames(site as u32))));
+    let used = report.lives.tallies.of(Kind::Stack).iter().enumerate().filter(|(_, it)| it.blocks > 0);
+    let stacks = used.map(|(stack, _)| {
+        let stack = stack as u32;
+        (stack.to_string(), json!({ "site": sites.site_of(stack), "frames": sites.stack(stack) }))
+    });
     json!({ "frames": sites.frames, "stacks": stacks.collect::<serde_json::Map<_, _>>() })
 }

@@ -51,8 +51,8 @@ async function readBlocks(count) {
   });
   const hops = await column('hops', new Uint32Array(count), same);
   const thread = await column('threads', new Uint32Array(count), same);
-  const site = await column('sites', new Uint32Array(count), same);
-  return { count, birth, death, offset, end, size, hops, thread, site };
+  const stack = await column('stacks', new Uint32Array(count), same);
+  return { count, birth, death, offset, end, size, hops, thread, stack };
 }
 
 /** How many blocks were born by call `call`. */

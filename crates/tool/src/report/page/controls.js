@@ -17,13 +17,13 @@ function placeOf(event) {
 
 /** Everything that is known of a block. */
 function blockText(i) {
-  const { birth, death, size, offset, hops, thread, site } = state.blocks;
+  const { birth, death, size, offset, hops, thread, stack } = state.blocks;
   const born = birth[i] ? `placed by call ${countText(birth[i])}` : 'in use from the beginning';
   const died = death[i] === ALIVE ? 'never freed' : `freed by call ${countText(death[i])}, ${countText(death[i] - birth[i])} calls later`;
   const parts = [`${bytesText(size[i])} at offset ${offsetText(offset[i])}`, born, died, `${countText(hops[i])} hops`];
   if (state.facts.threads[thread[i]]) parts.push(`thread ${state.facts.threads[thread[i]]}`);
-  const group = state.facts.groups.site.find((row) => row.group === site[i]);
-  if (site[i] && group) parts.push(`site ${group.name}`);
+  const site = siteOf(stack[i]);
+  if (site) parts.push(`site ${state.facts.sites.frames[site - 1]}`);
   return parts.join('; ') + '.';
 }
 

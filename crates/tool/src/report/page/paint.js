@@ -118,9 +118,11 @@ function paintBlocks(blocks, seen, context, box) {
   context.beginPath();
   context.rect(box.x, box.y, box.width, box.height);
   context.clip();
-  context.fillStyle = css(color('above'));
-  context.fillRect(box.x, box.y, box.width, box.height);
-  paintBelowTop(context, box, high);
+  if (!state.residue.dropped) {
+    context.fillStyle = css(color('above'));
+    context.fillRect(box.x, box.y, box.width, box.height);
+    paintBelowTop(context, box, high);
+  }
   const [fill, mark, edge] = ['middle', 'mark', 'page'].map((name) => css(color(name)));
   context.textAlign = 'left';
   context.textBaseline = 'middle';
@@ -174,8 +176,9 @@ function paintPicture(blocks) {
   const { context, width, ratio } = begin(canvas);
   const box = plotBox(canvas);
   const seen = fewInView(blocks);
-  if (seen && !(state.residue.dropped && seen.length > FEW / 2)) paintBlocks(blocks, seen, context, box);
-  else paintShares(blocks, context, box, ratio);
+  // The blocks that were dropped can only be drawn as shares, behind the others.
+  if (!seen || state.residue.dropped) paintShares(blocks, context, box, ratio);
+  if (seen) paintBlocks(blocks, seen, context, box);
   context.fillStyle = css(color('pale'));
   context.textAlign = 'right';
   context.textBaseline = 'middle';

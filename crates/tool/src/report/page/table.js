@@ -14,9 +14,16 @@ const COLUMNS = [
   { key: 'hops', title: 'Mean hops', text: (hops) => hops.toFixed(2) },
 ];
 
+/** The site of a call stack; 0 is unknown. */
+function siteOf(stack) {
+  const { sites } = state.facts;
+  return sites && sites.stacks[stack] ? sites.stacks[stack].site : 0;
+}
+
 /** The function that gives the group of a block. */
 function groupOf(blocks) {
-  if (state.kind === 'site') return (i) => blocks.site[i];
+  if (state.kind === 'site') return (i) => siteOf(blocks.stack[i]);
+  if (state.kind === 'stack') return (i) => blocks.stack[i];
   if (state.kind === 'thread') return (i) => blocks.thread[i];
   return (i) => sizeGroup(blocks.size[i]);
 }
@@ -60,7 +67,7 @@ function makeTable() {
     head.append(cell);
   }
   const choice = document.getElementById('kind');
-  for (const kind of ['site', 'size', 'thread']) {
+  for (const kind of ['site', 'stack', 'size', 'thread']) {
     const rows = state.facts.groups[kind];
     const told = kind === 'size' || rows.some((row) => !row.name.startsWith('an unknown'));
     if (told) choice.append(new Option(kind, kind, false, kind === state.kind));
@@ -70,7 +77,7 @@ function makeTable() {
 function sortedGroups() {
   const wanted = document.getElementById('search').value.toLowerCase();
   const rows = state.facts.groups[state.kind].filter((row) => row.name.toLowerCase().includes(wanted));
-  const value = (row) => (state.sort === 'name' && state.kind !== 'site' ? row.group : row[state.sort] ?? Infinity);
+  const value = (row) => (state.sort === 'name' && state.kind === 'size' ? row.group : row[state.sort] ?? Infinity);
   rows.sort((a, b) => (value(a) < value(b) ? -1 : value(a) > value(b) ? 1 : a.group - b.group));
   return state.descending ? rows.reverse() : rows;
 }
@@ -108,12 +115,12 @@ function groupRow(group) {
   return row;
 }
 
-/** The stack of the marked site. */
+/** The marked stack. */
 function showStack() {
   const { sites } = state.facts;
-  const stack = state.kind === 'site' && sites && state.marked !== null ? sites.stacks[state.marked] : null;
+  const stack = state.kind === 'stack' && sites && state.marked !== null ? sites.stacks[state.marked] : null;
   document.getElementById('stack').hidden = !stack;
-  const lines = (stack || []).map((frame) => {
+  const lines = (stack ? stack.frames : []).map((frame) => {
     const line = document.createElement('li');
     line.textContent = sites.frames[frame];
     return line;
@@ -127,14 +134,14 @@ function flame(rows) {
   const summed = ['live', 'liveBlocks', 'pinned', 'peak', 'bytes', 'blocks'];
   const key = summed.includes(state.sort) ? state.sort : 'bytes';
   const place = document.getElementById('flame');
-  document.getElementById('flame-part').hidden = state.kind !== 'site' || !sites;
-  if (state.kind !== 'site' || !sites) return;
+  document.getElementById('flame-part').hidden = state.kind !== 'stack' || !sites;
+  if (state.kind !== 'stack' || !sites) return;
   document.getElementById('flame-by').textContent = COLUMNS.find((one) => one.key === key).title.toLowerCase();
   const root = { name: 'all', sum: 0, below: new Map() };
   for (const row of rows) {
     let node = root;
     node.sum += row[key];
-    for (const frame of [...(sites.stacks[row.group] || [])].reverse()) {
+    for (const frame of sites.stacks[row.group] ? [...sites.stacks[row.group].frames].reverse() : []) {
       if (!node.below.has(frame)) node.below.set(frame, { name: sites.frames[frame], sum: 0, below: new Map() });
       node = node.below.get(frame);
       node.sum += row[key];
