@@ -212,7 +212,9 @@ mod tests {
             let frame = stacks.number(name.to_owned());
             stacks.known.insert(address, vec![frame]);
         }
-        [(1, 0), (2, 1), (3, 2), (3, 0)].map(|(address, parent)| stacks.push(address, parent));
+        for (address, parent) in [(1, 0), (2, 1), (3, 2), (3, 0)] {
+            stacks.push(address, parent);
+        }
         let sites = &stacks.sites;
         let site = |stack| sites.name(sites.site_of(stack));
         assert_eq!([1, 2, 3].map(site), ["main", "cache::insert", "cache::insert"]);

@@ -251,7 +251,8 @@ fn a_screenshot_shows_what_the_heap_says() {
     let top = heap.stats().top;
     let calls = BLOCKS + BLOCKS / 2;
     // After call BLOCKS + n + 1, block 2 n is gone.
-    let death = |block: usize| if block % 2 == 0 { (BLOCKS + block / 2 + 1) as f64 } else { f64::INFINITY };
+    let death =
+        |block: usize| if block.is_multiple_of(2) { (BLOCKS + block / 2 + 1) as f64 } else { f64::INFINITY };
     let folder = Folder::new("points");
     let (_, path) = page(&folder, &trace, &[]);
     let Some(mut browser) = Browser::start("points") else { return };
