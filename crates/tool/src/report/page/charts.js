@@ -1,7 +1,8 @@
 // Sizes, holes and hops over the same calls as the picture.
 
-/** The index of the bin that a call is in. */
-function binOf(call) {
+/** The index of the bin that a call is in. The moment after a call lasts until the next one. */
+function binOf(time) {
+  const call = Math.floor(time);
   const { end } = state.facts.bins;
   let [low, high] = [0, end.length - 1];
   while (low < high) {
@@ -83,7 +84,7 @@ function paintChart({ canvas, curves, text, base }) {
   context.fillRect(MARGIN.left, top, plotWidth(width), bottom - top);
   context.textAlign = 'right';
   context.textBaseline = 'middle';
-  const step = stepOf(most / 4, base);
+  const step = Math.max(stepOf(most / 4, base), text === countText ? 1 : 0);
   for (let tick = 0; tick <= most; tick += step) {
     context.fillStyle = css(color('line'));
     context.fillRect(MARGIN.left, y(tick), plotWidth(width), 1);
@@ -100,9 +101,9 @@ function paintChart({ canvas, curves, text, base }) {
     context.beginPath();
     for (let i = first; i <= last; i++) {
       if (curve.values[i] === null) continue;
-      const from = timeX(i ? end[i - 1] : 0, width);
+      const from = timeX(i ? end[i - 1] + 1 : 0, width);
       context.lineTo(from, y(curve.values[i]));
-      context.lineTo(timeX(end[i] + (i === last ? 1 : 0), width), y(curve.values[i]));
+      context.lineTo(timeX(end[i] + 1, width), y(curve.values[i]));
     }
     context.stroke();
   }

@@ -150,7 +150,8 @@ function paintBelowTop(context, box, high) {
   context.fillStyle = css(color('free'));
   for (let x = 0; x < box.width; x++) {
     const call = view.t0 + ((x + 0.5) / box.width) * (view.t1 - view.t0);
-    const height = (binValue('top', call) / GRANULE - view.a0) * high;
+    // No canvas draws a rectangle of a billion pixels.
+    const height = Math.min(box.height, (binValue('top', call) / GRANULE - view.a0) * high);
     if (height > 0) context.fillRect(box.x + x, box.y + box.height - height, 1.5, height);
   }
 }
