@@ -2,7 +2,7 @@
 
 use super::low_memory::{InCallback, LowMemory};
 use super::{Guarded, SmallocGlobal};
-use crate::calls;
+use crate::calls::{self, Held};
 use crate::free_list::FreeList;
 use crate::heap::Purge;
 use crate::recording::{Call, Record};
@@ -58,7 +58,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn trim(&self) -> usize {
         (0..REGIONS).fold(0, |sum: usize, region| {
-            sum.saturating_add(calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL))
+            let (held, purged) = calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL);
+            held.leave_checked();
+            sum.saturating_add(purged)
         })
     }
 

@@ -7,6 +7,8 @@ mod elsewhere;
 mod failures;
 mod fork;
 mod held;
+mod idle;
+mod idle_regions;
 mod limits;
 mod low_memory;
 mod measure;
@@ -35,6 +37,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicUsize;
 use cross_region::CrossRegion;
+use idle_regions::IdleRegions;
 use low_memory::LowMemoryCallback;
 use published::Published;
 use reporting::Reporting;
@@ -80,6 +83,7 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// The heap's address once it is registered for `fork`; see `fork_table` for other values.
     registered_at: AtomicUsize,
     cross_region: CrossRegion,
+    idle: IdleRegions,
     low_memory: LowMemoryCallback,
     reporting: Reporting,
     /// Locked only while holding a heap's lock, like `recorder`.
@@ -114,6 +118,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             regions: Regions::unmapped(bytes),
             registered_at: AtomicUsize::new(fork_table::NOT_ATTEMPTED),
             cross_region: CrossRegion::new(),
+            idle: IdleRegions::new(),
             low_memory: LowMemoryCallback::new(),
             reporting: Reporting::unset(),
             published: Lock::new(None),

@@ -24,6 +24,7 @@ mod page_moves;
 mod place;
 mod purge;
 mod purge_policy;
+mod quiet;
 mod resize;
 mod statistics;
 mod status;

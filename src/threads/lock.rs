@@ -64,6 +64,8 @@ pub(crate) enum SlowReason {
     Purge = 4,
     /// The heap has not been registered for `fork` yet.
     FirstUse = 8,
+    /// A heap keeps memory that this one's calls may turn out not to need.
+    Idle = 16,
 }
 
 #[repr(C)]
