@@ -100,16 +100,17 @@ impl<L: FreeList> Heap<L> {
     }
 
     fn plan(&mut self) -> Option<Purge> {
-        let (turnover, work) = (self.tiling.counters.turnover(), self.work());
+        let work = self.work();
+        let counters = &self.tiling.counters;
+        let (frees, used, turnover) = (counters.freed, counters.usage.used(), counters.turnover());
         let calls = self.purge_policy.calls(self.calls());
-        if self.purge_policy.is_paused(turnover, work, calls) {
+        let mut usage = Use { used, peak: used, turnover, calls };
+        if self.purge_policy.skips(&usage, work) {
             return None;
         }
-        let (peak, used) = (self.peaks().take_since_check(), self.tiling.counters.usage.used());
+        usage.peak = self.peaks().take_since_check();
         let dirty_end = self.tiling.pages.end().max(self.tiling.touched).max(self.top());
         let free = (dirty_end.0 as u64).saturating_sub(used);
-        let frees = self.tiling.counters.freed;
-        let usage = Use { used, peak, turnover, calls };
         let keep = self.purge_policy.learn(&Observed { usage, work, frees, free });
         if self.is_purging() {
             return None;

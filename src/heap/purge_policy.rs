@@ -72,6 +72,9 @@ const _: () = assert!(MIN_HOLE >= CHUNK);
 pub(super) struct PurgePolicy {
     /// The turnover at the last check.
     checked_at: u64,
+    /// The turnover at the last check that was not skipped, and the granules in use then.
+    learned_at: u64,
+    used: u64,
     /// The frees at the last check, and the granules freed.
     freed_at: (u64, u64),
     /// The turnover between two checks.
@@ -107,16 +110,6 @@ pub(super) struct PurgePolicy {
     holds_burst: bool,
 }
 
-/// What a check has found of idle memory.
-enum Idle {
-    /// There is none, or no reason to treat it otherwise.
-    Not,
-    /// It became idle so recently that a heap without idle memory would not have been checked since.
-    New,
-    /// A window has ended. So many granules of it were in use meanwhile.
-    Needed(u64),
-}
-
 /// The numbers of a check.
 #[derive(Clone, Copy)]
 pub(super) struct Observed {
@@ -137,6 +130,8 @@ impl Observed {
 impl PurgePolicy {
     pub(super) const NEW: Self = Self {
         checked_at: 0,
+        learned_at: 0,
+        used: 0,
         freed_at: (0, 0),
         interval: MIN_INTERVAL,
         scanned_at: 0,
@@ -172,15 +167,17 @@ impl PurgePolicy {
         turnover.wrapping_sub(self.checked_at) >= self.interval
     }
 
-    /// Whether the last scan in vain was so recent that this check is skipped. The end of a window waits only for pages
-    /// that the system refused.
-    pub(super) fn is_paused(&mut self, turnover: u64, work: u64, calls: u64) -> bool {
-        let paused = work.wrapping_sub(self.scanned_at) < self.pause
-            && (self.failed_passes > 0 || !self.window.as_ref().is_some_and(|window| window.is_over(calls)));
-        if paused {
-            self.checked_at = turnover;
+    /// Whether this check is skipped: because the last scan in vain was too recent, or because it comes early for the
+    /// sake of idle memory. The end of a window is not skipped, unless the system refuses pages.
+    pub(super) fn skips(&mut self, seen: &Use, work: u64) -> bool {
+        let over = self.window.as_mut().is_some_and(|window| window.look(seen)) && self.failed_passes == 0;
+        let paused = work.wrapping_sub(self.scanned_at) < self.pause;
+        let early = seen.turnover.wrapping_sub(self.learned_at) < (self.used / 4).max(MIN_INTERVAL);
+        let skips = !over && (paused || (early && self.window.is_some()));
+        if skips {
+            self.checked_at = seen.turnover;
         }
-        paused
+        skips
     }
 
     /// Learns from a check. Returns the free granules to keep.
@@ -189,17 +186,15 @@ impl PurgePolicy {
         let swing = usage.peak.saturating_sub(usage.used);
         let (frees, freed) = self.freed_at;
         let mean = seen.freed_granules().wrapping_sub(freed) / seen.frees.wrapping_sub(frees).max(1);
+        (self.learned_at, self.used) = (usage.turnover, usage.used);
         (self.checked_at, self.freed_at) = (usage.turnover, (seen.frees, seen.freed_granules()));
         self.forget_old_debt(seen.work);
         self.unneeded = self.unneeded.min(seen.free.saturating_sub(swing));
         self.learn_from_debt(usage.peak);
         self.shrink_reserve(seen.work);
         let kept = self.kept.max(usage.used / 16);
-        let beyond = match self.watch(usage) {
-            Idle::Not => self.reserve.saturating_add(swing.min(MAX_SWING)),
-            Idle::New => self.level.saturating_sub(usage.used),
-            Idle::Needed(needed) => self.reserve.saturating_add(needed),
-        };
+        let needed = self.watch(usage).unwrap_or(swing.min(MAX_SWING));
+        let beyond = self.reserve.saturating_add(needed);
         if self.window.is_none() {
             self.holds_burst = BURST_BLOCKS.contains(&mean) && (self.holds_burst || usage.peak > BURST);
         }
@@ -207,32 +202,32 @@ impl PurgePolicy {
         kept.saturating_add(beyond)
     }
 
-    /// Watches idle memory. At the end of a window in which it was not needed, gives up the reserve but for a little.
-    fn watch(&mut self, seen: &Use) -> Idle {
+    /// Watches idle memory. At the end of a quiet window, gives up the reserve but for a little, and returns the free
+    /// granules that were in use in the window.
+    fn watch(&mut self, seen: &Use) -> Option<u64> {
         let idle = self.holds_idle(seen.used);
         if !idle && !self.holds_burst {
             self.window = None;
-            return Idle::Not;
+            return None;
         }
         let Some(window) = self.window.as_mut() else {
             self.window = Some(Window::begin(seen));
-            return Idle::Not;
+            return None;
         };
-        window.look(seen);
-        if !window.is_over(seen.calls) {
-            return if window.turnover(seen) < MIN_INTERVAL { Idle::New } else { Idle::Not };
+        if !window.look(seen) {
+            return None;
         }
         let (moved, needed) = (window.moved(seen), window.needed(seen));
         *window = Window::begin(seen);
         // A burst that the heap knows, or gives a chance, is still on its way down, or up again.
         if moved && (self.holds_burst || self.reserve > self.quiet_reserve) {
-            return Idle::Not;
+            return None;
         }
         self.holds_burst = false;
         if idle {
             self.reserve = self.reserve.min(self.quiet_reserve);
         }
-        Idle::Needed(needed)
+        Some(needed)
     }
 
     /// Whether much more memory is resident than is in use, as far as the level says.

@@ -37,23 +37,17 @@ impl Window {
         Self { calls: seen.calls, turnover: seen.turnover, highest: seen.used, lowest: seen.used }
     }
 
-    /// Takes note of a check.
-    pub(super) fn look(&mut self, seen: &Use) {
+    /// Takes note of a check. Returns whether the window is over.
+    pub(super) fn look(&mut self, seen: &Use) -> bool {
         self.highest = self.highest.max(seen.peak);
         self.lowest = self.lowest.min(seen.used);
-    }
-
-    pub(super) fn is_over(&self, calls: u64) -> bool {
-        calls.wrapping_sub(self.calls) >= CALLS
-    }
-
-    pub(super) fn turnover(&self, seen: &Use) -> u64 {
-        seen.turnover.wrapping_sub(self.turnover)
+        seen.calls.wrapping_sub(self.calls) >= CALLS
     }
 
     /// Whether use moved rather than swung.
     pub(super) fn moved(&self, seen: &Use) -> bool {
-        self.highest.saturating_sub(self.lowest).saturating_mul(MOVING_PART) > self.turnover(seen)
+        let turnover = seen.turnover.wrapping_sub(self.turnover);
+        self.highest.saturating_sub(self.lowest).saturating_mul(MOVING_PART) > turnover
     }
 
     /// Free granules that were in use in the window.
