@@ -135,6 +135,35 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.huge_pages(wanted))
     }
 
+    /// Commits memory for requests of `bytes` bytes in each region, rounding and alignment included, and keeps it: none
+    /// of them makes a system call, unless it has to wait for another thread. For programs that enter a sandbox, and
+    /// for real-time threads. False if a region or its limit is too small, or the system refuses.
+    ///
+    /// The bytes are those behind [`top`](crate::Stats::top); holes below come in addition. From now on, automatic
+    /// purges leave at least `bytes` bytes of free memory in each region, and `realloc` copies large payloads instead
+    /// of moving their pages. [`trim`](Self::trim) still returns the memory, and a request for more may still grow the
+    /// heap.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// assert!(HEAP.make_ready(64 << 20), "the sandbox needs 64 MiB");
+    /// // Here the program would forbid itself `mprotect`.
+    /// ```
+    pub fn make_ready(&self, bytes: usize) -> bool {
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_ready(bytes))
+    }
+
+    /// [`make_ready`](Self::make_ready) that also brings the memory into RAM, so that later requests cause no page
+    /// faults in it. The bookkeeping, a fiftieth, is still faulted in as it is used.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// assert!(HEAP.make_resident(16 << 20));
+    /// ```
+    pub fn make_resident(&self, bytes: usize) -> bool {
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_resident(bytes))
+    }
+
     /// Calls the low-memory callback without the lock. With a result, the caller retries and keeps it until it is done.
     #[cold]
     pub(super) fn call_low_memory<'a>(

@@ -25,6 +25,7 @@ mod place;
 mod purge;
 mod purge_policy;
 mod quiet;
+mod ready;
 mod resize;
 mod statistics;
 mod status;

@@ -158,6 +158,11 @@ impl PurgePolicy {
         (self.kept, self.quiet_reserve) = (ALWAYS_KEPT / heaps, QUIET_RESERVE / heaps);
     }
 
+    /// Keeps at least `n` free granules from now on.
+    pub(super) fn keep(&mut self, n: usize) {
+        self.kept = self.kept.max(n as u64);
+    }
+
     pub(super) fn disable(&mut self) {
         self.interval = u64::MAX;
     }
