@@ -12,6 +12,7 @@ mod idle_regions;
 mod limits;
 mod low_memory;
 mod measure;
+mod memory;
 mod publish;
 mod published;
 mod record;

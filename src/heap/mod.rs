@@ -19,6 +19,7 @@ mod find;
 mod grow;
 mod lent;
 mod limits;
+mod memory;
 mod misuse;
 mod page_moves;
 mod place;

@@ -10,6 +10,7 @@ pub(crate) mod errno;
 pub(crate) mod fatal;
 pub(crate) mod mapping;
 pub(crate) mod path;
+pub(crate) mod resident;
 pub(crate) mod shared_page;
 
 pub(crate) use buffer::Buffer;
