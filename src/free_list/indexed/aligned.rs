@@ -10,7 +10,7 @@
 use super::bounds::{Bounds, bound_of};
 use super::lengths::{GROUP, Lengths};
 use crate::free_list::{Broken, Fit, Ground};
-use crate::region::{Extent, GRANULE, Granule, Region, Reservation};
+use crate::region::{CHUNK, Extent, GRANULE, Granule, Region, Reservation};
 use crate::segment_map::chunk_start;
 use core::ops::Range;
 
@@ -141,7 +141,8 @@ impl Aligned {
             let group = old.start.chunk() / GROUP;
             let n = alignment.length(&ground.region, old);
             if n > 0 && self.lengths.is_exact(alignment.0, group, n) {
-                self.lengths.set(alignment.0, group, longest(ground, bounds, alignment, group));
+                // No other segment there is longer.
+                self.lengths.set(alignment.0, group, longest(ground, bounds, alignment, group, n));
             }
             let n = alignment.length(&ground.region, new);
             self.lengths.raise(alignment.0, new.start.chunk() / GROUP, n);
@@ -153,7 +154,7 @@ impl Aligned {
         let (first, last) = (ground.top.chunk() / GROUP, from.chunk() / GROUP);
         for alignment in self.all() {
             self.lengths.clear(alignment.0, first.wrapping_add(1)..last.wrapping_add(1));
-            self.lengths.set(alignment.0, first, longest(ground, bounds, alignment, first));
+            self.lengths.set(alignment.0, first, longest(ground, bounds, alignment, first, usize::MAX));
         }
     }
 
@@ -193,7 +194,7 @@ impl Aligned {
         }
         let groups = ground.top.chunk() / GROUP;
         self.lengths.set_all(alignment.0, |group| {
-            if group <= groups { longest(ground, bounds, alignment, group) } else { 0 }
+            if group <= groups { longest(ground, bounds, alignment, group, usize::MAX) } else { 0 }
         });
         self.active |= 1 << alignment.0;
         self.note_use(alignment);
@@ -246,7 +247,11 @@ impl Aligned {
                 });
             }
             for group in 0..=ground.top.chunk() / GROUP {
-                if !self.lengths.is_exact(alignment.0, group, longest(ground, bounds, alignment, group)) {
+                if !self.lengths.is_exact(
+                    alignment.0,
+                    group,
+                    longest(ground, bounds, alignment, group, usize::MAX),
+                ) {
                     let at = chunk_start(group * GROUP);
                     return Err(Broken {
                         invariant: "I7",
@@ -272,11 +277,25 @@ fn chunks(group: usize) -> Range<usize> {
     group.wrapping_mul(GROUP)..group.wrapping_add(1).wrapping_mul(GROUP)
 }
 
-/// The most granules that a free segment which begins in the group has from its first aligned place on.
-fn longest(ground: &Ground, bounds: &Bounds, alignment: Alignment, group: usize) -> usize {
-    let begins = chunks(group).filter(|&chunk| bounds.get(chunk) != 0);
-    let holes = begins.flat_map(|chunk| ground.map.holes_in_chunk(chunk, ground.top));
-    holes.map(|hole| alignment.length(&ground.region, hole)).fold(0, usize::max)
+/// The most granules that a free segment which begins in the group has from its first aligned place on, or `enough` of
+/// them.
+fn longest(ground: &Ground, bounds: &Bounds, alignment: Alignment, group: usize, enough: usize) -> usize {
+    let mut longest = 0;
+    for chunk in chunks(group) {
+        // No segment that starts in the chunk is longer than its bound.
+        if bounds.get(chunk) <= bound_of(longest) && longest < CHUNK {
+            continue;
+        }
+        for hole in ground.map.holes_in_chunk(chunk, ground.top) {
+            if hole.len() > longest {
+                longest = alignment.length(&ground.region, hole).max(longest);
+                if longest >= enough {
+                    return longest;
+                }
+            }
+        }
+    }
+    longest
 }
 
 /// The lowest of the free segments that begin in the chunk which has `n` granules from an aligned place on.
