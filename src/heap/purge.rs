@@ -13,6 +13,7 @@ use super::quiet::Use;
 use super::{Heap, broken};
 use crate::free_list::FreeList;
 use crate::region::{Extent, GRANULE, Granule, Pieces};
+use crate::system::clock::monotonic_ns;
 
 /// Refused pieces after which an automatic pass gives up, so that a few locked ranges do not end it.
 const MAX_REFUSALS: usize = 8;
@@ -104,7 +105,8 @@ impl<L: FreeList> Heap<L> {
         let counters = &self.tiling.counters;
         let (frees, used, turnover) = (counters.freed, counters.usage.used(), counters.turnover());
         let calls = self.purge_policy.calls(self.calls());
-        let mut usage = Use { used, peak: used, turnover, calls };
+        let now = self.purge_policy.asks_clock(calls).then(monotonic_ns);
+        let mut usage = Use { used, peak: used, turnover, calls, decay: self.purge_policy.decay, now };
         if self.purge_policy.skips(&usage, work) {
             return None;
         }

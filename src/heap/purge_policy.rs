@@ -65,6 +65,9 @@ const GRANULES_PER_HOLE: u64 = 256;
 /// The largest number of times that the pause doubles.
 const MAX_DOUBLINGS: u32 = 16;
 
+/// Calls after which a clock may be asked again.
+const CALLS_PER_CLOCK: u64 = 256;
+
 const _: () = assert!(MIN_HOLE >= CHUNK);
 
 /// The state of the policy. Amounts are in granules, points in time in turnover or work.
@@ -106,6 +109,10 @@ pub(super) struct PurgePolicy {
     /// This heap's calls when calls elsewhere were last counted, and all calls elsewhere so far.
     own_calls: u64,
     calls_elsewhere: u64,
+    /// Nanoseconds that a window lasts; 0 if it lasts so many calls.
+    pub(super) decay: u64,
+    /// Calls when a clock was last asked.
+    asked_at: u64,
     /// The idle memory is a burst that is not purged before the window ends.
     holds_burst: bool,
 }
@@ -149,6 +156,8 @@ impl PurgePolicy {
         window: None,
         own_calls: 0,
         calls_elsewhere: 0,
+        decay: 0,
+        asked_at: 0,
         holds_burst: false,
     };
 
@@ -208,7 +217,7 @@ impl PurgePolicy {
     }
 
     /// Watches idle memory. At the end of a quiet window, gives up the reserve but for a little, and returns the free
-    /// granules that were in use in the window.
+    /// granules that were in use in the window. Until then, returns all idle granules if they decay by time.
     fn watch(&mut self, seen: &Use) -> Option<u64> {
         let idle = self.holds_idle(seen.used);
         if !idle && !self.holds_burst {
@@ -220,7 +229,7 @@ impl PurgePolicy {
             return None;
         };
         if !window.look(seen) {
-            return None;
+            return (seen.decay > 0).then(|| self.level.saturating_sub(seen.used));
         }
         let (moved, needed) = (window.moved(seen), window.needed(seen));
         *window = Window::begin(seen);
@@ -294,6 +303,15 @@ impl PurgePolicy {
     /// Calls so far, of which `own` are this heap's.
     pub(super) fn calls(&self, own: u64) -> u64 {
         own.wrapping_add(self.calls_elsewhere)
+    }
+
+    /// Whether a check at that many calls may ask a clock.
+    pub(super) fn asks_clock(&mut self, calls: u64) -> bool {
+        let asks = self.decay > 0 && calls.wrapping_sub(self.asked_at) >= CALLS_PER_CLOCK;
+        if asks {
+            self.asked_at = calls;
+        }
+        asks
     }
 
     /// Delays the next scan after one of `holes` holes that found `found` granules to purge.

@@ -19,6 +19,10 @@ pub(super) struct Use {
     pub(super) turnover: u64,
     /// Calls, including those elsewhere that have been [counted in](super::Heap::count_calls_elsewhere).
     pub(super) calls: u64,
+    /// Nanoseconds that a window lasts; 0 if it lasts so many calls.
+    pub(super) decay: u64,
+    /// Nanoseconds of a clock, if it was asked for this check.
+    pub(super) now: Option<u64>,
 }
 
 /// The calls since some call. Amounts are in granules.
@@ -30,18 +34,29 @@ pub(super) struct Window {
     /// The most and the least granules in use since then.
     highest: u64,
     lowest: u64,
+    /// Nanoseconds of the clock when it was first asked.
+    began: Option<u64>,
 }
 
 impl Window {
     pub(super) fn begin(seen: &Use) -> Self {
-        Self { calls: seen.calls, turnover: seen.turnover, highest: seen.used, lowest: seen.used }
+        Self {
+            calls: seen.calls,
+            turnover: seen.turnover,
+            highest: seen.used,
+            lowest: seen.used,
+            began: seen.now,
+        }
     }
 
     /// Takes note of a check. Returns whether the window is over.
     pub(super) fn look(&mut self, seen: &Use) -> bool {
         self.highest = self.highest.max(seen.peak);
         self.lowest = self.lowest.min(seen.used);
-        seen.calls.wrapping_sub(self.calls) >= CALLS
+        if seen.decay == 0 {
+            return seen.calls.wrapping_sub(self.calls) >= CALLS;
+        }
+        seen.now.is_some_and(|now| now.wrapping_sub(*self.began.get_or_insert(now)) >= seen.decay)
     }
 
     /// Whether use moved rather than swung.
