@@ -19,6 +19,7 @@ mod record;
 mod remote_free;
 mod reporting;
 mod statistics;
+mod unload;
 
 pub use low_memory::LowMemory;
 
@@ -36,7 +37,7 @@ use crate::threads::shared::Guarded;
 use crate::watch::Request;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 use cross_region::CrossRegion;
 use idle_regions::IdleRegions;
 use low_memory::LowMemoryCallback;
@@ -90,6 +91,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// Locked only while holding a heap's lock, like `recorder`.
     published: Lock<Option<Published<REGIONS>>>,
     recorder: Lock<Recorder>,
+    /// This is a forked child whose thread was inside a call; see `fork`.
+    forked_inside: AtomicBool,
 }
 
 /// Bytes from which a remote free takes the region's lock, if it is free, instead of the queue. Queued blocks stay in a
@@ -124,6 +127,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             reporting: Reporting::unset(),
             published: Lock::new(None),
             recorder: Lock::new(Recorder::OFF),
+            forked_inside: AtomicBool::new(false),
         }
     }
 

@@ -3,8 +3,8 @@
 //! Both are cheap where nothing is mapped; `PAGEMAP_SCAN` takes a fiftieth of the time for large mappings, and does not
 //! count pages that were only read, which all are the one page of zeros.
 
-use super::errno;
 use super::mapping::page_size;
+use super::{call, errno};
 use core::ptr;
 
 /// Ranges asked for at a time. With more, Linux 6.18 counts pages twice.
@@ -57,8 +57,7 @@ pub(crate) fn visit_resident(start: usize, bytes: usize, visit: &mut dyn FnMut(u
 
 /// Visits by `PAGEMAP_SCAN`. Returns the address up to which that was possible.
 fn scan(start: usize, end: usize, visit: &mut dyn FnMut(usize, usize)) -> usize {
-    // SAFETY: the path is NUL-terminated.
-    let file = unsafe { libc::open(c"/proc/self/pagemap".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+    let file = call::open(c"/proc/self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0);
     if file < 0 {
         return start;
     }
@@ -91,8 +90,7 @@ fn scan(start: usize, end: usize, visit: &mut dyn FnMut(usize, usize)) -> usize 
         }
         from = next;
     }
-    // SAFETY: the descriptor was opened above.
-    unsafe { libc::close(file) };
+    call::close(file);
     from
 }
 
@@ -118,15 +116,12 @@ fn look(start: usize, end: usize, page: usize, visit: &mut dyn FnMut(usize, usiz
 pub(crate) fn process_resident() -> usize {
     let mut text = [0_u8; 128];
     let length = errno::unchanged(|| {
-        // SAFETY: the path is NUL-terminated.
-        let file = unsafe { libc::open(c"/proc/self/statm".as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC) };
+        let file = call::open(c"/proc/self/statm", libc::O_RDONLY | libc::O_CLOEXEC, 0);
         if file < 0 {
             return 0;
         }
-        // SAFETY: pointer and length are those of the array.
-        let length = unsafe { libc::read(file, text.as_mut_ptr().cast(), text.len()) };
-        // SAFETY: the descriptor was opened above.
-        unsafe { libc::close(file) };
+        let length = call::read_start(file, &mut text);
+        call::close(file);
         usize::try_from(length).unwrap_or(0)
     });
     let text = text.get(..length).unwrap_or_default();

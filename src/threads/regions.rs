@@ -13,14 +13,19 @@ use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 use super::home::{self, NUMBERS};
 use super::lock::{Guard, Lock};
+use super::preparing::is_preparing;
 use super::shared::{Guarded, RING, SharedHeap};
 use crate::free_list::FreeList;
-use crate::heap::map_side_by_side;
+use crate::heap::{largest_region, map_side_by_side};
 use crate::region::{InitError, MAX_REGION, MIN_REGION};
-use crate::system::environment;
+use crate::system::clock::sleep_ns;
+use crate::system::{addresses, environment};
 
 /// Bytes of a region without a requested size: more than most machines have, since address space is free.
 const DEFAULT_REGION: usize = 32 << 30;
+
+/// Nanoseconds before all locks are tried again.
+const RETRY_NS: u32 = 100_000;
 
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
@@ -90,8 +95,24 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         (0..N).map(move |step| first.wrapping_add(step) % N)
     }
 
+    /// Takes all locks. While another thread that holds one prepares a fork, it is given all of them.
     pub(crate) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; N] {
-        self.shared.each_ref().map(|shared| shared.lock.lock())
+        loop {
+            let mut complete = true;
+            let guards = self.shared.each_ref().map(|shared| {
+                let guard = if complete { shared.lock.lock_unless(is_preparing) } else { None };
+                complete = guard.is_some();
+                guard
+            });
+            if complete {
+                let mut guards = guards.into_iter().flatten();
+                // There is a guard for each region, so this never waits.
+                let guard = |lock| guards.next().unwrap_or_else(|| Lock::lock(lock));
+                return self.shared.each_ref().map(|shared| &shared.lock).map(guard);
+            }
+            drop(guards);
+            sleep_ns(RETRY_NS);
+        }
     }
 
     pub(crate) fn init(&self) -> Result<(), InitError> {
@@ -100,11 +121,9 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let stride = map_side_by_side(
-            &mut heaps.each_mut().map(|guarded| &mut guarded.heap),
-            self.region_bytes(),
-            RING,
-        )?;
+        let wanted = self.region_bytes();
+        let stride = map_side_by_side(&mut heaps.each_mut().map(|guarded| &mut guarded.heap), wanted, RING)?;
+        warn_if_small(heaps.first().map_or(0, |first| first.region().size()), wanted);
         if N > 1 {
             self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
         }
@@ -113,19 +132,47 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
+    /// Unmaps all regions, in which nothing is in use and whose locks the caller holds. They can be mapped again.
+    pub(crate) fn unmap(&self, heaps: &mut [Guard<'_, Guarded<L>>; N]) {
+        self.base.store(0, Ordering::Relaxed);
+        self.shared.iter().zip(heaps).for_each(|(shared, heap)| shared.unmap(heap));
+    }
+
     fn region_bytes(&self) -> usize {
         match self.requested {
-            0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or(DEFAULT_REGION),
+            0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or_else(Self::default_bytes),
             requested => requested,
         }
     }
 
-    /// Calls [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork) for every region.
+    /// Bytes of a region whose size nobody has named: under a limit of addresses, all regions take at most half of what
+    /// it leaves, since stacks and libraries need addresses too.
+    fn default_bytes() -> usize {
+        addresses::left().map_or(DEFAULT_REGION, |left| {
+            largest_region::<L>(left / 2, N, RING).clamp(MIN_REGION, DEFAULT_REGION)
+        })
+    }
+
+    /// Calls [`Lock::unlock_after_fork`] for every region that is locked for a fork.
     ///
     /// # Safety
-    /// As for [`Lock::unlock_after_fork`], for every region's lock.
+    /// This thread has locked them, and has no guard of them.
     pub(crate) unsafe fn unlock_after_fork(&self) {
-        // SAFETY: guaranteed by the caller.
-        self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
+        for shared in self.shared.iter().filter(|shared| shared.lock.is_locked_for_fork()) {
+            // SAFETY: guaranteed by the caller.
+            unsafe { shared.lock.unlock_after_fork() };
+        }
+    }
+}
+
+/// A region smaller than its wanted size divided by this is told.
+const SMALL: usize = 100;
+
+/// Tells that the system has refused all but a small part of the wanted size.
+fn warn_if_small(size: usize, wanted: usize) {
+    if size < wanted / SMALL {
+        environment::REGION.tell(format_args!(
+            "a region has {size} bytes, since the system refused {wanted} (raise the limit of addresses, or name a size)"
+        ));
     }
 }

@@ -92,13 +92,15 @@ mod assembly {
 
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
 mod key {
-    use crate::threads::home::KEY;
+    use crate::threads::home::{DELETED, KEY};
     use core::sync::atomic::Ordering;
 
     pub(in crate::threads::home) fn get() -> usize {
         match KEY.load(Ordering::Relaxed) {
             0 => 0,
-            // SAFETY: the key is never deleted.
+            // Threads that are still there when the process exits all have number 0.
+            DELETED => 1,
+            // SAFETY: the key is deleted only when no thread uses this library any more, or the process exits.
             key => unsafe { libc::pthread_getspecific(key.wrapping_sub(1)) }.addr(),
         }
     }
