@@ -39,7 +39,8 @@ const DYING: [libc::c_long; 6] = [
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
 
-const CASES: [case::Case; 12] = [
+const CASES: [case::Case; 13] = [
+    ("ready", ready),
     ("lent", lent),
     ("growing", || filtered(&[&MAPPING, &GIVING, &MOVING], || grow(&INDEXED) && grow(&LINKED))),
     ("steady", steady),
@@ -218,6 +219,36 @@ fn growing_again() {
     filtered(&[&GIVING], || (0..20).all(|_| round()));
 }
 
+/// Memory that was made ready is handed out, resized and freed without a call, from the first time on.
+fn ready() {
+    static REGIONS: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(256 << 20);
+    const BLOCK: usize = 70_000;
+    let mut blocks = Vec::with_capacity(1000);
+    assert!(INDEXED.make_ready(128 << 20) && REGIONS.make_ready(1 << 20));
+    assert!(!REGIONS.make_ready(1 << 30), "larger than a region");
+    filtered(&[], || {
+        // SAFETY: layouts are not empty; blocks are live when they are used, and have these layouts.
+        let round = |blocks: &mut Vec<*mut u8>| unsafe {
+            blocks.extend((0..1000).map(|_| INDEXED.alloc(layout(BLOCK))));
+            let good = blocks.iter().all(|block| !block.is_null());
+            blocks.iter().for_each(|block| block.write_bytes(1, BLOCK));
+            blocks.drain(..).for_each(|block| INDEXED.dealloc(block, layout(BLOCK)));
+            let (mut block, mut size) = (INDEXED.alloc(layout(BLOCK)), BLOCK);
+            let wall = INDEXED.alloc(layout(1));
+            while !block.is_null() && size < 32 << 20 {
+                block = INDEXED.realloc(block, layout(size), 2 * size);
+                size *= 2;
+            }
+            INDEXED.dealloc(block, layout(size));
+            INDEXED.dealloc(wall, layout(1));
+            let other = REGIONS.alloc(layout(1 << 19));
+            REGIONS.dealloc(other, layout(1 << 19));
+            good && !other.is_null()
+        };
+        (0..5).all(|_| round(&mut blocks)) && (0..10_000).all(|_| churn(&INDEXED))
+    });
+}
+
 /// A heap in memory that is there needs no system.
 fn lent() {
     let mut memory = vec![0xAA_u8; 8 << 20];
@@ -312,6 +343,11 @@ fn memory_that_comes_and_goes_costs_no_call() {
 #[test]
 fn what_grows_again_finds_its_pages() {
     assert_filtered("growing_again");
+}
+
+#[test]
+fn memory_made_ready_asks_for_nothing() {
+    assert_filtered("ready");
 }
 
 #[test]

@@ -136,7 +136,7 @@ impl<L: FreeList> Heap<L> {
     /// afterwards. Pages that the system refuses, because the program has locked them, stay. Without this call the heap
     /// purges on its own, later and less aggressively.
     pub fn trim(&mut self) -> usize {
-        calls::purge(Own::new(self, ()), Purge::ALL)
+        calls::purge(Own::new(self, ()), Purge::ALL).1
     }
 }
 

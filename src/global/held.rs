@@ -43,6 +43,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline]
     pub(super) fn enter_slow(&self, region: usize) -> LockedSlow<'_, L, REGIONS> {
         self.ensure_registered();
+        self.count_calls(1);
         let guard = self.regions.get(region).lock.lock();
         Locked { global: self, guard }.drained(region)
     }
@@ -124,6 +125,10 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
         if SLOW {
             self.leave();
         }
+    }
+
+    fn leave_checked(self) {
+        self.global.record_idle(self.region(), self.guard);
     }
 
     #[inline(always)]

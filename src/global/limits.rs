@@ -2,12 +2,13 @@
 
 use super::low_memory::{InCallback, LowMemory};
 use super::{Guarded, SmallocGlobal};
-use crate::calls;
+use crate::calls::{self, Held};
 use crate::free_list::FreeList;
 use crate::heap::Purge;
 use crate::recording::{Call, Record};
 use crate::threads::lock::Guard;
 use core::alloc::{GlobalAlloc, Layout};
+use core::time::Duration;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// [`realloc`](GlobalAlloc::realloc) that zeroes the bytes by which the payload grows. Pages known to be zero are
@@ -58,7 +59,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn trim(&self) -> usize {
         (0..REGIONS).fold(0, |sum: usize, region| {
-            sum.saturating_add(calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL))
+            let (held, purged) = calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL);
+            held.leave_checked();
+            sum.saturating_add(purged)
         })
     }
 
@@ -131,6 +134,51 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn huge_pages(&self, wanted: bool) -> bool {
         self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.huge_pages(wanted))
+    }
+
+    /// Keeps memory that is idle, since use has fallen to a fraction, for `time`; [`Duration::ZERO`] restores the
+    /// default, some thousand calls. A clock is then asked, at most once every 256 calls of a region.
+    ///
+    /// While memory is idle all calls take the slow path, so a long time costs all calls some nanoseconds. Without
+    /// calls nothing is returned.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    ///
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// HEAP.decay(Duration::from_secs(10));
+    /// ```
+    pub fn decay(&self, time: Duration) {
+        self.lock_all().iter_mut().for_each(|heap| heap.decay(time));
+    }
+
+    /// Commits memory for requests of `bytes` bytes in each region, rounding and alignment included, and keeps it: none
+    /// of them makes a system call, unless it has to wait for another thread. For programs that enter a sandbox, and
+    /// for real-time threads. False if a region or its limit is too small, or the system refuses.
+    ///
+    /// The bytes are those behind [`top`](crate::Stats::top); holes below come in addition. From now on, automatic
+    /// purges leave at least `bytes` bytes of free memory in each region, and `realloc` copies large payloads instead
+    /// of moving their pages. [`trim`](Self::trim) still returns the memory, and a request for more may still grow the
+    /// heap.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// assert!(HEAP.make_ready(64 << 20), "the sandbox needs 64 MiB");
+    /// // Here the program would forbid itself `mprotect`.
+    /// ```
+    pub fn make_ready(&self, bytes: usize) -> bool {
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_ready(bytes))
+    }
+
+    /// [`make_ready`](Self::make_ready) that also brings the memory into RAM, so that later requests cause no page
+    /// faults in it. The bookkeeping, a fiftieth, is still faulted in as it is used.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// assert!(HEAP.make_resident(16 << 20));
+    /// ```
+    pub fn make_resident(&self, bytes: usize) -> bool {
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_resident(bytes))
     }
 
     /// Calls the low-memory callback without the lock. With a result, the caller retries and keeps it until it is done.

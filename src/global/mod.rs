@@ -7,9 +7,12 @@ mod elsewhere;
 mod failures;
 mod fork;
 mod held;
+mod idle;
+mod idle_regions;
 mod limits;
 mod low_memory;
 mod measure;
+mod memory;
 mod publish;
 mod published;
 mod record;
@@ -37,6 +40,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 use cross_region::CrossRegion;
+use idle_regions::IdleRegions;
 use low_memory::LowMemoryCallback;
 use published::Published;
 use reporting::Reporting;
@@ -82,6 +86,7 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// The heap's address once it is registered for `fork`; see `fork_table` for other values.
     registered_at: AtomicUsize,
     cross_region: CrossRegion,
+    idle: IdleRegions,
     low_memory: LowMemoryCallback,
     reporting: Reporting,
     /// Locked only while holding a heap's lock, like `recorder`.
@@ -118,6 +123,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             regions: Regions::unmapped(bytes),
             registered_at: AtomicUsize::new(fork_table::NOT_ATTEMPTED),
             cross_region: CrossRegion::new(),
+            idle: IdleRegions::new(),
             low_memory: LowMemoryCallback::new(),
             reporting: Reporting::unset(),
             published: Lock::new(None),

@@ -38,6 +38,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     fn purge_for_owner(&self, region: usize) {
+        self.count_calls(PURGE_CHECK_EVERY);
         if let Some(guard) = self.regions.get(region).lock.try_lock() {
             calls::purge_if_due(LockedSlow { global: self, guard }.drained(region));
         }

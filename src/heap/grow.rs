@@ -117,7 +117,7 @@ impl<L: FreeList> Heap<L> {
 
     /// Commits `n` granules from `from`, which is top. False if the region has fewer or the system refuses.
     #[inline(always)]
-    pub(super) fn make_ready(&mut self, from: Granule, n: usize) -> bool {
+    pub(super) fn commit_from(&mut self, from: Granule, n: usize) -> bool {
         n <= self.tiling.ready.above(from) || self.open_more(from, n)
     }
 
@@ -137,7 +137,8 @@ impl<L: FreeList> Heap<L> {
         errno::unchanged(|| self.open(ahead) || (ahead > needed && self.open(needed)))
     }
 
-    fn open(&mut self, end: Granule) -> bool {
+    /// Commits region and tables up to `end`. False if the system refuses.
+    pub(super) fn open(&mut self, end: Granule) -> bool {
         let chunks = end.0.div_ceil(CHUNK);
         let before = self.tiling.ground.region.committed();
         let tables = self.tiling.ground.map.commit(chunks)

@@ -135,7 +135,7 @@ impl<L: FreeList> Heap<L> {
     /// Takes `n` granules of the wilderness. None if it is too small or the system refuses memory.
     fn extend(&mut self, n: usize) -> Option<Granule> {
         let from = self.tiling.ground.top;
-        if !self.make_ready(from, n) {
+        if !self.commit_from(from, n) {
             return None;
         }
         if n <= SHORT {
@@ -150,7 +150,7 @@ impl<L: FreeList> Heap<L> {
         let top = self.tiling.ground.top;
         let place = self.tiling.ground.region.align_up(top, align)?;
         let needed = n.checked_add(place.above(top))?;
-        if !self.make_ready(top, needed) {
+        if !self.commit_from(top, needed) {
             return None;
         }
         self.tiling.extend(Extent::of(place, n));

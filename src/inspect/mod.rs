@@ -4,6 +4,7 @@
 //! - `stats`: the numbers at one instant, and differences; `totals`: those that fit a small stack
 //! - `snapshot`: all segments at one instant
 //! - `diff`: the changes between two snapshots
+//! - `memory`: the bytes that are in RAM
 //! - `metrics`: the table of all numbers, as JSON and for Prometheus; `report`: as text
 //! - `serialize`: with the feature `serde`, for any serializer
 //! - `map`: the positions of segments, as text and as a picture; `picture`: elements of pictures
@@ -22,6 +23,7 @@ mod histogram;
 mod human;
 mod live;
 mod map;
+mod memory;
 mod metrics;
 mod number;
 mod picture;
@@ -39,6 +41,7 @@ pub use histogram::{HopBuckets, HopHistogram};
 pub(crate) use live::LivePage;
 pub use live::{Live, LiveError, Published};
 pub use map::{Color, MapOptions};
+pub use memory::Memory;
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};
 pub use stats::{Measured, Stats, StatsDelta};

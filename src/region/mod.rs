@@ -338,6 +338,19 @@ impl Region {
         errno::unchanged(|| unsafe { libc::madvise(self.base.cast(), self.size, advice) == 0 })
     }
 
+    /// Brings free whole pages of the committed region into memory, and changes nothing in them.
+    pub(crate) fn populate(&self, pages: Extent) {
+        for page in (pages.start.bytes()..pages.end.bytes()).step_by(whole_pages(1)) {
+            let byte = self.bytes(page, 1).cast::<u8>();
+            unwatched(byte, 1, || {
+                // SAFETY: the page lies in the committed region (R1).
+                let value = unsafe { byte.read_volatile() };
+                // SAFETY: as above, and nobody else uses free memory.
+                unsafe { byte.write_volatile(value) };
+            });
+        }
+    }
+
     /// The payload at a granule of the committed region.
     #[inline(always)]
     pub(crate) fn pointer(&self, at: Granule) -> NonNull<u8> {

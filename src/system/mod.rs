@@ -12,6 +12,7 @@ pub(crate) mod errno;
 pub(crate) mod fatal;
 pub(crate) mod mapping;
 pub(crate) mod path;
+pub(crate) mod resident;
 pub(crate) mod shared_page;
 pub(crate) mod signals;
 

@@ -70,6 +70,8 @@ pub(crate) enum SlowReason {
     FirstUse = 8,
     /// This is a forked child, and the thread was inside a call when it forked.
     Forked = 16,
+    /// A heap keeps memory that this one's calls may turn out not to need.
+    Idle = 32,
 }
 
 #[repr(C)]
