@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 /// To map the region, to open more of it, and to make room for a snapshot.
 const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
-/// To give memory back.
+/// To give memory back, and to say what core files hold.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
 /// To move large payloads by their pages.
 const MOVING: [libc::c_long; 1] = [libc::SYS_mremap];
@@ -251,7 +251,7 @@ fn waiting() {
     }
     let kept: Vec<_> = (0..500).map(|number| INDEXED.smalloc(layout(1 + number % 100)).0).collect();
     assert!(kept.iter().all(Option::is_some));
-    filtered(&[&MAPPING, &WAITING], || {
+    filtered(&[&MAPPING, &GIVING, &WAITING], || {
         // Where that takes for ever, nobody waits, and the case counts as hanging.
         let enough = INDEXED.stats().contended + 20;
         let mut churned = true;
