@@ -4,7 +4,7 @@
 //! - `stats`: the numbers at one instant, and differences
 //! - `snapshot`: all segments at one instant
 //! - `diff`: the changes between two snapshots
-//! - `metrics`: the table of all numbers, as JSON and for Prometheus; `report`: as text
+//! - `metrics`: the table of all numbers, as JSON; `prometheus`: for Prometheus; `report`: as text
 //! - `serialize`: with the feature `serde`, for any serializer
 //! - `map`: the positions of segments, as text and as a picture; `picture`: elements of pictures
 //! - `charts`: bar charts of hole sizes and of hops
@@ -25,6 +25,7 @@ mod map;
 mod metrics;
 mod number;
 mod picture;
+mod prometheus;
 mod report;
 #[cfg(feature = "serde")]
 mod serialize;
@@ -38,6 +39,7 @@ pub use histogram::{HopBuckets, HopHistogram};
 pub(crate) use live::LivePage;
 pub use live::{Live, LiveError, Published};
 pub use map::{Color, MapOptions};
+pub use prometheus::{PrometheusOptions, PrometheusSource};
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};
 pub use stats::{Measured, Stats, StatsDelta};
