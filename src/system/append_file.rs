@@ -10,6 +10,7 @@
 //! writing to a mapped page without a block raises `SIGBUS`.
 
 use super::errno;
+use super::file_limit::largest_file;
 use super::mapping::Mapping;
 use core::ffi::CStr;
 use core::sync::atomic::{Ordering, compiler_fence};
@@ -228,14 +229,6 @@ impl Drop for File {
             unsafe { libc::close(self.descriptor) };
         }
     }
-}
-
-/// The process's limit on file size (`RLIMIT_FSIZE`), in bytes. Exceeding it raises `SIGXFSZ`.
-fn largest_file() -> u64 {
-    let mut limits = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limits` is writable. If the call fails, the limit stays infinite.
-    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limits) };
-    limits.rlim_cur
 }
 
 const _: () = assert!(WINDOW.is_multiple_of(size_of::<Entry>()) && WINDOW.is_multiple_of(1 << 16));
