@@ -2,6 +2,7 @@
 //!
 //! - `histogram`: the distribution of hops
 //! - `stats`: the numbers at one instant, and differences
+//! - `thread_measured`: the calls of one thread
 //! - `snapshot`: all segments at one instant
 //! - `diff`: the changes between two snapshots
 //! - `metrics`: the table of all numbers, as JSON; `prometheus`: for Prometheus; `report`: as text
@@ -31,6 +32,7 @@ mod report;
 mod serialize;
 mod snapshot;
 mod stats;
+mod thread_measured;
 
 pub use charts::write_hops_svg;
 pub use diff::{Change, Diff, DiffSummary, Fate};
@@ -43,3 +45,4 @@ pub use prometheus::{PrometheusOptions, PrometheusSource};
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};
 pub use stats::{Measured, Stats, StatsDelta};
+pub use thread_measured::ThreadMeasured;

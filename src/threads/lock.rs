@@ -64,6 +64,7 @@ pub(crate) enum SlowReason {
     Purge = 4,
     /// The heap has not been registered for `fork` yet.
     FirstUse = 8,
+    Measurement = 16,
 }
 
 #[repr(C)]
