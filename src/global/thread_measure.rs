@@ -34,23 +34,25 @@ struct Slot {
     peak: AtomicI64,
 }
 
-static TABLE: [Slot; SLOTS] = [const { Slot::FREE }; SLOTS];
+static TABLE: [Slot; SLOTS] = [const { Slot::free() }; SLOTS];
 
 fn add(number: &AtomicU64, more: u64) {
     number.store(number.load(Ordering::Relaxed).wrapping_add(more), Ordering::Relaxed);
 }
 
 impl Slot {
-    const FREE: Self = Self {
-        thread: AtomicUsize::new(0),
-        heap: AtomicUsize::new(0),
-        allocs: AtomicU64::new(0),
-        frees: AtomicU64::new(0),
-        reallocs: AtomicU64::new(0),
-        requested: AtomicU64::new(0),
-        used: AtomicI64::new(0),
-        peak: AtomicI64::new(0),
-    };
+    const fn free() -> Self {
+        Self {
+            thread: AtomicUsize::new(0),
+            heap: AtomicUsize::new(0),
+            allocs: AtomicU64::new(0),
+            frees: AtomicU64::new(0),
+            reallocs: AtomicU64::new(0),
+            requested: AtomicU64::new(0),
+            used: AtomicI64::new(0),
+            peak: AtomicI64::new(0),
+        }
+    }
 
     /// The calling thread's slot for a heap, if it is being measured there.
     fn own(heap: usize) -> Option<&'static Self> {
@@ -239,10 +241,12 @@ pub(super) struct MeasureWatch<'a, L: FreeList, const REGIONS: usize, const SLOW
 impl<L: FreeList, const REGIONS: usize, const SLOW: bool> MeasureWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
     fn count(&self, count: impl FnOnce(&Slot)) {
-        if SLOW && self.lock.is_slow() && self.global.measured_threads.load(Ordering::Relaxed) > 0 {
-            if let Some(slot) = Slot::own(self.global.address()) {
-                count(slot);
-            }
+        if SLOW
+            && self.lock.is_slow()
+            && self.global.measured_threads.load(Ordering::Relaxed) > 0
+            && let Some(slot) = Slot::own(self.global.address())
+        {
+            count(slot);
         }
     }
 }
