@@ -18,7 +18,7 @@ const MAPPING: [libc::c_long; 5] = [
     // While the heap is registered for `fork`.
     libc::SYS_rt_sigprocmask,
 ];
-/// To give memory back.
+/// To give memory back, and to say what core files hold.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
 /// To move large payloads by their pages, if they are not locked.
 const MOVING: [libc::c_long; 2] = [libc::SYS_mremap, libc::SYS_msync];
@@ -289,7 +289,7 @@ fn waiting() {
     }
     let kept: Vec<_> = (0..500).map(|number| INDEXED.smalloc(layout(1 + number % 100)).0).collect();
     assert!(kept.iter().all(Option::is_some));
-    filtered(&[&MAPPING, &WAITING], || {
+    filtered(&[&MAPPING, &GIVING, &WAITING], || {
         // Where that takes for ever, nobody waits, and the case counts as hanging.
         let enough = INDEXED.stats().contended + 20;
         let mut churned = true;

@@ -2,6 +2,7 @@
 
 use super::publish::PublishWatch;
 use super::record::RecordWatch;
+use super::thread_measure::MeasureWatch;
 use super::{Guarded, SmallocGlobal};
 use crate::calls::{self, Held, MovedFrom};
 use crate::free_list::FreeList;
@@ -81,7 +82,10 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     type Watch<'w>
         = (
         (&'w mut Hardened, Checkers),
-        (RecordWatch<'w, L, REGIONS, SLOW>, PublishWatch<'w, L, REGIONS, SLOW>),
+        (
+            RecordWatch<'w, L, REGIONS, SLOW>,
+            (PublishWatch<'w, L, REGIONS, SLOW>, MeasureWatch<'w, L, REGIONS, SLOW>),
+        ),
     )
     where
         Self: 'w;
@@ -90,7 +94,8 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     fn with<'w, R>(&'w mut self, work: impl FnOnce(&mut Heap<L>, &mut Self::Watch<'w>) -> R) -> R {
         let (global, lock) = (self.global, self.guard.lock());
         let Guarded { heap, hardened } = &mut *self.guard;
-        work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, PublishWatch { global, lock })))
+        let slow = (PublishWatch { global, lock }, MeasureWatch { global, lock });
+        work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, slow)))
     }
 
     #[inline(always)]

@@ -19,6 +19,7 @@ mod record;
 mod remote_free;
 mod reporting;
 mod statistics;
+mod thread_measure;
 mod unload;
 mod without_layout;
 
@@ -91,6 +92,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     reporting: Reporting,
     /// Locked only while holding a heap's lock, like `recorder`.
     published: Lock<Option<Published<REGIONS>>>,
+    /// Threads that are being measured. Written with all locks held.
+    measured_threads: AtomicUsize,
     recorder: Lock<Recorder>,
     /// This is a forked child whose thread was inside a call; see `fork`.
     forked_inside: AtomicBool,
@@ -127,6 +130,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             low_memory: LowMemoryCallback::new(),
             reporting: Reporting::unset(),
             published: Lock::new(None),
+            measured_threads: AtomicUsize::new(0),
             recorder: Lock::new(Recorder::OFF),
             forked_inside: AtomicBool::new(false),
         }

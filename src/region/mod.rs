@@ -10,8 +10,9 @@
 //! |  committed  |     PROT_NONE     |     rw     |rw|  none  |rw|  none  |     |    rw    | none |
 //! ```
 //!
-//! Reserving is free: `PROT_NONE` pages count against no limit but `RLIMIT_AS` and stay out of core files. As the heap
-//! grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
+//! Reserving is free: `PROT_NONE` pages count against no limit but `RLIMIT_AS`. They also stay out of core files: the
+//! kernel would leave them out anyway, but debuggers such as gdb write them unless `MADV_DONTDUMP` says otherwise. As the
+//! heap grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
 //!
 //! - **R1** the region is one range of addresses, all mapped, and never moves.
 //! - **R2** every table with entries for chunks is committed for each chunk that begins below the region's committed
@@ -20,19 +21,21 @@
 mod granule;
 mod locking;
 mod pieces;
+mod remap;
 mod table;
 mod transfer;
 
 pub(crate) use granule::{CHUNK, GRANULE};
 pub(crate) use granule::{Extent, Granule, same_chunk};
 pub(crate) use pieces::Pieces;
+use remap::remap;
 pub(crate) use table::{LINE, NODE, Node, Table, WINDOW};
 pub(crate) use transfer::Transfer;
 
 use crate::checkers::{opened_for_owner, unwatched};
 use crate::system::errno::{self, Reason};
 use crate::system::fatal::fatal;
-use crate::system::mapping::{map, unmap, whole_pages};
+use crate::system::mapping::{map, set_dumped, unmap, whole_pages};
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -100,10 +103,16 @@ impl Reservation {
     /// Reserves `bytes` bytes of address space, rounded up to whole pages. The error is the `errno`.
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
         let bytes = whole_pages(bytes);
-        Self::padded(bytes, map_closed).or_else(|_| Self::exact(bytes)).or_else(|errno| match errno {
+        let unlocked = |errno| match errno {
             libc::EAGAIN => Self::padded(bytes, locking::map_unlocked),
             errno => Err(errno),
-        })
+        };
+        let reservation =
+            Self::padded(bytes, map_closed).or_else(|_| Self::exact(bytes)).or_else(unlocked)?;
+        // If the system refuses, core files are larger.
+        // SAFETY: the reservation is new and belongs to this value.
+        unsafe { set_dumped(reservation.start, bytes, false) };
+        Ok(reservation)
     }
 
     /// Reserves more than needed by `map`, and unmaps the parts around the aligned range.
@@ -255,15 +264,39 @@ impl Span {
         let from = unsafe { self.start.add(self.committed) };
         // SAFETY: shared is the distance to the start of that page, which lies in the part in front.
         let from = unsafe { from.sub(shared) };
-        // SAFETY: the pages belong to this part and its neighbours; making them accessible harms neither.
-        let refused = unsafe { libc::mprotect(from.cast(), more, libc::PROT_READ | libc::PROT_WRITE) };
-        // SAFETY: the pages have just become accessible.
-        let done = refused == 0 && unsafe { locking::lock_if_due(from, more) };
-        if done {
+        let may_be_open = if shared > 0 { whole_pages(1) } else { 0 };
+        // SAFETY: if they were opened, the pages are accessible.
+        let opened = self.open(from, more, may_be_open) && unsafe { locking::lock_if_due(from, more) };
+        if opened {
             let open = self.committed.wrapping_add(more).wrapping_sub(shared);
             self.committed = open.min(self.reserved);
         }
-        done
+        opened
+    }
+
+    /// Makes `bytes` bytes from a page of this part on accessible, and a part of core files. The first `shared` of them
+    /// may be so already. False if the system refuses.
+    ///
+    /// The two calls change one property each, so between them the pages are a mapping of their own. If the process may
+    /// have no more mappings, new pages replace the closed ones in one step, which takes none.
+    fn open(&self, from: *mut u8, bytes: usize, shared: usize) -> bool {
+        // SAFETY: the pages belong to this part, and the first one to the part in front of it too.
+        let dumped = unsafe { set_dumped(from, bytes, true) };
+        // SAFETY: these pages are closed, so nobody uses them and they hold nothing.
+        if !dumped && shared == 0 && unsafe { remap(from, bytes) } {
+            return true;
+        }
+        // SAFETY: making pages of these parts accessible harms neither.
+        if unsafe { libc::mprotect(from.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) } == 0 {
+            return true;
+        }
+        let errno = errno::get();
+        // SAFETY: `shared` is at most `bytes`, so the sum lies in this part or at its end.
+        let closed = unsafe { from.add(shared) };
+        // SAFETY: these pages stay inaccessible, so a core file needs none of them.
+        unsafe { set_dumped(closed, bytes.wrapping_sub(shared), false) };
+        errno::set(errno);
+        false
     }
 
     pub(crate) fn committed(&self) -> usize {

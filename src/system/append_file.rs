@@ -9,6 +9,7 @@
 //! Blocks are allocated one window ahead of the mapping: on a full disk that allocation fails with an error, whereas
 //! writing to a mapped page without a block raises `SIGBUS`.
 
+use super::file_limit::largest_file;
 use super::mapping::Mapping;
 use super::{call, errno};
 use core::ffi::CStr;
@@ -215,14 +216,6 @@ impl Drop for File {
             call::close(self.descriptor);
         }
     }
-}
-
-/// The process's limit on file size (`RLIMIT_FSIZE`), in bytes. Exceeding it raises `SIGXFSZ`.
-fn largest_file() -> u64 {
-    let mut limits = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limits` is writable. If the call fails, the limit stays infinite.
-    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limits) };
-    limits.rlim_cur
 }
 
 const _: () = assert!(WINDOW.is_multiple_of(size_of::<Entry>()) && WINDOW.is_multiple_of(1 << 16));

@@ -10,6 +10,7 @@ pub(crate) mod clock;
 pub(crate) mod environment;
 pub(crate) mod errno;
 pub(crate) mod fatal;
+mod file_limit;
 pub(crate) mod mapping;
 pub(crate) mod path;
 pub(crate) mod resident;

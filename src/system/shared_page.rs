@@ -1,5 +1,6 @@
 //! A page of words shared by processes: one writes, the others read.
 
+use super::file_limit::largest_file;
 use super::mapping::Mapping;
 use super::{call, errno};
 use core::ffi::CStr;
@@ -14,7 +15,8 @@ pub(crate) type Words = [AtomicU64; PAGE_WORDS];
 pub(crate) struct SharedPage(Mapping);
 
 impl SharedPage {
-    /// Creates the file; `first` are the page's first words. Fails with the system's `errno`: `EEXIST` if it exists.
+    /// Creates the file; `first` are the page's first words. Fails with the system's `errno`: `EEXIST` if it exists,
+    /// `EFBIG` if the process may not write so large a file, which would raise `SIGXFSZ`.
     ///
     /// The contents are written with `write(2)` to allocate the file's block: on a full disk that fails with an error,
     /// whereas writing to a mapped page without a block raises `SIGBUS`.
@@ -24,6 +26,10 @@ impl SharedPage {
             *word = *first;
         }
         let file = File::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL)?;
+        if largest_file() < PAGE_BYTES as u64 {
+            remove(path);
+            return Err(libc::EFBIG);
+        }
         let page = match usize::try_from(call::write(file.0, &contents)) {
             Ok(PAGE_BYTES) => file.map(libc::PROT_READ | libc::PROT_WRITE),
             Ok(_) => Err(libc::ENOSPC),

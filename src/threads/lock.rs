@@ -72,6 +72,8 @@ pub(crate) enum SlowReason {
     Forked = 16,
     /// A heap keeps memory that this one's calls may turn out not to need.
     Idle = 32,
+    /// A thread of the program is being measured.
+    Measurement = 64,
 }
 
 #[repr(C)]
