@@ -60,7 +60,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Placed { held, fit, request }
     }
 
-    /// Handles a request that does not fit: maps the regions, tries the other ones, calls the low-memory callback.
+    /// Handles a request that does not fit: maps the regions, tries the other ones, asks for memory.
     #[cold]
     fn place_elsewhere<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
         let (region, request) = (placed.held.region(), placed.request);
@@ -70,26 +70,45 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 return self.place(request);
             }
             placed = self.place_in(region, request);
-        } else if REGIONS > 1 {
-            for other in self.regions.numbers_from(region).skip(1) {
-                // One lock at a time: several may be taken only in region order.
-                drop(placed);
-                placed = self.place_in(other, request);
-                if placed.fit.start().is_some() {
-                    return placed;
-                }
-            }
-            self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
-            self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+        } else {
+            placed = self.place_in_others(placed);
         }
-        let (guard, in_callback) = self.call_low_memory(placed.held.guard, request.size, request.align);
-        if in_callback.is_some() {
-            drop(guard);
-            return self.place(request);
+        if placed.fit.start().is_none() && self.low_memory.is_set() {
+            let last = placed.held.region();
+            drop(placed);
+            let retry = || {
+                let home = self.place_in(self.regions.home_number(), request);
+                let placed = if home.fit.start().is_some() { home } else { self.place_in_others(home) };
+                placed.fit.start().is_some().then_some(placed)
+            };
+            let made_room = self.ask_for_memory(request.size, request.align, retry);
+            placed =
+                made_room.unwrap_or_else(|| Placed { held: self.enter_slow(last), fit: Fit::NONE, request });
         }
-        let reported = request.call != Call::Smalloc;
-        let guard = if reported { self.report(guard, request.size, request.align) } else { guard };
+        if placed.fit.start().is_some() || request.call == Call::Smalloc {
+            return placed;
+        }
+        let guard = self.report(placed.held.guard, request.size, request.align);
         Placed { held: LockedSlow { global: self, guard }, ..placed }
+    }
+
+    /// Places a request that its region refused in one of the others. Counts it as failed if none has room.
+    fn place_in_others<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
+        let (region, request) = (placed.held.region(), placed.request);
+        if REGIONS == 1 {
+            return placed;
+        }
+        for other in self.regions.numbers_from(region).skip(1) {
+            // One lock at a time: several may be taken only in region order.
+            drop(placed);
+            placed = self.place_in(other, request);
+            if placed.fit.start().is_some() {
+                return placed;
+            }
+        }
+        self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
+        self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+        placed
     }
 
     /// Frees if the lock is taken or slow, or the payload lies in another region.
@@ -143,14 +162,20 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         new_size: usize,
     ) -> *mut u8 {
         if REGIONS == 1 {
-            let (guard, in_callback) = self.call_low_memory(guard, new_size, layout.align());
-            if in_callback.is_some() {
-                drop(guard);
-                // SAFETY: guaranteed by the caller.
-                return unsafe { self.realloc_slow(0, payload, layout, new_size) };
+            drop(guard);
+            if self.low_memory.is_retrying() {
+                return ptr::null_mut();
             }
-            drop(self.report(guard, new_size, layout.align()));
-            return ptr::null_mut();
+            // SAFETY: guaranteed by the caller; the payload is unchanged until a call succeeds.
+            let retry = || NonNull::new(unsafe { self.realloc_slow(0, payload, layout, new_size) });
+            let made_room = self.ask_for_memory(new_size, layout.align(), retry);
+            return made_room.map_or_else(
+                || {
+                    drop(self.report(self.enter_slow(0).guard, new_size, layout.align()));
+                    ptr::null_mut()
+                },
+                NonNull::as_ptr,
+            );
         }
         drop(guard);
         let alloc = |heap: &mut &Self, layout| {

@@ -36,6 +36,16 @@ impl<L: FreeList> Heap<L> {
         (self.limit.0 < self.region_size() / GRANULE).then(|| self.limit.bytes())
     }
 
+    /// Bytes of the largest payload that an empty heap could hold.
+    pub(crate) fn most_bytes(&self) -> usize {
+        self.limit().unwrap_or(self.region_size())
+    }
+
+    /// Segments freed so far.
+    pub(crate) fn freed(&self) -> u64 {
+        self.tiling.counters.freed
+    }
+
     /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False if it
     /// refuses: the kernel may lack them, or the memory is lent. Without this call, the system's default applies.
     ///
