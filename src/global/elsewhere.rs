@@ -98,7 +98,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if REGIONS == 1 {
             return placed;
         }
-        for other in self.regions.numbers_from(region).skip(1) {
+        for other in self.regions.others(region) {
             // One lock at a time: several may be taken only in region order.
             drop(placed);
             placed = self.place_in(other, request);

@@ -80,7 +80,7 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     #[inline(always)]
     fn with<'w, R>(&'w mut self, work: impl FnOnce(&mut Heap<L>, &mut Self::Watch<'w>) -> R) -> R {
         let (global, lock) = (self.global, self.guard.lock());
-        let Guarded { heap, hardened } = &mut *self.guard;
+        let Guarded { heap, hardened, .. } = &mut *self.guard;
         work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, PublishWatch { global, lock })))
     }
 

@@ -15,6 +15,7 @@ mod published;
 mod record;
 mod remote_free;
 mod reporting;
+mod scope;
 mod statistics;
 
 pub use low_memory::LowMemory;

@@ -8,9 +8,11 @@
 //! One reservation holds them all. The stride is a power of two, so a payload's region follows from its address. Code
 //! that needs several locks takes them in region order.
 
+use core::hint;
 use core::ptr;
-use core::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
+use super::home::scope::{self, HeapId, Scope};
 use super::home::{self, NUMBERS};
 use super::lock::{Guard, Lock};
 use super::shared::{Guarded, RING, SharedHeap};
@@ -31,6 +33,10 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     base: AtomicUsize,
     /// Base-2 logarithm of the stride in bytes.
     stride_bits: AtomicU32,
+    /// Home region by a thread's number. Every entry is below N. Used only with several regions.
+    home_of: [AtomicU8; NUMBERS],
+    /// Regions that are homes, from the first on.
+    homes: AtomicUsize,
 }
 
 impl<L: FreeList, const N: usize> Regions<L, N> {
@@ -42,7 +48,16 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             requested,
             base: AtomicUsize::new(0),
             stride_bits: AtomicU32::new(0),
+            home_of: in_turn(N),
+            homes: AtomicUsize::new(N),
         }
+    }
+
+    /// Only the first `count` regions are homes; 0 and more than N mean all.
+    pub(crate) const fn set_homes(&mut self, count: usize) {
+        let count = if count == 0 || count > N { N } else { count };
+        self.home_of = in_turn(count);
+        self.homes = AtomicUsize::new(count);
     }
 
     /// Region `number`, or the first one if there is none.
@@ -54,7 +69,37 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
 
     #[inline(always)]
     pub(crate) fn home_number(&self) -> usize {
-        if N == 1 { 0 } else { home::number() % N }
+        if N == 1 {
+            return 0;
+        }
+        home::number().map_or_else(|| self.home_number_slow(), |number| self.home_of(number))
+    }
+
+    /// The home of a thread that has no number yet, or is in a scope.
+    #[cold]
+    #[inline(never)]
+    fn home_number_slow(&self) -> usize {
+        match scope::innermost(self.id()) {
+            Some(Scope::Region(region) | Scope::Preferred(region)) => region,
+            None => self.home_of(home::number_slow()),
+        }
+    }
+
+    #[inline(always)]
+    fn home_of(&self, number: usize) -> usize {
+        let region = self.home_of.get(number).map_or(0, |home| usize::from(home.load(Ordering::Relaxed)));
+        // SAFETY: every entry is below N.
+        unsafe { hint::assert_unchecked(region < N) };
+        region
+    }
+
+    /// Runs `work`; requests of this thread are placed as the scope says.
+    pub(crate) fn within<R>(&self, scope: Scope, work: impl FnOnce() -> R) -> R {
+        if N == 1 { work() } else { scope::enter(self.id(), scope, work) }
+    }
+
+    fn id(&self) -> HeapId {
+        HeapId(ptr::from_ref(self).addr())
     }
 
     /// Number of the region that contains a payload; any number for a foreign pointer.
@@ -85,9 +130,14 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         &self.shared
     }
 
-    /// All region numbers in cyclic order, beginning with `first`.
-    pub(crate) fn numbers_from(&self, first: usize) -> impl Iterator<Item = usize> + use<L, N> {
-        (0..N).map(move |step| first.wrapping_add(step) % N)
+    /// The regions where a request of this thread may go that does not fit in region `first`, in cyclic order.
+    pub(crate) fn others(&self, first: usize) -> impl Iterator<Item = usize> + use<L, N> {
+        let homes = match scope::innermost(self.id()) {
+            Some(Scope::Region(_)) => 0,
+            _ => self.homes.load(Ordering::Relaxed),
+        };
+        let in_turn = move |step| first.wrapping_add(step).checked_rem(homes).unwrap_or(0);
+        (0..homes).map(in_turn).filter(move |&other| other != first)
     }
 
     pub(crate) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; N] {
@@ -128,4 +178,17 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         // SAFETY: guaranteed by the caller.
         self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
     }
+}
+
+/// Numbers from 0 to `count - 1`, in turn.
+const fn in_turn(count: usize) -> [AtomicU8; NUMBERS] {
+    let mut table = [const { AtomicU8::new(0) }; NUMBERS];
+    let mut rest: &mut [AtomicU8] = &mut table;
+    let mut number = 0;
+    while let Some((first, others)) = rest.split_first_mut() {
+        *first = AtomicU8::new((number % count) as u8);
+        rest = others;
+        number += 1;
+    }
+    table
 }
