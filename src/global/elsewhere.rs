@@ -5,11 +5,14 @@ use super::{Guarded, LARGE_FREE, SmallocGlobal};
 use crate::calls;
 use crate::free_list::{Fit, FreeList};
 use crate::recording::Call;
+use crate::region::InitError;
+use crate::system::errno;
+use crate::system::fatal::say;
 use crate::threads::lock::Guard;
 use crate::watch::Request;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// The outcome of a request: its placement in a locked heap, or the last heap that had no room.
 pub(super) struct Placed<'a, L: FreeList, const REGIONS: usize> {
@@ -66,8 +69,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let (region, request) = (placed.held.region(), placed.request);
         if placed.held.guard.base().is_null() {
             drop(placed);
-            if self.init().is_ok() {
-                return self.place(request);
+            match self.init() {
+                Ok(()) => return self.place(request),
+                Err(error) => tell_once(&error),
             }
             placed = self.place_in(region, request);
         } else {
@@ -189,5 +193,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             self.cross_region.moved.fetch_add(1, Ordering::Relaxed);
         }
         moved
+    }
+}
+
+/// Says why the region cannot be where the program wants it.
+fn tell_once(error: &InitError) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if error.base.is_some() && !TOLD.swap(true, Ordering::Relaxed) {
+        errno::unchanged(|| say(format_args!("{error} (name another address)")));
     }
 }

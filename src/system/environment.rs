@@ -15,6 +15,8 @@ pub(crate) struct Variable(&'static CStr);
 
 /// Size of each region in bytes.
 pub(crate) const REGION: Variable = Variable(c"SMALLOC_REGION");
+/// Address of the first region of the first heap.
+pub(crate) const BASE: Variable = Variable(c"SMALLOC_BASE");
 /// 1 reports the first request that fails.
 pub(crate) const REPORT: Variable = Variable(c"SMALLOC_REPORT");
 /// File to record to.
@@ -24,7 +26,7 @@ pub(crate) const LIVE: Variable = Variable(c"SMALLOC_LIVE");
 /// 1 ends the program if a variable cannot be honoured.
 pub(crate) const STRICT: Variable = Variable(c"SMALLOC_STRICT");
 
-const KNOWN: [Variable; 5] = [REGION, REPORT, RECORD, LIVE, STRICT];
+const KNOWN: [Variable; 6] = [REGION, BASE, REPORT, RECORD, LIVE, STRICT];
 /// The library owns every name with this prefix.
 const PREFIX: &[u8] = b"SMALLOC_";
 /// Except these, which are left to programs that test the library.
@@ -77,6 +79,22 @@ impl Variable {
         Some(cut)
     }
 
+    /// An address: a number, hexadecimal after `0x`. An unreadable one ends the program.
+    pub(crate) fn address(self) -> Option<usize> {
+        let text = self.value()?;
+        let number = |text: &str| match text.strip_prefix("0x") {
+            Some(digits) => usize::from_str_radix(digits, 16).ok(),
+            None => text.parse().ok(),
+        };
+        match core::str::from_utf8(text).ok().and_then(number) {
+            Some(address) => Some(address),
+            None => refuse(format_args!(
+                "{self}: \"{}\" is not an address (a multiple of 2 MiB, such as 0x100000000000)",
+                text.escape_ascii()
+            )),
+        }
+    }
+
     /// Warns that a variable could not be honoured; with `SMALLOC_STRICT=1`, ends the program.
     #[cold]
     pub(crate) fn complain(self, what: fmt::Arguments<'_>) {
@@ -124,9 +142,10 @@ pub(crate) fn warn_unknown() {
 #[inline(never)]
 fn warn_unknown_name(name: &[u8]) {
     say(format_args!(
-        "{}: unknown variable (use {}, {}, {}, {} or {})",
+        "{}: unknown variable (use {}, {}, {}, {}, {} or {})",
         name.escape_ascii(),
         REGION,
+        BASE,
         REPORT,
         RECORD,
         LIVE,

@@ -10,14 +10,14 @@
 
 use core::hint;
 use core::ptr;
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering};
 
 use super::home::scope::{self, HeapId, Scope};
 use super::home::{self, NUMBERS};
 use super::lock::{Guard, Lock};
 use super::shared::{Guarded, RING, SharedHeap};
 use crate::free_list::FreeList;
-use crate::heap::map_side_by_side;
+use crate::heap::{Heap, map_side_by_side};
 use crate::region::{InitError, MAX_REGION, MIN_REGION};
 use crate::system::environment;
 
@@ -29,6 +29,8 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     shared: [SharedHeap<L>; N],
     /// Requested bytes per region, 0 for the default. The mapped size may be smaller.
     requested: usize,
+    /// Requested address of the first region, 0 for any.
+    requested_base: usize,
     /// Address of the first region, 0 before it is mapped. Like `stride_bits`, used only with several regions.
     base: AtomicUsize,
     /// Base-2 logarithm of the stride in bytes.
@@ -46,11 +48,18 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Self {
             shared: [const { SharedHeap::unmapped() }; N],
             requested,
+            requested_base: 0,
             base: AtomicUsize::new(0),
             stride_bits: AtomicU32::new(0),
             home_of: in_turn(N),
             homes: AtomicUsize::new(N),
         }
+    }
+
+    /// The first region is mapped at an address, or none is.
+    pub(crate) const fn set_base(&mut self, address: usize) {
+        // No region can be at address 0, which is refused like 1.
+        self.requested_base = if address == 0 { 1 } else { address };
     }
 
     /// Only the first `count` regions are homes; 0 and more than N mean all.
@@ -150,17 +159,29 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let stride = map_side_by_side(
-            &mut heaps.each_mut().map(|guarded| &mut guarded.heap),
-            self.region_bytes(),
-            RING,
-        )?;
+        let stride = self.map(&mut heaps.each_mut().map(|guarded| &mut guarded.heap))?;
         if N > 1 {
             self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
         }
         self.stride_bits.store(stride.trailing_zeros(), Ordering::Relaxed);
         self.base.store(heaps.first().map_or(0, |first| first.base().addr()), Ordering::Relaxed);
         Ok(())
+    }
+
+    /// Maps the regions: at the address that the program asks for, or else at the one in the environment if that is
+    /// possible, or else anywhere. Returns the stride in bytes.
+    fn map(&self, heaps: &mut [&mut Heap<L>]) -> Result<usize, InitError> {
+        let (bytes, beside) = (self.region_bytes(), if N > 1 { RING } else { 0 });
+        if self.requested_base != 0 {
+            return map_side_by_side(heaps, bytes, beside, Some(self.requested_base));
+        }
+        if let Some(base) = base_from_environment() {
+            match map_side_by_side(heaps, bytes, beside, Some(base)) {
+                Ok(stride) => return Ok(stride),
+                Err(error) => environment::BASE.complain(format_args!("{error} (name another address)")),
+            }
+        }
+        map_side_by_side(heaps, bytes, beside, None)
     }
 
     fn region_bytes(&self) -> usize {
@@ -178,6 +199,12 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         // SAFETY: guaranteed by the caller.
         self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
     }
+}
+
+/// The address in the environment, for the first heap of a process only: two cannot be at the same place.
+fn base_from_environment() -> Option<usize> {
+    static READ: AtomicBool = AtomicBool::new(false);
+    if READ.swap(true, Ordering::Relaxed) { None } else { environment::BASE.address() }
 }
 
 /// Numbers from 0 to `count - 1`, in turn.
