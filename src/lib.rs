@@ -49,7 +49,7 @@
 //!
 //! | room | what is in it | uses |
 //! |---|---|---|
-//! | `allocator` | the traits `Allocator`, with the features `allocator-api2` and `nightly` | arena global heap free_list system |
+//! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region debugger system |
 //! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
@@ -95,7 +95,7 @@ compile_error!(
 #[cfg(test)]
 extern crate std;
 
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 mod allocator;
 mod arena;
 mod calls;

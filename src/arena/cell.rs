@@ -3,7 +3,7 @@
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
 use crate::region::InitError;
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 use crate::system::fatal::fatal;
 use core::cell::{RefCell, RefMut};
 
@@ -58,7 +58,7 @@ impl<L: FreeList> HeapCell<L> {
     }
 }
 
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 impl<L: FreeList> super::Lend for HeapCell<L> {
     type List = L;
 

@@ -149,7 +149,7 @@ impl<L: FreeList> Heap<L> {
 }
 
 /// An arena that can be borrowed for a call.
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 pub(crate) trait Lend {
     type List: FreeList;
 
