@@ -77,6 +77,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         } else {
             placed = self.place_in_others(placed);
         }
+        if placed.fit.start().is_none() && self.regions.may_use_reserve() {
+            placed = self.place_in_reserve(placed);
+        }
         if placed.fit.start().is_none() && self.low_memory.is_set() {
             let last = placed.held.region();
             drop(placed);
@@ -112,6 +115,29 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
         self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
         self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+        placed
+    }
+
+    /// Places a request that found no room in the reserves.
+    fn place_in_reserve<'a>(&'a self, placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
+        let request = placed.request;
+        drop(placed);
+        let home = self.regions.home_number();
+        let place = |region| {
+            let mut held = self.enter_slow(region);
+            self.open_reserve(region, &mut held.guard);
+            let fit = calls::place(&mut held, &request);
+            self.close_reserve(region, &mut held.guard);
+            Placed { held, fit, request }
+        };
+        let mut placed = place(home);
+        for other in self.regions.others(home) {
+            if placed.fit.start().is_some() {
+                break;
+            }
+            drop(placed);
+            placed = place(other);
+        }
         placed
     }
 
@@ -165,8 +191,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         layout: Layout,
         new_size: usize,
     ) -> *mut u8 {
-        if REGIONS == 1 {
-            drop(guard);
+        drop(guard);
+        if REGIONS == 1 && !self.regions.may_use_reserve() {
             if self.low_memory.is_retrying() {
                 return ptr::null_mut();
             }
@@ -181,7 +207,6 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 NonNull::as_ptr,
             );
         }
-        drop(guard);
         let alloc = |heap: &mut &Self, layout| {
             let placed = heap.place(Request::new(Call::Alloc, layout));
             placed.hand_out().map_or(ptr::null_mut(), NonNull::as_ptr)

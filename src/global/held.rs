@@ -43,7 +43,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) fn enter_slow(&self, region: usize) -> LockedSlow<'_, L, REGIONS> {
         self.ensure_registered();
         let guard = self.regions.get(region).lock.lock();
-        Locked { global: self, guard }.drained(region)
+        let mut held = Locked { global: self, guard }.drained(region);
+        if held.guard.lock().has(SlowReason::Reserve) {
+            self.close_reserve(region, &mut held.guard);
+        }
+        held
     }
 }
 

@@ -5,7 +5,6 @@ use super::low_memory::LowMemory;
 use crate::calls;
 use crate::free_list::FreeList;
 use crate::heap::Purge;
-use crate::recording::{Call, Record};
 use core::alloc::{GlobalAlloc, Layout};
 
 /// Calls of the low-memory callback for one request: a bound for callbacks that free memory and take it again.
@@ -80,8 +79,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub fn set_limit(&self, bytes: usize) -> usize {
         let mut most = 0;
         for (region, heap) in self.lock_all().iter_mut().enumerate() {
-            most = heap.set_limit(bytes).max(most);
-            self.record(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
+            most = self.set_limit_of(region, heap, bytes).max(most);
         }
         most
     }

@@ -15,6 +15,7 @@ mod published;
 mod record;
 mod remote_free;
 mod reporting;
+mod reserve;
 mod scope;
 mod statistics;
 

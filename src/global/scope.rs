@@ -2,7 +2,6 @@
 
 use super::SmallocGlobal;
 use crate::free_list::FreeList;
-use crate::recording::{Call, Record};
 use crate::system::fatal::fatal;
 use crate::threads::home::scope::Scope;
 
@@ -94,10 +93,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if region >= REGIONS {
             return None;
         }
-        let mut heap = self.enter_slow(region).guard;
-        let limit = heap.set_limit(bytes);
-        self.record(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
-        Some(limit)
+        Some(self.set_limit_of(region, &mut self.enter_slow(region).guard, bytes))
     }
 
     fn assert_region(region: usize) {

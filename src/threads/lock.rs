@@ -64,6 +64,8 @@ pub(crate) enum SlowReason {
     Purge = 4,
     /// The heap has not been registered for `fork` yet.
     FirstUse = 8,
+    /// The heap's top lies in the reserve.
+    Reserve = 16,
 }
 
 #[repr(C)]
@@ -151,6 +153,11 @@ impl<T> Lock<T> {
         self.reasons.store(reasons, Ordering::Relaxed);
         let rest = self.rest.load(Ordering::Relaxed) & !SLOW;
         self.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
+    }
+
+    /// Whether a reason is set. The caller holds the lock.
+    pub(crate) fn has(&self, reason: SlowReason) -> bool {
+        self.reasons.load(Ordering::Relaxed) & reason as u8 != 0
     }
 
     /// Number of times a thread had to wait for the lock.

@@ -31,6 +31,8 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     requested: usize,
     /// Requested address of the first region, 0 for any.
     requested_base: usize,
+    /// Bytes of each region that only [`Scope::Reserve`] opens.
+    reserve: usize,
     /// Address of the first region, 0 before it is mapped. Like `stride_bits`, used only with several regions.
     base: AtomicUsize,
     /// Base-2 logarithm of the stride in bytes.
@@ -49,6 +51,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             shared: [const { SharedHeap::unmapped() }; N],
             requested,
             requested_base: 0,
+            reserve: 0,
             base: AtomicUsize::new(0),
             stride_bits: AtomicU32::new(0),
             home_of: in_turn(N),
@@ -60,6 +63,11 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     pub(crate) const fn set_base(&mut self, address: usize) {
         // No region can be at address 0, which is refused like 1.
         self.requested_base = if address == 0 { 1 } else { address };
+    }
+
+    /// Every region keeps its last `bytes` bytes as a reserve.
+    pub(crate) const fn set_reserve(&mut self, bytes: usize) {
+        self.reserve = bytes;
     }
 
     /// Only the first `count` regions are homes; 0 and more than N mean all.
@@ -88,10 +96,11 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     #[cold]
     #[inline(never)]
     fn home_number_slow(&self) -> usize {
-        match scope::innermost(self.id()) {
-            Some(Scope::Region(region) | Scope::Preferred(region)) => region,
-            None => self.home_of(home::number_slow()),
-        }
+        let region = scope::find(self.id(), |scope| match scope {
+            Scope::Region(region) | Scope::Preferred(region) => Some(region),
+            Scope::Reserve => None,
+        });
+        region.unwrap_or_else(|| self.home_of(home::number_slow()))
     }
 
     #[inline(always)]
@@ -104,7 +113,23 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
 
     /// Runs `work`; requests of this thread are placed as the scope says.
     pub(crate) fn within<R>(&self, scope: Scope, work: impl FnOnce() -> R) -> R {
-        if N == 1 { work() } else { scope::enter(self.id(), scope, work) }
+        scope::enter(self.id(), scope, work)
+    }
+
+    /// Whether this thread may use the reserve.
+    pub(crate) fn may_use_reserve(&self) -> bool {
+        self.reserve > 0 && scope::find(self.id(), |scope| (scope == Scope::Reserve).then_some(())).is_some()
+    }
+
+    /// Bytes below the limit of a region up to which requests are placed that may not use the reserve.
+    pub(crate) fn ordinary_limit(&self, heap: &Guarded<L>) -> usize {
+        let mapped = !heap.base().is_null();
+        let whole = if mapped { heap.limit.min(heap.region_size()) } else { heap.limit };
+        whole.saturating_sub(self.reserve)
+    }
+
+    pub(crate) const fn reserve(&self) -> usize {
+        self.reserve
     }
 
     fn id(&self) -> HeapId {
@@ -141,10 +166,12 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
 
     /// The regions where a request of this thread may go that does not fit in region `first`, in cyclic order.
     pub(crate) fn others(&self, first: usize) -> impl Iterator<Item = usize> + use<L, N> {
-        let homes = match scope::innermost(self.id()) {
-            Some(Scope::Region(_)) => 0,
-            _ => self.homes.load(Ordering::Relaxed),
-        };
+        let confined = scope::find(self.id(), |scope| match scope {
+            Scope::Region(_) => Some(true),
+            Scope::Preferred(_) => Some(false),
+            Scope::Reserve => None,
+        });
+        let homes = if confined == Some(true) { 0 } else { self.homes.load(Ordering::Relaxed) };
         let in_turn = move |step| first.wrapping_add(step).checked_rem(homes).unwrap_or(0);
         (0..homes).map(in_turn).filter(move |&other| other != first)
     }
@@ -160,6 +187,12 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             return Ok(());
         }
         let stride = self.map(&mut heaps.each_mut().map(|guarded| &mut guarded.heap))?;
+        if self.reserve > 0 {
+            for heap in &mut heaps {
+                let limit = self.ordinary_limit(heap);
+                heap.set_limit(limit);
+            }
+        }
         if N > 1 {
             self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
         }

@@ -22,6 +22,8 @@ pub(crate) enum Scope {
     Region(usize),
     /// Requests are placed in this region, and in others if it has no room.
     Preferred(usize),
+    /// Requests may use the heap's reserve.
+    Reserve,
 }
 
 struct Link {
@@ -47,12 +49,14 @@ pub(crate) fn enter<R>(heap: HeapId, scope: Scope, work: impl FnOnce() -> R) -> 
     work()
 }
 
-/// The innermost scope of this thread in a heap.
-pub(crate) fn innermost(heap: HeapId) -> Option<Scope> {
+/// The first result of `select` on this thread's scopes in a heap, the innermost first.
+pub(crate) fn find<T>(heap: HeapId, select: impl Fn(Scope) -> Option<T>) -> Option<T> {
     let mut link = first(word::get().cast());
     while let Some(inner) = link {
-        if inner.heap == heap {
-            return Some(inner.scope);
+        if inner.heap == heap
+            && let Some(found) = select(inner.scope)
+        {
+            return Some(found);
         }
         link = first(inner.outer);
     }
