@@ -4,6 +4,7 @@ use super::SmallocGlobal;
 use crate::free_list::FreeList;
 use crate::system::fatal::fatal;
 use crate::threads::home::scope::Scope;
+use crate::threads::regions::Count;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Makes the first `count` regions the homes of threads, at least 1. In the others only
@@ -20,6 +21,36 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub const fn with_homes(mut self, count: usize) -> Self {
         self.regions.set_homes(count);
         self
+    }
+
+    /// Maps `count` regions, at least 1 and at most the type's. Overrides the environment variable `SMALLOC_REGIONS`, which
+    /// is a number or `cores`.
+    ///
+    /// ```
+    /// use smalloc::{Indexed, SmallocGlobal};
+    ///
+    /// static HEAP: SmallocGlobal<Indexed, 16> = SmallocGlobal::with_region_size(64 << 20).with_regions(3);
+    /// HEAP.init()?;
+    /// assert_eq!((HEAP.stats().region_size, HEAP.region_count()), (3 * (64 << 20), 3));
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    #[must_use]
+    pub const fn with_regions(mut self, count: usize) -> Self {
+        self.regions.set_count(Count::Exactly(count));
+        self
+    }
+
+    /// Maps a region for each core that the process may run on (`sched_getaffinity`), at most the type's.
+    #[must_use]
+    pub const fn with_region_per_core(mut self) -> Self {
+        self.regions.set_count(Count::Cores);
+        self
+    }
+
+    /// The number of regions that are mapped; the type's before [`init`](Self::init) and the first allocation.
+    #[must_use]
+    pub fn region_count(&self) -> usize {
+        self.regions.count()
     }
 
     /// Runs `work`; this thread allocates in a region meanwhile, and nowhere else.
@@ -49,7 +80,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// assert_eq!(HEAP.region_stats(1).unwrap().used_bytes, 0);
     /// ```
     pub fn in_region<R>(&self, region: usize, work: impl FnOnce() -> R) -> R {
-        Self::assert_region(region);
+        self.assert_region(region);
         self.regions.within(Scope::Region(region), work)
     }
 
@@ -67,7 +98,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # drop(large);
     /// ```
     pub fn prefer_region<R>(&self, region: usize, work: impl FnOnce() -> R) -> R {
-        Self::assert_region(region);
+        self.assert_region(region);
         self.regions.within(Scope::Preferred(region), work)
     }
 
@@ -96,9 +127,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Some(self.set_limit_of(region, &mut self.enter_slow(region).guard, bytes))
     }
 
-    fn assert_region(region: usize) {
-        if region >= REGIONS {
-            fatal(format_args!("there is no region {region}: the heap has {REGIONS}"));
+    /// Ends the process if there is no such region. How many there are is known once they are mapped.
+    fn assert_region(&self, region: usize) {
+        if REGIONS > 1 && !self.regions.is_mapped() {
+            // If this fails, so do the requests.
+            let _ = self.init();
+        }
+        let count = self.regions.count();
+        if region >= count {
+            fatal(format_args!("there is no region {region}: the heap has {count}"));
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) struct Variable(&'static CStr);
 pub(crate) const REGION: Variable = Variable(c"SMALLOC_REGION");
 /// Address of the first region of the first heap.
 pub(crate) const BASE: Variable = Variable(c"SMALLOC_BASE");
+/// Number of regions.
+pub(crate) const REGIONS: Variable = Variable(c"SMALLOC_REGIONS");
 /// 1 reports the first request that fails.
 pub(crate) const REPORT: Variable = Variable(c"SMALLOC_REPORT");
 /// File to record to.
@@ -26,7 +28,7 @@ pub(crate) const LIVE: Variable = Variable(c"SMALLOC_LIVE");
 /// 1 ends the program if a variable cannot be honoured.
 pub(crate) const STRICT: Variable = Variable(c"SMALLOC_STRICT");
 
-const KNOWN: [Variable; 6] = [REGION, BASE, REPORT, RECORD, LIVE, STRICT];
+const KNOWN: [Variable; 7] = [REGION, BASE, REGIONS, REPORT, RECORD, LIVE, STRICT];
 /// The library owns every name with this prefix.
 const PREFIX: &[u8] = b"SMALLOC_";
 /// Except these, which are left to programs that test the library.
@@ -95,6 +97,21 @@ impl Variable {
         }
     }
 
+    /// A number of at least 1, or `cores`. Any other value ends the program.
+    pub(crate) fn count(self, cores: impl FnOnce() -> usize) -> Option<usize> {
+        let text = self.value()?;
+        if text == b"cores" {
+            return Some(cores());
+        }
+        match core::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+            Some(count) if count > 0 => Some(count),
+            _ => refuse(format_args!(
+                "{self}: \"{}\" is not a number of regions (1 or more, or cores)",
+                text.escape_ascii()
+            )),
+        }
+    }
+
     /// Warns that a variable could not be honoured; with `SMALLOC_STRICT=1`, ends the program.
     #[cold]
     pub(crate) fn complain(self, what: fmt::Arguments<'_>) {
@@ -142,10 +159,11 @@ pub(crate) fn warn_unknown() {
 #[inline(never)]
 fn warn_unknown_name(name: &[u8]) {
     say(format_args!(
-        "{}: unknown variable (use {}, {}, {}, {}, {} or {})",
+        "{}: unknown variable (use {}, {}, {}, {}, {}, {} or {})",
         name.escape_ascii(),
         REGION,
         BASE,
+        REGIONS,
         REPORT,
         RECORD,
         LIVE,

@@ -19,7 +19,7 @@ use super::shared::{Guarded, RING, SharedHeap};
 use crate::free_list::FreeList;
 use crate::heap::{Heap, map_side_by_side};
 use crate::region::{InitError, MAX_REGION, MIN_REGION};
-use crate::system::environment;
+use crate::system::{cores, environment};
 
 /// Bytes of a region without a requested size: more than most machines have, since address space is free.
 const DEFAULT_REGION: usize = 32 << 30;
@@ -41,6 +41,19 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     home_of: [AtomicU8; NUMBERS],
     /// Regions that are homes, from the first on.
     homes: AtomicUsize,
+    requested_count: Count,
+    /// Regions that are mapped, from the first on; N before they are.
+    count: AtomicUsize,
+}
+
+/// How many regions a heap has.
+#[derive(Clone, Copy)]
+pub(crate) enum Count {
+    /// As many as the environment says, otherwise as many as the type.
+    Default,
+    Exactly(usize),
+    /// As many as the cores that the process may run on.
+    Cores,
 }
 
 impl<L: FreeList, const N: usize> Regions<L, N> {
@@ -56,6 +69,8 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             stride_bits: AtomicU32::new(0),
             home_of: in_turn(N),
             homes: AtomicUsize::new(N),
+            requested_count: Count::Default,
+            count: AtomicUsize::new(N),
         }
     }
 
@@ -68,6 +83,20 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     /// Every region keeps its last `bytes` bytes as a reserve.
     pub(crate) const fn set_reserve(&mut self, bytes: usize) {
         self.reserve = bytes;
+    }
+
+    /// How many regions are mapped: at least 1, at most N.
+    pub(crate) const fn set_count(&mut self, count: Count) {
+        self.requested_count = count;
+    }
+
+    pub(crate) fn is_mapped(&self) -> bool {
+        self.base.load(Ordering::Relaxed) != 0
+    }
+
+    /// Regions that are mapped, or may be.
+    pub(crate) fn count(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
     }
 
     /// Only the first `count` regions are homes; 0 and more than N mean all.
@@ -186,7 +215,12 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let stride = self.map(&mut heaps.each_mut().map(|guarded| &mut guarded.heap))?;
+        let count = self.choose_count();
+        let stride = {
+            let mut mapped = heaps.each_mut().map(|guarded| &mut guarded.heap);
+            self.map(mapped.get_mut(..count).unwrap_or_default())?
+        };
+        self.use_first(count);
         if self.reserve > 0 {
             for heap in &mut heaps {
                 let limit = self.ordinary_limit(heap);
@@ -194,7 +228,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             }
         }
         if N > 1 {
-            self.shared.iter().zip(&mut heaps).for_each(|(shared, heap)| shared.open_ring(heap));
+            self.shared.iter().zip(&heaps).take(count).for_each(|(shared, heap)| shared.open_ring(heap));
         }
         self.stride_bits.store(stride.trailing_zeros(), Ordering::Relaxed);
         self.base.store(heaps.first().map_or(0, |first| first.base().addr()), Ordering::Relaxed);
@@ -215,6 +249,26 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             }
         }
         map_side_by_side(heaps, bytes, beside, None)
+    }
+
+    fn choose_count(&self) -> usize {
+        let count = match self.requested_count {
+            _ if N == 1 => 1,
+            Count::Exactly(count) => count,
+            Count::Cores => cores::count(),
+            Count::Default => environment::REGIONS.count(cores::count).unwrap_or(N),
+        };
+        count.clamp(1, N)
+    }
+
+    /// Homes are among the first `count` regions from now on.
+    fn use_first(&self, count: usize) {
+        let homes = self.homes.load(Ordering::Relaxed).min(count);
+        for (number, home) in self.home_of.iter().enumerate() {
+            home.store(number.checked_rem(homes).unwrap_or(0) as u8, Ordering::Relaxed);
+        }
+        self.homes.store(homes, Ordering::Relaxed);
+        self.count.store(count, Ordering::Relaxed);
     }
 
     fn region_bytes(&self) -> usize {
