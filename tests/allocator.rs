@@ -4,7 +4,7 @@ use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
 use hashbrown::{DefaultHashBuilder, HashMap};
-use smalloc::{FreeList, Heap, HeapCell, Indexed, Linked, SmallocGlobal};
+use smalloc::{FreeList, Heap, HeapCell, HeapLock, Indexed, Linked, SmallocGlobal};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
@@ -54,6 +54,19 @@ fn collections_live_in_any_heap() {
     });
     end_quarantine(&GLOBAL);
     assert_eq!(GLOBAL.stats().live_segments, held);
+}
+
+/// Threads fill collections in one heap behind a lock.
+#[test]
+fn collections_of_several_threads_share_a_heap() {
+    let heap = HeapLock::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| collections(&heap));
+        }
+    });
+    let stats = heap.lock().stats();
+    assert_eq!((stats.live_segments, stats.used_bytes), (0, 0));
 }
 
 fn bytes(block: NonNull<[u8]>) -> &'static [u8] {

@@ -19,8 +19,9 @@ pub(crate) fn free<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layou
     let Some(short) = short else { return free_slow(held, payload, Some(layout)) };
     match held.heap().tiling.give_fast(short) {
         Some(Deferred::Nothing) => held.leave_fast(),
-        Some(Deferred::Raise { chunk, code }) => free_and_raise(held, chunk, code),
-        Some(Deferred::Clear { from, to }) => free_and_clear(held, from, to),
+        Some(Deferred::Raise { chunk, n, start }) => free_and_raise(held, chunk, n, start),
+        Some(Deferred::Grow { hole, end }) => free_and_grow(held, hole, end),
+        Some(Deferred::TopFell { from, to, at }) => free_at_top(held, from, to, at),
         None => free_seen(held, short.at, short.n, short.below, short.above),
     }
 }
@@ -28,14 +29,20 @@ pub(crate) fn free<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layou
 // One outlined function per kind of deferred work keeps its parts in registers.
 
 #[inline(never)]
-fn free_and_raise<L: FreeList, H: Held<L>>(mut held: H, chunk: usize, code: u8) {
-    held.heap().tiling.settle(Deferred::Raise { chunk, code });
+fn free_and_raise<L: FreeList, H: Held<L>>(mut held: H, chunk: usize, n: usize, start: Granule) {
+    held.heap().tiling.settle(Deferred::Raise { chunk, n, start });
     held.leave_fast();
 }
 
 #[inline(never)]
-fn free_and_clear<L: FreeList, H: Held<L>>(mut held: H, from: usize, to: usize) {
-    held.heap().tiling.settle(Deferred::Clear { from, to });
+fn free_and_grow<L: FreeList, H: Held<L>>(mut held: H, hole: Extent, end: Granule) {
+    held.heap().tiling.settle(Deferred::Grow { hole, end });
+    held.leave_fast();
+}
+
+#[inline(never)]
+fn free_at_top<L: FreeList, H: Held<L>>(mut held: H, from: Granule, to: Granule, at: Granule) {
+    held.heap().tiling.settle(Deferred::TopFell { from, to, at });
     held.leave();
 }
 

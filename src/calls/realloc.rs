@@ -1,6 +1,7 @@
 //! Resizing: in place if possible, otherwise by moving within the heap, otherwise to another heap.
 
 use super::alloc::place;
+use super::free::free_moved;
 use super::held::{Held, MovedFrom};
 use super::zero;
 use crate::free_list::FreeList;
@@ -8,6 +9,9 @@ use crate::heap::{LEAST_TRANSFER, segment};
 use crate::region::Granule;
 use crate::watch::{Request, Resize, Watch};
 use core::alloc::Layout;
+
+/// The most bytes that are copied while the heap is held. To release it and take it again takes as long.
+const MAX_HELD_COPY: usize = 1 << 10;
 
 /// Resizes a payload to `new_size` bytes. Returns null and changes nothing if nothing fits.
 ///
@@ -49,7 +53,12 @@ pub(crate) unsafe fn realloc<L: FreeList, H: Held<L>>(
     let target = held.heap().region().pointer(to).as_ptr();
     // SAFETY: both segments are in use and this thread's, so they do not overlap (M1), and the new one is larger.
     let copy = || unsafe { target.copy_from_nonoverlapping(payload, layout.size()) };
-    held.move_out(moved, copy, |_, ()| {});
+    if layout.size() <= MAX_HELD_COPY {
+        copy();
+        free_moved(held, moved, |_| {});
+    } else {
+        held.move_out(moved, copy, |_, ()| {});
+    }
     target
 }
 

@@ -37,6 +37,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let handlers = [Self::before_fork, Self::after_fork, Self::after_fork_in_child];
         errno::unchanged(|| fork_table::add(ptr::from_ref(self).cast(), handlers, &self.registered_at));
         for shared in self.regions.all() {
+            shared.lock.learn_threads();
             shared.lock.lock().set_slow(SlowReason::FirstUse, false);
         }
     }

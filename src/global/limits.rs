@@ -78,7 +78,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn set_limit(&self, bytes: usize) -> usize {
         let mut most = 0;
-        for (region, heap) in self.lock_all().iter_mut().enumerate() {
+        for (region, heap) in self.lock_all().iter_mut().enumerate().take(self.regions.count()) {
             most = self.set_limit_of(region, heap, bytes).max(most);
         }
         most

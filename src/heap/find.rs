@@ -1,6 +1,6 @@
 //! Finding the segment that a pointer names, with or without its layout, and checking both.
 
-use super::{Heap, granules, is_aligned};
+use super::{Heap, granules, granules_or_many, is_aligned};
 use crate::free_list::FreeList;
 use crate::region::{Extent, Granule};
 use crate::segment_map::{HUGE, SHORT, Short};
@@ -19,12 +19,13 @@ impl<L: FreeList> Heap<L> {
     /// The segment of a payload and its layout if one window shows it. None if the slow path must look.
     #[inline(always)]
     pub(crate) fn find_fast(&self, payload: *const u8, layout: Layout) -> Option<Short> {
-        let at = self.region().granule(payload);
-        if at < self.top() && is_aligned(payload, layout) {
-            self.find_short(Extent::of(at, granules(layout.size())))
-        } else {
-            None
+        let n = granules_or_many(layout.size());
+        if n > SHORT {
+            return None;
         }
+        let at = self.region().granule(payload);
+        let found = if at < self.top() { self.tiling.ground.map.short_at(at, n) } else { None };
+        found.filter(|_| is_aligned(payload, layout))
     }
 
     /// The segment, if it is in use and one window shows all of it.

@@ -16,7 +16,7 @@ impl<L: FreeList> Heap<L> {
     ///
     /// It never asks the system for memory and returns none: [`trim`](Self::trim) does nothing. When the heap is
     /// dropped, its owner can use the memory again. The bookkeeping takes 1.6 %, at least 2.7 KiB with
-    /// [`Linked`](crate::Linked) and 3.4 KiB with [`Indexed`](crate::Indexed). The region is a multiple of 1 KiB.
+    /// [`Linked`](crate::Linked) and 3.6 KiB with [`Indexed`](crate::Indexed). The region is a multiple of 1 KiB.
     ///
     /// # Errors
     /// The memory has no room for a region and its bookkeeping.

@@ -91,6 +91,13 @@ pub(crate) const fn granules(size: usize) -> usize {
     if n == 0 { 1 } else { n }
 }
 
+/// The same, except that it returns a number larger than any segment for 0 bytes, which `GlobalAlloc` does not allow. One
+/// instruction less.
+#[inline(always)]
+const fn granules_or_many(size: usize) -> usize {
+    size.wrapping_sub(1) / GRANULE + 1
+}
+
 /// The segment at `at` that holds `size` bytes.
 #[inline(always)]
 pub(crate) const fn segment(at: Granule, size: usize) -> Extent {
@@ -149,6 +156,11 @@ impl<L: FreeList> Drop for Heap<L> {
         unsafe { self.reservation.release() };
     }
 }
+
+/// Marks a branch as unlikely, and keeps the compiler from merging it with another.
+#[cold]
+#[inline]
+pub(crate) const fn unlikely() {}
 
 /// Ends the process because the bookkeeping contradicts itself.
 #[cold]

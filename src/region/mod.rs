@@ -23,9 +23,9 @@ mod table;
 mod transfer;
 
 pub(crate) use granule::{CHUNK, GRANULE};
-pub(crate) use granule::{Extent, Granule};
+pub(crate) use granule::{Extent, Granule, same_chunk};
 pub(crate) use pieces::Pieces;
-pub(crate) use table::{LINE, Node, Table, WINDOW};
+pub(crate) use table::{LINE, NODE, Node, Table, WINDOW};
 pub(crate) use transfer::Transfer;
 
 use crate::checkers::{opened_for_owner, unwatched};
@@ -282,6 +282,16 @@ impl Span {
 
     pub(crate) fn committed(&self) -> usize {
         self.committed
+    }
+
+    /// Gives the whole pages of this part back to the system. They stay committed, and become zero.
+    fn discard(&mut self) {
+        let from = whole_pages(self.start.addr());
+        let end = self.start.addr().wrapping_add(self.committed) & whole_pages(1).wrapping_neg();
+        let start = self.start.with_addr(from);
+        let bytes = end.saturating_sub(from);
+        // SAFETY: the pages are committed and contain nothing but this part, which the caller says is not needed.
+        errno::unchanged(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) });
     }
 
     /// Carves off the first `bytes` bytes, which are committed.

@@ -33,7 +33,8 @@
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 use crate::system::clock::sleep_ns;
 use crate::system::fatal::fatal;
@@ -80,6 +81,9 @@ pub(crate) struct Lock<T> {
     sleepers: AtomicU32,
     /// Bits of the current [`SlowReason`]s. Written only by the lock's holder.
     reasons: AtomicU8,
+    /// Points to a byte that is not 0 while the process is known to have a single thread, which takes the lock without an
+    /// atomic instruction.
+    single_threaded: AtomicPtr<u8>,
     value: UnsafeCell<T>,
 }
 
@@ -110,6 +114,7 @@ impl<T> Lock<T> {
             contended: AtomicU64::new(0),
             sleepers: AtomicU32::new(0),
             reasons: AtomicU8::new(reasons),
+            single_threaded: AtomicPtr::new((&raw const NOT_KNOWN).cast_mut()),
             value: UnsafeCell::new(value),
         }
     }
@@ -194,7 +199,7 @@ impl<T> Lock<T> {
     /// Changes the word from `from` to `to`; the only step that takes the lock.
     #[inline(always)]
     fn take(&self, from: usize, to: usize) -> bool {
-        if single_threaded() {
+        if self.is_single_threaded() {
             return self.take_single_threaded(from, to);
         }
         self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -209,6 +214,20 @@ impl<T> Lock<T> {
             compiler_fence(Ordering::Acquire);
         }
         free
+    }
+
+    /// Whether the process is known to have a single thread.
+    #[inline(always)]
+    fn is_single_threaded(&self) -> bool {
+        // SAFETY: the pointer is never null, and what it points to lives as long as the process.
+        unsafe { self.single_threaded.load(Ordering::Relaxed).read_volatile() != 0 }
+    }
+
+    /// Lets the lock find out whether the process has a single thread.
+    pub(crate) fn learn_threads(&self) {
+        if let Some(flag) = flag_of_libc() {
+            self.single_threaded.store(flag.as_ptr(), Ordering::Relaxed);
+        }
     }
 
     #[inline(always)]
@@ -356,12 +375,16 @@ fn sleep_time(sleepers: u32) -> u32 {
     sleepers.saturating_mul(SLEEP_NS).min(LONGEST_SLEEP_NS)
 }
 
-/// Whether the process is known to have a single thread. glibc 2.32 and newer clear this flag before they start a
-/// thread, and reading it takes no call. The symbol is weak, because other versions lack it.
-#[inline(always)]
+/// A byte that is 0: nothing is known of other threads.
+static NOT_KNOWN: u8 = 0;
+
+/// The C library's flag, which is not 0 while the process has a single thread; reading it takes no call. glibc 2.32 and newer
+/// clear it before they start a thread.
+///
+/// The symbol is weak, because other versions lack it.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri)))]
-fn single_threaded() -> bool {
-    let flag: *const u8;
+fn flag_of_libc() -> Option<NonNull<u8>> {
+    let flag: *mut u8;
     // SAFETY: reads the variable's address, or null if it does not exist, from the global offset table.
     unsafe {
         core::arch::asm!(
@@ -371,14 +394,12 @@ fn single_threaded() -> bool {
             options(pure, readonly, nostack, preserves_flags)
         );
     }
-    // SAFETY: a non-null address is that of the C library's variable, which lives as long as the process.
-    !flag.is_null() && unsafe { flag.read_volatile() } != 0
+    NonNull::new(flag)
 }
 
-#[inline(always)]
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri))))]
-fn single_threaded() -> bool {
-    false
+fn flag_of_libc() -> Option<NonNull<u8>> {
+    None
 }
 
 /// A token unique among living threads: not 0, a multiple of 4, and unchanged by `fork`.
