@@ -2,6 +2,7 @@
 
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
+use crate::inspect::Stats;
 use crate::region::InitError;
 #[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 use crate::system::fatal::fatal;
@@ -49,6 +50,22 @@ impl<L: FreeList> HeapCell<L> {
     #[must_use]
     pub fn borrow_mut(&self) -> RefMut<'_, Heap<L>> {
         self.0.borrow_mut()
+    }
+
+    /// The heap's statistics; `None` while it is borrowed. Never panics.
+    ///
+    /// ```
+    /// # use smalloc::{HeapCell, Indexed};
+    /// let heap = HeapCell::<Indexed>::with_region_size(1 << 20)?;
+    /// assert_eq!(heap.try_stats().map(|stats| stats.used_bytes), Some(0));
+    /// let borrowed = heap.borrow_mut();
+    /// assert_eq!(heap.try_stats(), None);
+    /// # drop(borrowed);
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    #[must_use]
+    pub fn try_stats(&self) -> Option<Stats> {
+        self.0.try_borrow().ok().map(|heap| heap.stats())
     }
 
     /// Returns the heap.

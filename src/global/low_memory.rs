@@ -31,6 +31,12 @@ impl LowMemoryCallback {
         }
     }
 
+    pub(crate) const fn calling(function: LowMemory) -> Self {
+        // SAFETY: a function pointer has the layout of a pointer.
+        let pointer = unsafe { transmute::<LowMemory, *mut ()>(function) };
+        Self { function: AtomicPtr::new(pointer), ..Self::new() }
+    }
+
     pub(crate) fn set(&self, function: Option<LowMemory>) {
         // SAFETY: `Option<fn>` has the layout of a nullable pointer.
         let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(function) };

@@ -5,6 +5,7 @@
 mod cross_region;
 mod elsewhere;
 mod failures;
+mod files;
 mod fork;
 mod held;
 mod limits;
@@ -17,6 +18,7 @@ mod remote_free;
 mod reporting;
 mod reserve;
 mod scope;
+mod settings;
 mod statistics;
 
 pub use low_memory::LowMemory;
@@ -37,6 +39,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::AtomicUsize;
 use cross_region::CrossRegion;
+use files::Files;
 use low_memory::LowMemoryCallback;
 use published::Published;
 use reporting::Reporting;
@@ -87,6 +90,7 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// Locked only while holding a heap's lock, like `recorder`.
     published: Lock<Option<Published<REGIONS>>>,
     recorder: Lock<Recorder>,
+    files: Files,
 }
 
 /// Bytes from which a remote free takes the region's lock, if it is free, instead of the queue. Queued blocks stay in a
@@ -145,6 +149,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             reporting: Reporting::unset(),
             published: Lock::new(None),
             recorder: Lock::new(Recorder::OFF),
+            files: Files::NONE,
         }
     }
 
@@ -174,6 +179,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             {
                 environment::RECORD.complain(format_args!("cannot record: {error} (make room for the file)"));
             }
+            self.open_files();
             self.publish_for_environment();
             Ok(())
         })

@@ -33,6 +33,10 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     requested_base: usize,
     /// Bytes of each region that only [`Scope::Reserve`] opens.
     reserve: usize,
+    /// Limit of each region in bytes when it is mapped, unless the program sets one earlier; `usize::MAX` for none.
+    first_limit: usize,
+    /// Whether huge pages are wanted when the regions are mapped; `None` for the system's default.
+    huge_pages: Option<bool>,
     /// Address of the first region, 0 before it is mapped. Like `stride_bits`, used only with several regions.
     base: AtomicUsize,
     /// Base-2 logarithm of the stride in bytes.
@@ -65,6 +69,8 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             requested,
             requested_base: 0,
             reserve: 0,
+            first_limit: usize::MAX,
+            huge_pages: None,
             base: AtomicUsize::new(0),
             stride_bits: AtomicU32::new(0),
             home_of: in_turn(N),
@@ -78,6 +84,14 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     pub(crate) const fn set_base(&mut self, address: usize) {
         // No region can be at address 0, which is refused like 1.
         self.requested_base = if address == 0 { 1 } else { address };
+    }
+
+    pub(crate) const fn set_first_limit(&mut self, bytes: usize) {
+        self.first_limit = bytes;
+    }
+
+    pub(crate) const fn set_huge_pages(&mut self, wanted: bool) {
+        self.huge_pages = Some(wanted);
     }
 
     /// Every region keeps its last `bytes` bytes as a reserve.
@@ -221,12 +235,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             self.map(mapped.get_mut(..count).unwrap_or_default())?
         };
         self.use_first(count);
-        if self.reserve > 0 {
-            for heap in &mut heaps {
-                let limit = self.ordinary_limit(heap);
-                heap.set_limit(limit);
-            }
-        }
+        heaps.iter_mut().take(count).for_each(|heap| self.set_up(heap));
         if N > 1 {
             self.shared.iter().zip(&heaps).take(count).for_each(|(shared, heap)| shared.open_ring(heap));
         }
@@ -249,6 +258,20 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             }
         }
         map_side_by_side(heaps, bytes, beside, None)
+    }
+
+    /// Applies the settings of the declaration to a region that was just mapped.
+    fn set_up(&self, heap: &mut Guarded<L>) {
+        if heap.limit == usize::MAX {
+            heap.limit = self.first_limit;
+        }
+        if self.reserve > 0 || self.first_limit < usize::MAX {
+            let limit = self.ordinary_limit(heap);
+            heap.set_limit(limit);
+        }
+        if let Some(wanted) = self.huge_pages {
+            heap.huge_pages(wanted);
+        }
     }
 
     fn choose_count(&self) -> usize {
