@@ -10,5 +10,7 @@ pub(super) struct Files {
 }
 
 impl Files {
-    pub(super) const NONE: Self = Self { record: None, publish: None, opened: AtomicBool::new(false) };
+    pub(super) const fn none() -> Self {
+        Self { record: None, publish: None, opened: AtomicBool::new(false) }
+    }
 }

@@ -32,8 +32,8 @@ impl LowMemoryCallback {
     }
 
     pub(crate) const fn calling(function: LowMemory) -> Self {
-        // SAFETY: a function pointer has the layout of a pointer.
-        let pointer = unsafe { transmute::<LowMemory, *mut ()>(function) };
+        // SAFETY: `Option<fn>` has the layout of a nullable pointer.
+        let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(Some(function)) };
         Self { function: AtomicPtr::new(pointer), ..Self::new() }
     }
 

@@ -149,7 +149,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             reporting: Reporting::unset(),
             published: Lock::new(None),
             recorder: Lock::new(Recorder::OFF),
-            files: Files::NONE,
+            files: Files::none(),
         }
     }
 
