@@ -38,8 +38,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// let message = loop {
     ///     let mut row = Vec::new();
     ///     if let Err(error) = row.try_reserve_exact(500 << 10) {
-    ///         // An ordinary request would fail here; this one has a MiB.
-    ///         break HEAP.spend_reserve(|| format!("{} rows, then: {error}. {}", rows.len(), "-".repeat(900 << 10)));
+    ///         // Large enough that an ordinary request fails here.
+    ///         let mut message = HEAP.spend_reserve(|| String::with_capacity(900 << 10));
+    ///         message += &format!("{} rows, then: {error}", rows.len());
+    ///         break message;
     ///     }
     ///     rows.push(row);
     /// };
