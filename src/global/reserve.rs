@@ -26,6 +26,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// fail as before. Blocks in the reserve may outlive `work`, and the reserve has its full size again when they are
     /// freed; until then, holes between them serve every thread, and each call takes the slow path.
     ///
+    /// A block that begins below the reserve may end in it, and then leaves others nothing of what is below either.
+    ///
     /// A request that the reserve has no room for fails as any other: the low-memory callback is called.
     ///
     /// ```
@@ -38,10 +40,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// let message = loop {
     ///     let mut row = Vec::new();
     ///     if let Err(error) = row.try_reserve_exact(500 << 10) {
-    ///         // Large enough that an ordinary request fails here.
-    ///         let mut message = HEAP.spend_reserve(|| String::with_capacity(900 << 10));
-    ///         message += &format!("{} rows, then: {error}", rows.len());
-    ///         break message;
+    ///         break HEAP.spend_reserve(|| {
+    ///             // Large enough that an ordinary request fails here.
+    ///             let mut message = String::with_capacity(900 << 10);
+    ///             message += &format!("{} rows, then: {error}", rows.len());
+    ///             message
+    ///         });
     ///     }
     ///     rows.push(row);
     /// };
