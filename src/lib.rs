@@ -159,6 +159,8 @@ mod doc_tests {
     struct Performance;
     #[doc = include_str!("../docs/promises.md")]
     struct Promises;
+    #[doc = include_str!("../docs/realtime.md")]
+    struct Realtime;
     #[doc = include_str!("../docs/recipes.md")]
     struct Recipes;
     #[doc = include_str!("../docs/recording.md")]

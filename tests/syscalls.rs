@@ -9,12 +9,19 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// To map the region, to open more of it, and to make room for a snapshot.
-const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
+/// To map the region, below the limit of addresses, to open more of it, and to make room for a snapshot.
+const MAPPING: [libc::c_long; 5] = [
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_prlimit64,
+    // While the heap is registered for `fork`.
+    libc::SYS_rt_sigprocmask,
+];
 /// To give memory back.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
-/// To move large payloads by their pages.
-const MOVING: [libc::c_long; 1] = [libc::SYS_mremap];
+/// To move large payloads by their pages, if they are not locked.
+const MOVING: [libc::c_long; 2] = [libc::SYS_mremap, libc::SYS_msync];
 /// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
 const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
 /// To wait for the lock.
@@ -342,5 +349,5 @@ fn misuse_writes_and_aborts() {
 #[test]
 fn filters_bite() {
     assert_eq!(case::run("planted").status.code(), Some(exit_code(libc::SYS_getppid)));
-    assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_mmap)));
+    assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_prlimit64)));
 }

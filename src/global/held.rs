@@ -11,6 +11,7 @@ use crate::region::{Extent, Granule};
 use crate::threads::lock::{self, Guard, SlowReason};
 use crate::watch::{Checkers, Hardened};
 use core::alloc::Layout;
+use core::sync::atomic::Ordering;
 
 /// A region's heap, locked by this thread.
 ///
@@ -64,10 +65,17 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'a, L, REGI
     #[inline(never)]
     fn wait_for_range(self, range: Extent) -> Self {
         let me = lock::thread_token();
+        let forked_inside = &self.global.forked_inside;
         let guard = self.guard.wait_while(|heap| match heap.purged_by(range) {
             Some(by) if by == me => lock::recursive_call(),
-            by => by.is_some(),
+            by => by.is_some() && !forked_inside.load(Ordering::Relaxed),
         });
+        // A forked child does not have the thread that purges.
+        let guard = if forked_inside.load(Ordering::Relaxed) {
+            guard.unlocked(|| self.global.finish_fork()).0
+        } else {
+            guard
+        };
         Self { guard, ..self }
     }
 }

@@ -20,6 +20,7 @@ mod reserve;
 mod scope;
 mod settings;
 mod statistics;
+mod unload;
 
 pub use low_memory::LowMemory;
 
@@ -37,7 +38,7 @@ use crate::threads::shared::Guarded;
 use crate::watch::Request;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 use cross_region::CrossRegion;
 use files::Files;
 use low_memory::LowMemoryCallback;
@@ -91,6 +92,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     published: Lock<Option<Published<REGIONS>>>,
     recorder: Lock<Recorder>,
     files: Files,
+    /// This is a forked child whose thread was inside a call; see `fork`.
+    forked_inside: AtomicBool,
 }
 
 /// Bytes from which a remote free takes the region's lock, if it is free, instead of the queue. Queued blocks stay in a
@@ -150,6 +153,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             published: Lock::new(None),
             recorder: Lock::new(Recorder::OFF),
             files: Files::none(),
+            forked_inside: AtomicBool::new(false),
         }
     }
 

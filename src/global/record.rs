@@ -10,7 +10,7 @@ use crate::recording::{self, Call, Head, Record, RecordError, Recorded};
 use crate::region::{Extent, Granule};
 use crate::system::append_file::AppendFile;
 use crate::system::errno;
-use crate::threads::lock::{Lock, SlowReason};
+use crate::threads::lock::{Guard, Lock, SlowReason};
 use crate::watch::{Free, Named, Request, Resize, Watch};
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -72,7 +72,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// If the recording ended on its own, the next call reports it, once.
     pub fn stop_recording(&self) -> Option<Recorded> {
-        let mut heaps = self.lock_all();
+        self.end_recording(&mut self.lock_all())
+    }
+
+    /// Ends the recording, if there is one. The caller holds all locks.
+    pub(super) fn end_recording(&self, heaps: &mut [Guard<'_, Guarded<L>>; REGIONS]) -> Option<Recorded> {
         let recorded = errno::unchanged(|| self.recorder.lock().stop());
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, false));
         recorded

@@ -41,6 +41,18 @@ pub(crate) fn map_side_by_side<L: FreeList>(
     }
 }
 
+/// The largest size of a region, in bytes, with which `count` heaps side by side take at most `bytes` of addresses; 0 if
+/// there is none.
+pub(crate) fn largest_region<L: FreeList>(bytes: usize, count: usize, beside: usize) -> usize {
+    let each = (bytes / count.max(1)).min(MAX_REGION);
+    // With several heaps, the stride is a power of two.
+    let stride = if count > 1 { each.checked_ilog2().map_or(0, |bits| 1 << bits) } else { each };
+    let end = if count > 1 { Reservation::end_bytes(beside) } else { 0 };
+    let tables = Heap::<L>::mapped_bytes(stride).saturating_sub(stride);
+    let page = whole_pages(1);
+    stride.saturating_sub(tables).saturating_sub(end) / page * page
+}
+
 /// Maps all of `heaps` with regions of `size` bytes, or none of them. Returns the stride; the error is the `errno`.
 fn map_all<L: FreeList>(
     heaps: &mut [&mut Heap<L>],

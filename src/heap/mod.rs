@@ -33,7 +33,7 @@ mod walk;
 mod zeroed;
 
 pub use check::Corruption;
-pub(crate) use grow::map_side_by_side;
+pub(crate) use grow::{largest_region, map_side_by_side};
 pub(crate) use page_moves::LEAST_TRANSFER;
 pub(crate) use place::Declined;
 pub(crate) use purge::Purge;

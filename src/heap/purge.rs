@@ -167,6 +167,14 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
+    /// Ends, in a forked child, the batch of a thread that the child does not have. Its pages may not have been purged.
+    pub(crate) fn forget_purge_of_others(&mut self, me: usize) {
+        if self.is_purging() && self.purging_by != me {
+            self.tiling.pages.mark_dirty(self.purging);
+            self.purging = Extent::EMPTY;
+        }
+    }
+
     pub(crate) fn is_purging(&self) -> bool {
         !self.purging.is_empty()
     }

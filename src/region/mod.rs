@@ -18,6 +18,7 @@
 //!   end, and for [`SPARE_CHUNKS`] more. Callers pass only such granules and chunks to a table.
 
 mod granule;
+mod locking;
 mod pieces;
 mod table;
 mod transfer;
@@ -84,6 +85,11 @@ impl fmt::Display for InitError {
 
 impl core::error::Error for InitError {}
 
+/// Maps inaccessible addresses anywhere. The error is the `errno`.
+fn map_closed(bytes: usize) -> Result<*mut u8, i32> {
+    map(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_NORESERVE)
+}
+
 /// A reserved range of addresses, aligned to [`BASE_ALIGN`], whose pages are committed as needed.
 #[derive(Debug)]
 pub struct Reservation {
@@ -102,7 +108,10 @@ impl Reservation {
     /// Reserves `bytes` bytes of address space, rounded up to whole pages. The error is the `errno`.
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
         let bytes = whole_pages(bytes);
-        Self::padded(bytes).or_else(|_| Self::exact(bytes))
+        Self::padded(bytes, map_closed).or_else(|_| Self::exact(bytes)).or_else(|errno| match errno {
+            libc::EAGAIN => Self::padded(bytes, locking::map_unlocked),
+            errno => Err(errno),
+        })
     }
 
     /// Reserves `bytes` bytes, rounded up to whole pages, at an address. The error is the `errno`: `EEXIST` if another
@@ -122,10 +131,10 @@ impl Reservation {
         Ok(Self { start, bytes, lent: false })
     }
 
-    /// Reserves more than needed and unmaps the parts around the aligned range.
-    fn padded(bytes: usize) -> Result<Self, i32> {
+    /// Reserves more than needed by `map`, and unmaps the parts around the aligned range.
+    fn padded(bytes: usize, map: fn(usize) -> Result<*mut u8, i32>) -> Result<Self, i32> {
         let padded = bytes.saturating_add(BASE_ALIGN);
-        let raw = map(ptr::null_mut(), padded, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        let raw = map(padded)?;
         let front = raw.addr().wrapping_neg() & (BASE_ALIGN - 1);
         // SAFETY: front is less than BASE_ALIGN, so the start lies inside the padded mapping.
         let start = unsafe { raw.add(front) };
@@ -141,7 +150,7 @@ impl Reservation {
     /// Reserves no more than needed, for processes near their address space limit. Tries the highest aligned address
     /// below a free place, then lower ones.
     fn exact(bytes: usize) -> Result<Self, i32> {
-        let anywhere = map(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        let anywhere = map_closed(bytes)?;
         // SAFETY: nothing refers to the new mapping.
         unsafe { unmap(anywhere, bytes) };
         let highest = anywhere.map_addr(|address| address & !(BASE_ALIGN - 1));
@@ -273,11 +282,13 @@ impl Span {
         let from = unsafe { from.sub(shared) };
         // SAFETY: the pages belong to this part and its neighbours; making them accessible harms neither.
         let refused = unsafe { libc::mprotect(from.cast(), more, libc::PROT_READ | libc::PROT_WRITE) };
-        if refused == 0 {
+        // SAFETY: the pages have just become accessible.
+        let done = refused == 0 && unsafe { locking::lock_if_due(from, more) };
+        if done {
             let open = self.committed.wrapping_add(more).wrapping_sub(shared);
             self.committed = open.min(self.reserved);
         }
-        refused == 0
+        done
     }
 
     pub(crate) fn committed(&self) -> usize {

@@ -22,6 +22,7 @@
 //!   place, below the pages that the part moves to: those are at or above the part's own place.
 
 use super::{Extent, Granule, Region};
+use crate::system::call;
 use crate::system::errno;
 use crate::system::fatal::fatal;
 use core::ptr;
@@ -162,8 +163,8 @@ impl Transfer {
 }
 
 /// Moves pages with their contents. The old place stays mapped and becomes zero. False, and nothing has changed, if the
-/// system refuses: the old pages are not in one mapping, the process has too many mappings or addresses, or the kernel
-/// has no `MREMAP_DONTUNMAP`.
+/// system refuses: a page is locked in memory, the old pages are not in one mapping, the process has too many mappings
+/// or addresses, or the kernel has no `MREMAP_DONTUNMAP`.
 ///
 /// The first step moves the pages to an address that the kernel chooses. It may fail, but destroys nothing. The second
 /// step unmaps the new place, so every problem with the old pages must show up before it.
@@ -173,7 +174,12 @@ impl Transfer {
 unsafe fn move_pages(old: *mut u8, new: *mut u8, bytes: usize) -> bool {
     let (keep_mapped, replace) = (libc::MREMAP_DONTUNMAP, libc::MREMAP_FIXED);
     let anywhere = ptr::null_mut::<libc::c_void>();
-    // Fails if memory is locked. Moving would unlock it: the first step unlocks the whole old mapping.
+    // The first step would unlock the whole old mapping: also what lies beside these pages, and locked memory never
+    // becomes less by that in the system's accounts. A mapping is locked as a whole or not at all.
+    if call::is_locked(old, bytes) {
+        return false;
+    }
+    // Fails if the new place is locked; the pages would lose that lock.
     // SAFETY: the contents of the new pages are not needed.
     if unsafe { libc::madvise(new.cast(), bytes, libc::MADV_DONTNEED) } != 0 {
         return false;

@@ -2,8 +2,10 @@
 //!
 //! Nothing here allocates from a heap. Functions may change `errno`; [`errno::unchanged`] preserves it.
 
+pub(crate) mod addresses;
 pub(crate) mod append_file;
 mod buffer;
+pub(crate) mod call;
 pub(crate) mod clock;
 pub(crate) mod cores;
 pub(crate) mod environment;
@@ -12,5 +14,6 @@ pub(crate) mod fatal;
 pub(crate) mod mapping;
 pub(crate) mod path;
 pub(crate) mod shared_page;
+pub(crate) mod signals;
 
 pub(crate) use buffer::Buffer;

@@ -1,7 +1,7 @@
 //! A page of words shared by processes: one writes, the others read.
 
-use super::errno;
 use super::mapping::Mapping;
+use super::{call, errno};
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU64;
 
@@ -24,9 +24,7 @@ impl SharedPage {
             *word = *first;
         }
         let file = File::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL)?;
-        // SAFETY: pointer and length are those of the array.
-        let written = unsafe { libc::write(file.0, contents.as_ptr().cast(), PAGE_BYTES) };
-        let page = match usize::try_from(written) {
+        let page = match usize::try_from(call::write(file.0, &contents)) {
             Ok(PAGE_BYTES) => file.map(libc::PROT_READ | libc::PROT_WRITE),
             Ok(_) => Err(libc::ENOSPC),
             Err(_) => Err(errno::get()),
@@ -64,8 +62,7 @@ impl SharedPage {
 
 /// Removes a file; errors are ignored.
 pub(crate) fn remove(path: &CStr) {
-    // SAFETY: the path is NUL-terminated.
-    let _ = unsafe { libc::unlink(path.as_ptr()) };
+    call::unlink(path);
 }
 
 struct File(i32);
@@ -73,8 +70,7 @@ struct File(i32);
 impl File {
     fn open(path: &CStr, flags: i32) -> Result<Self, i32> {
         let everyone_reads: libc::mode_t = 0o644;
-        // SAFETY: the path is NUL-terminated.
-        let file = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, everyone_reads) };
+        let file = call::open(path, flags | libc::O_CLOEXEC, everyone_reads);
         if file < 0 { Err(errno::get()) } else { Ok(Self(file)) }
     }
 
@@ -85,7 +81,6 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: this value owns the descriptor.
-        unsafe { libc::close(self.0) };
+        call::close(self.0);
     }
 }

@@ -46,6 +46,9 @@ const FORKING: usize = 1;
 /// Set in the word at rest while every use of the value must take the slow path.
 const SLOW: usize = 2;
 
+/// The word, in a forked child, of a lock whose holder the child does not have. No thread has this token.
+const ABANDONED: usize = 4;
+
 /// Pauses before the first retry; each retry doubles them.
 const FIRST_PAUSES: u32 = 4;
 /// Pauses before the last retry without a sleep. All of them take some microseconds, far more than a call under the
@@ -65,8 +68,10 @@ pub(crate) enum SlowReason {
     Purge = 4,
     /// The heap has not been registered for `fork` yet.
     FirstUse = 8,
+    /// This is a forked child, and the thread was inside a call when it forked.
+    Forked = 16,
     /// The heap's top lies in the reserve.
-    Reserve = 16,
+    Reserve = 32,
 }
 
 #[repr(C)]
@@ -153,11 +158,45 @@ impl<T> Lock<T> {
 
     /// Adds or removes a reason for the slow path. The caller holds the lock.
     pub(crate) fn set_slow(&self, reason: SlowReason, slow: bool) {
-        let others = self.reasons.load(Ordering::Relaxed) & !(reason as u8);
-        let reasons = if slow { others | reason as u8 } else { others };
-        self.reasons.store(reasons, Ordering::Relaxed);
-        let rest = self.rest.load(Ordering::Relaxed) & !SLOW;
-        self.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
+        if slow {
+            self.reasons.fetch_or(reason as u8, Ordering::Relaxed);
+        } else {
+            self.reasons.fetch_and(!(reason as u8), Ordering::Relaxed);
+        }
+        loop {
+            let reasons = self.reasons.load(Ordering::Relaxed);
+            let rest = self.rest.load(Ordering::Relaxed) & !SLOW;
+            self.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            // A signal handler that forks may have added a reason meanwhile.
+            if self.reasons.load(Ordering::Relaxed) == reasons {
+                return;
+            }
+        }
+    }
+
+    /// [`lock`](Self::lock), but `None` if the wait is for a thread of which `give_up` returns true, by its token.
+    pub(crate) fn lock_unless(&self, give_up: impl FnMut(usize) -> bool) -> Option<Guard<'_, T>> {
+        self.try_lock().or_else(|| self.take_contended(thread_token(), give_up).then(|| self.guard()))
+    }
+
+    /// Whether this thread holds the lock: a signal handler runs on a thread that it has interrupted.
+    pub(crate) fn is_held_here(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == thread_token()
+    }
+
+    pub(crate) fn is_locked_for_fork(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) & FORKING != 0
+    }
+
+    /// Whether this is the lock of a thread that a forked child does not have.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == ABANDONED
+    }
+
+    /// Marks, in a forked child, the lock of a thread that the child does not have. Taking it ends the process.
+    pub(crate) fn abandon(&self) {
+        self.word.store(ABANDONED, Ordering::Relaxed);
     }
 
     /// Whether a reason is set. The caller holds the lock.
@@ -172,17 +211,20 @@ impl<T> Lock<T> {
 
     /// Takes the lock for the duration of a `fork`, so that the child inherits a consistent value.
     ///
-    /// Until `unlock_after_fork` this thread may still lock and unlock: other libraries' prepare handlers allocate.
-    pub(crate) unsafe fn lock_for_fork(&self) {
+    /// Until `unlock_after_fork` this thread may still lock and unlock: other libraries' prepare handlers allocate. False
+    /// if the wait is for a thread of which `give_up` returns true, by its token.
+    pub(crate) unsafe fn lock_for_fork(&self, give_up: impl FnMut(usize) -> bool) -> bool {
         let me = thread_token();
         let word = self.word.load(Ordering::Relaxed);
-        if !(word & !SLOW == FREE && self.take(word, me)) {
-            self.take_contended(me);
+        let taken = word & !SLOW == FREE && self.take(word, me);
+        if !taken && !self.take_contended(me, give_up) {
+            return false;
         }
         // A signal handler that runs in between finds the lock held by its own thread, as it is.
         let rest = me | FORKING | self.rest.load(Ordering::Relaxed);
         self.rest.store(rest, Ordering::Relaxed);
         self.word.store(rest, Ordering::Release);
+        true
     }
 
     /// Releases a lock taken by `lock_for_fork`. The child's only thread has the token of the thread that forked.
@@ -240,15 +282,15 @@ impl<T> Lock<T> {
     fn lock_slow(&self, me: usize) -> Guard<'_, T> {
         let word = self.word.load(Ordering::Relaxed);
         if !(at_rest(word, me) && self.take(word, me)) {
-            self.take_contended(me);
+            self.take_contended(me, |_| false);
         }
         self.guard()
     }
 
-    /// Waits until the word is free and sets it to `me`.
+    /// Waits until the word is free and sets it to `me`. False if `give_up` returns true for the holder's token.
     #[cold]
     #[inline(never)]
-    fn take_contended(&self, me: usize) {
+    fn take_contended(&self, me: usize, mut give_up: impl FnMut(usize) -> bool) -> bool {
         if self.word.load(Ordering::Relaxed) & !(FORKING | SLOW) == me {
             recursive_call();
         }
@@ -257,7 +299,13 @@ impl<T> Lock<T> {
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if word & !SLOW == FREE && self.take(word, me) {
-                return;
+                return true;
+            }
+            if word == ABANDONED {
+                lost_in_fork();
+            }
+            if give_up(word & !SLOW) {
+                return false;
             }
             backoff.pause(&self.sleepers);
         }
@@ -341,6 +389,14 @@ impl<T> Drop for Guard<'_, T> {
 #[cold]
 pub(crate) fn recursive_call() -> ! {
     fatal(format_args!("recursive call: the thread already holds the heap's lock"))
+}
+
+/// Ends the process: the thread that holds the lock was not copied by `fork`.
+#[cold]
+fn lost_in_fork() -> ! {
+    fatal(format_args!(
+        "fork in a signal handler: another thread was changing the heap, which this child cannot use (call exec or _exit)"
+    ))
 }
 
 pub(crate) struct Backoff {

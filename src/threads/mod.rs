@@ -5,5 +5,6 @@ pub(crate) mod free_ring;
 pub(crate) mod home;
 pub(crate) mod lock;
 mod object;
+pub(crate) mod preparing;
 pub(crate) mod regions;
 pub(crate) mod shared;

@@ -15,14 +15,19 @@ use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicUsize, Ordering}
 use super::home::scope::{self, HeapId, Scope};
 use super::home::{self, NUMBERS};
 use super::lock::{Guard, Lock};
+use super::preparing::is_preparing;
 use super::shared::{Guarded, RING, SharedHeap};
 use crate::free_list::FreeList;
-use crate::heap::{Heap, map_side_by_side};
+use crate::heap::{Heap, largest_region, map_side_by_side};
 use crate::region::{InitError, MAX_REGION, MIN_REGION};
-use crate::system::{cores, environment};
+use crate::system::clock::sleep_ns;
+use crate::system::{addresses, cores, environment};
 
 /// Bytes of a region without a requested size: more than most machines have, since address space is free.
 const DEFAULT_REGION: usize = 32 << 30;
+
+/// Nanoseconds before all locks are tried again.
+const RETRY_NS: u32 = 100_000;
 
 #[repr(C)]
 pub(crate) struct Regions<L: FreeList, const N: usize> {
@@ -219,8 +224,24 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         (0..homes).map(in_turn).filter(move |&other| other != first)
     }
 
+    /// Takes all locks. While another thread that holds one prepares a fork, it is given all of them.
     pub(crate) fn lock_all(&self) -> [Guard<'_, Guarded<L>>; N] {
-        self.shared.each_ref().map(|shared| shared.lock.lock())
+        loop {
+            let mut complete = true;
+            let guards = self.shared.each_ref().map(|shared| {
+                let guard = if complete { shared.lock.lock_unless(is_preparing) } else { None };
+                complete = guard.is_some();
+                guard
+            });
+            if complete {
+                let mut guards = guards.into_iter().flatten();
+                // There is a guard for each region, so this never waits.
+                let guard = |lock| guards.next().unwrap_or_else(|| Lock::lock(lock));
+                return self.shared.each_ref().map(|shared| &shared.lock).map(guard);
+            }
+            drop(guards);
+            sleep_ns(RETRY_NS);
+        }
     }
 
     pub(crate) fn init(&self) -> Result<(), InitError> {
@@ -229,13 +250,14 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let count = self.choose_count();
+        let (count, wanted) = (self.choose_count(), self.region_bytes());
         let stride = {
             let mut mapped = heaps.each_mut().map(|guarded| &mut guarded.heap);
-            self.map(mapped.get_mut(..count).unwrap_or_default())?
+            self.map(mapped.get_mut(..count).unwrap_or_default(), wanted)?
         };
         self.use_first(count);
         heaps.iter_mut().take(count).for_each(|heap| self.set_up(heap));
+        warn_if_small(heaps.first().map_or(0, |first| first.region().size()), wanted);
         if N > 1 {
             self.shared.iter().zip(&heaps).take(count).for_each(|(shared, heap)| shared.open_ring(heap));
         }
@@ -246,8 +268,8 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
 
     /// Maps the regions: at the address that the program asks for, or else at the one in the environment if that is
     /// possible, or else anywhere. Returns the stride in bytes.
-    fn map(&self, heaps: &mut [&mut Heap<L>]) -> Result<usize, InitError> {
-        let (bytes, beside) = (self.region_bytes(), if N > 1 { RING } else { 0 });
+    fn map(&self, heaps: &mut [&mut Heap<L>], bytes: usize) -> Result<usize, InitError> {
+        let beside = if N > 1 { RING } else { 0 };
         if self.requested_base != 0 {
             return map_side_by_side(heaps, bytes, beside, Some(self.requested_base));
         }
@@ -294,20 +316,48 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         self.count.store(count, Ordering::Relaxed);
     }
 
+    /// Unmaps all regions, in which nothing is in use and whose locks the caller holds. They can be mapped again.
+    pub(crate) fn unmap(&self, heaps: &mut [Guard<'_, Guarded<L>>; N]) {
+        self.base.store(0, Ordering::Relaxed);
+        self.shared.iter().zip(heaps).for_each(|(shared, heap)| shared.unmap(heap));
+    }
+
     fn region_bytes(&self) -> usize {
         match self.requested {
-            0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or(DEFAULT_REGION),
+            0 => environment::REGION.size(MIN_REGION, MAX_REGION).unwrap_or_else(Self::default_bytes),
             requested => requested,
         }
     }
 
-    /// Calls [`Lock::unlock_after_fork`](crate::threads::lock::Lock::unlock_after_fork) for every region.
+    /// Bytes of a region whose size nobody has named: under a limit of addresses, all regions take at most half of what
+    /// it leaves, since stacks and libraries need addresses too.
+    fn default_bytes() -> usize {
+        addresses::left().map_or(DEFAULT_REGION, |left| {
+            largest_region::<L>(left / 2, N, RING).clamp(MIN_REGION, DEFAULT_REGION)
+        })
+    }
+
+    /// Calls [`Lock::unlock_after_fork`] for every region that is locked for a fork.
     ///
     /// # Safety
-    /// As for [`Lock::unlock_after_fork`], for every region's lock.
+    /// This thread has locked them, and has no guard of them.
     pub(crate) unsafe fn unlock_after_fork(&self) {
-        // SAFETY: guaranteed by the caller.
-        self.shared.iter().for_each(|shared| unsafe { shared.lock.unlock_after_fork() });
+        for shared in self.shared.iter().filter(|shared| shared.lock.is_locked_for_fork()) {
+            // SAFETY: guaranteed by the caller.
+            unsafe { shared.lock.unlock_after_fork() };
+        }
+    }
+}
+
+/// A region smaller than its wanted size divided by this is told.
+const SMALL: usize = 100;
+
+/// Tells that the system has refused all but a small part of the wanted size.
+fn warn_if_small(size: usize, wanted: usize) {
+    if size < wanted / SMALL {
+        environment::REGION.tell(format_args!(
+            "a region has {size} bytes, since the system refused {wanted} (raise the limit of addresses, or name a size)"
+        ));
     }
 }
 

@@ -65,6 +65,13 @@ impl<L: FreeList> SharedHeap<L> {
         self.ring.store(ring, Ordering::Release);
     }
 
+    /// Unmaps the region of a heap whose lock the caller holds, and in which nothing is in use.
+    pub(crate) fn unmap(&self, heap: &mut Heap<L>) {
+        self.ring.store(ptr::null_mut(), Ordering::Release);
+        // Dropping the heap unmaps the region.
+        *heap = Heap::UNMAPPED;
+    }
+
     /// The queue of remote frees; `None` with a single region.
     #[inline(always)]
     pub(crate) fn ring(&self) -> Option<&FreeRing> {

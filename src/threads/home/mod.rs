@@ -22,6 +22,8 @@ pub(crate) const NUMBERS: usize = 64;
 static LIVING_THREADS: [AtomicU32; NUMBERS] = [const { AtomicU32::new(0) }; NUMBERS];
 /// The pthread key whose destructor releases a number, plus one; 0 before it is created.
 static KEY: AtomicU32 = AtomicU32::new(0);
+/// The value of `KEY` after the key was deleted.
+const DELETED: u32 = u32::MAX;
 
 /// The calling thread's number, less than [`NUMBERS`]; `None` if it has none yet, or is in a [`scope`].
 #[inline(always)]
@@ -68,15 +70,16 @@ fn claim() -> usize {
 fn release_at_exit(number: usize) {
     let Some(key) = key() else { return };
     let value = ptr::without_provenance::<libc::c_void>(number.wrapping_add(1));
-    // SAFETY: the key is never deleted.
+    // SAFETY: the key is deleted only when no thread uses this library any more, or the process exits.
     unsafe { libc::pthread_setspecific(key, value) };
 }
 
 /// The key, created by the first caller; `None` if the system has none left.
 fn key() -> Option<libc::pthread_key_t> {
-    let known = KEY.load(Ordering::Relaxed);
-    if known != 0 {
-        return Some(known.wrapping_sub(1));
+    match KEY.load(Ordering::Relaxed) {
+        0 => {}
+        DELETED => return None,
+        known => return Some(known.wrapping_sub(1)),
     }
     let mut key = 0;
     // SAFETY: `key` is writable, and the destructor lives as long as the process.
@@ -88,8 +91,17 @@ fn key() -> Option<libc::pthread_key_t> {
         Err(other) => {
             // SAFETY: another thread published its key first, so no other thread knows this one.
             unsafe { libc::pthread_key_delete(key) };
-            Some(other.wrapping_sub(1))
+            (other != DELETED).then(|| other.wrapping_sub(1))
         }
+    }
+}
+
+/// Deletes the key, whose destructor would be called in an unloaded library when a thread ends. None is created after.
+pub(super) fn delete_key() {
+    let known = KEY.swap(DELETED, Ordering::Relaxed);
+    if known != 0 && known != DELETED {
+        // SAFETY: this call has taken the key out of `KEY`.
+        unsafe { libc::pthread_key_delete(known.wrapping_sub(1)) };
     }
 }
 

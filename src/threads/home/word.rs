@@ -92,14 +92,16 @@ mod assembly {
 
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
 mod key {
-    use crate::threads::home::KEY;
+    use crate::threads::home::{DELETED, KEY};
     use core::ptr;
     use core::sync::atomic::Ordering;
 
     pub(in crate::threads::home) fn get() -> *const () {
         match KEY.load(Ordering::Relaxed) {
             0 => ptr::null(),
-            // SAFETY: the key is never deleted.
+            // Threads that are still there when the process exits all have number 0.
+            DELETED => ptr::without_provenance(1),
+            // SAFETY: the key is deleted only when no thread uses this library any more, or the process exits.
             key => unsafe { libc::pthread_getspecific(key.wrapping_sub(1)) }.cast_const().cast(),
         }
     }
@@ -107,8 +109,8 @@ mod key {
     /// Before the key exists nothing is stored; the caller then stores the number as the key's value.
     pub(in crate::threads::home) fn set(word: *const ()) {
         match KEY.load(Ordering::Relaxed) {
-            0 => {}
-            // SAFETY: the key is never deleted.
+            0 | DELETED => {}
+            // SAFETY: the key is deleted only when no thread uses this library any more, or the process exits.
             key => unsafe { drop(libc::pthread_setspecific(key.wrapping_sub(1), word.cast())) },
         }
     }
