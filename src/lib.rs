@@ -165,6 +165,8 @@ mod doc_tests {
     struct Recipes;
     #[doc = include_str!("../docs/recording.md")]
     struct Recording;
+    #[doc = include_str!("../docs/report.md")]
+    struct Reports;
     #[doc = include_str!("../docs/testing.md")]
     struct Testing;
     #[doc = include_str!("../docs/threads.md")]

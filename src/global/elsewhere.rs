@@ -143,9 +143,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Frees if the lock is taken or slow, or the payload lies in another region.
     #[inline(never)]
-    pub(super) fn dealloc_slow(&self, payload: *mut u8, layout: Layout) {
+    pub(super) fn free_slow(&self, payload: *mut u8, layout: Option<Layout>) {
         let region = self.regions.number_of(payload);
-        if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
+        if REGIONS == 1 || !self.hand_over(region, payload, layout) {
             calls::free(self.enter_slow(region), payload, layout);
         }
     }
@@ -155,9 +155,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if layout.size() >= LARGE_FREE
             && let Some(held) = self.enter(self.regions.number_of(payload))
         {
-            return calls::free(held, payload, layout);
+            return calls::free(held, payload, Some(layout));
         }
-        self.dealloc_slow(payload, layout);
+        self.free_slow(payload, Some(layout));
     }
 
     /// Reallocates if the lock is taken or slow.
@@ -170,7 +170,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         &self,
         region: usize,
         payload: *mut u8,
-        layout: Layout,
+        layout: Option<Layout>,
         new_size: usize,
     ) -> *mut u8 {
         // SAFETY: guaranteed by the caller.
@@ -197,7 +197,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 return ptr::null_mut();
             }
             // SAFETY: guaranteed by the caller; the payload is unchanged until a call succeeds.
-            let retry = || NonNull::new(unsafe { self.realloc_slow(0, payload, layout, new_size) });
+            let retry = || NonNull::new(unsafe { self.realloc_slow(0, payload, Some(layout), new_size) });
             let made_room = self.ask_for_memory(new_size, layout.align(), retry);
             return made_room.map_or_else(
                 || {
@@ -211,7 +211,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let placed = heap.place(Request::new(Call::Alloc, layout));
             placed.hand_out().map_or(ptr::null_mut(), NonNull::as_ptr)
         };
-        let free = |heap: &mut &Self, payload, layout| heap.dealloc_slow(payload, layout);
+        let free = |heap: &mut &Self, payload, layout| heap.free_slow(payload, Some(layout));
         // SAFETY: guaranteed by the caller; `alloc` returns a payload of the layout that it was given.
         let moved = unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) };
         if !moved.is_null() {

@@ -21,6 +21,7 @@ mod scope;
 mod settings;
 mod statistics;
 mod unload;
+mod without_layout;
 
 pub use low_memory::LowMemory;
 
@@ -165,6 +166,29 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Errors
     /// The system refused even the smallest region. A later call may succeed.
     pub fn init(&self) -> Result<(), InitError> {
+        self.map(None)
+    }
+
+    /// [`init`](Self::init) with a region size that is known only at run time: regions of `bytes` bytes each, rounded
+    /// up to whole pages and clamped as by [`with_region_size`](Self::with_region_size). Regions that are mapped already
+    /// keep their size.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    ///
+    /// let megabytes: usize = std::env::args().nth(1).map_or(Ok(16), |text| text.parse())?;
+    /// HEAP.init_with_size(megabytes << 20)?;
+    /// assert_eq!(HEAP.stats().region_size, megabytes << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The system refused even the smallest region. A later call may succeed.
+    pub fn init_with_size(&self, bytes: usize) -> Result<(), InitError> {
+        self.map(Some(bytes.max(1)))
+    }
+
+    fn map(&self, bytes: Option<usize>) -> Result<(), InitError> {
         errno::unchanged(|| {
             if !self.is_registered() {
                 self.register();
@@ -172,7 +196,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             environment::warn_unknown();
             self.reporting.read_environment();
             let file = Self::file_from_environment();
-            self.regions.init()?;
+            self.regions.init(bytes)?;
             if self.is_registered() {
                 for shared in self.regions.all() {
                     debugger::add(ptr::from_ref(shared).addr(), &shared.lock.lock().parts());
@@ -215,11 +239,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// # Safety
     /// Nothing uses the payload any more.
+    #[inline]
     pub unsafe fn sfree(&self, payload: NonNull<u8>) {
         let payload = payload.as_ptr();
-        let region = self.regions.number_of(payload);
-        if REGIONS == 1 || region == self.regions.home_number() || !self.hand_over(region, payload, None) {
-            calls::free_slow(self.enter_slow(region), payload, None);
+        // Also in another thread's region: the payload may be large, so its lock is taken if it is free.
+        match self.enter(self.regions.number_of(payload)) {
+            Some(held) => calls::free(held, payload, None),
+            None => self.free_slow(payload, None),
         }
     }
 }
@@ -257,8 +283,8 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
             return self.dealloc_elsewhere(payload, layout);
         }
         match self.enter(home) {
-            Some(held) => calls::free(held, payload, layout),
-            None => self.dealloc_slow(payload, layout),
+            Some(held) => calls::free(held, payload, Some(layout)),
+            None => self.free_slow(payload, Some(layout)),
         }
     }
 
@@ -274,9 +300,9 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         let region = self.regions.number_of(payload);
         match self.enter_drained(region) {
             // SAFETY: guaranteed by the caller.
-            Some(held) => unsafe { calls::realloc(held, payload, layout, new_size) },
+            Some(held) => unsafe { calls::realloc(held, payload, Some(layout), new_size) },
             // SAFETY: guaranteed by the caller.
-            None => unsafe { self.realloc_slow(region, payload, layout, new_size) },
+            None => unsafe { self.realloc_slow(region, payload, Some(layout), new_size) },
         }
     }
 }

@@ -49,8 +49,7 @@ pub(crate) fn largest_region<L: FreeList>(bytes: usize, count: usize, beside: us
     let stride = if count > 1 { each.checked_ilog2().map_or(0, |bits| 1 << bits) } else { each };
     let end = if count > 1 { Reservation::end_bytes(beside) } else { 0 };
     let tables = Heap::<L>::mapped_bytes(stride).saturating_sub(stride);
-    let page = whole_pages(1);
-    stride.saturating_sub(tables).saturating_sub(end) / page * page
+    stride.saturating_sub(tables).saturating_sub(end) & !whole_pages(1).wrapping_sub(1)
 }
 
 /// Maps all of `heaps` with regions of `size` bytes, or none of them. Returns the stride; the error is the `errno`.

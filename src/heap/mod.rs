@@ -38,6 +38,8 @@ pub(crate) use page_moves::LEAST_TRANSFER;
 pub(crate) use place::Declined;
 pub(crate) use purge::Purge;
 pub use status::MallocStatus;
+#[cfg(feature = "hardened")]
+pub(crate) use walk::Run;
 
 use crate::checkers;
 use crate::free_list::{FreeList, Ground, Indexed};

@@ -1,7 +1,7 @@
 //! Reading a heap: its numbers, its segments, its hops. Nothing here writes to the heap.
 //!
 //! - `histogram`: the distribution of hops
-//! - `stats`: the numbers at one instant, and differences
+//! - `stats`: the numbers at one instant, and differences; `totals`: those that fit a small stack
 //! - `snapshot`: all segments at one instant
 //! - `diff`: the changes between two snapshots
 //! - `metrics`: the table of all numbers, as JSON and for Prometheus; `report`: as text
@@ -30,6 +30,7 @@ mod report;
 mod serialize;
 mod snapshot;
 mod stats;
+mod totals;
 
 pub use charts::write_hops_svg;
 pub use diff::{Change, Diff, DiffSummary, Fate};
@@ -41,3 +42,4 @@ pub use map::{Color, MapOptions};
 pub(crate) use snapshot::SegmentBuffer;
 pub use snapshot::{Segment, Segments, Snapshot, SnapshotError};
 pub use stats::{Measured, Stats, StatsDelta};
+pub use totals::Totals;

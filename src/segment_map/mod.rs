@@ -142,9 +142,21 @@ impl SegmentMap {
     /// bit left, or the first free granule, is the segment's length, and 0 means that none begins here.
     #[inline(always)]
     pub(crate) fn short_at(&self, at: Granule, n: usize) -> Option<Short> {
+        self.short_if(at, |found| found == n)
+    }
+
+    /// The segment in use of at most [`SHORT`] granules at `at`; None if there is no such segment.
+    #[inline(always)]
+    pub(crate) fn short_from(&self, at: Granule) -> Option<Short> {
+        self.short_if(at, |found| found.wrapping_sub(1) < SHORT)
+    }
+
+    #[inline(always)]
+    fn short_if(&self, at: Granule, is_wanted: impl FnOnce(usize) -> bool) -> Option<Short> {
         let used = self.used.window(at);
         let boundaries = self.heads.window(at).wrapping_sub(1) | !used;
-        if boundaries.trailing_zeros() as usize != n {
+        let n = boundaries.trailing_zeros() as usize;
+        if !is_wanted(n) {
             return None;
         }
         let mask = boundaries.wrapping_sub(1) & !boundaries;

@@ -20,7 +20,7 @@
 
 use super::home;
 use super::lock::{Lock, thread_token};
-use super::{object, preparing};
+use super::{object, preparing, streams};
 use crate::system::clock::sleep_ns;
 use crate::system::signals::Blocked;
 use core::mem;
@@ -203,6 +203,7 @@ fn lock_all() -> bool {
         return true;
     }
     drop(table);
+    streams::lock();
     // SAFETY: `release` unlocks it on the same thread, in both processes.
     unsafe { object::LOADER.lock_for_fork(|_| false) };
     // SAFETY: `release` unlocks it on the same thread, in both processes.
@@ -218,7 +219,10 @@ fn lock_all() -> bool {
         entry.locked = before == Before::Locked;
         if before == Before::GaveUp {
             drop(table);
-            release_all();
+            if release_all() {
+                // SAFETY: this thread has just locked the list.
+                unsafe { streams::unlock() };
+            }
             return false;
         }
     }
@@ -227,7 +231,10 @@ fn lock_all() -> bool {
 
 extern "C" fn release() {
     let _blocked = Blocked::new();
-    release_all();
+    if release_all() {
+        // SAFETY: `lock_all` locked the list on this thread.
+        unsafe { streams::unlock() };
+    }
 }
 
 extern "C" fn release_in_child() {
@@ -240,16 +247,22 @@ extern "C" fn release_in_child() {
         unsafe { (entry.handlers.in_child)(entry.heap) };
     }
     drop(table);
-    release_all();
+    if release_all() {
+        // SAFETY: a child begins with one thread.
+        unsafe { streams::reset() };
+    }
 }
 
-/// Releases what `prepare` locked, when this is the last of its calls.
-fn release_all() {
+/// Releases what `lock_all` locked, when this is the last of its calls. False if it is not.
+fn release_all() -> bool {
     let mut table = TABLE.lock();
     match table.depth {
-        0 => return,
+        0 => return false,
         1 => table.depth = 0,
-        more => return table.depth = more.wrapping_sub(1),
+        more => {
+            table.depth = more.wrapping_sub(1);
+            return false;
+        }
     }
     for entry in table.entries.iter_mut().flatten() {
         if mem::take(&mut entry.locked) {
@@ -262,4 +275,5 @@ fn release_all() {
     unsafe { TABLE.unlock_after_fork() };
     // SAFETY: this thread took it in `prepare`, and holds no guard of it.
     unsafe { object::LOADER.unlock_after_fork() };
+    true
 }

@@ -458,6 +458,12 @@ fn flag_of_libc() -> Option<NonNull<u8>> {
     None
 }
 
+/// Whether the process is known to have a single thread.
+pub(super) fn process_is_single_threaded() -> bool {
+    // SAFETY: the C library's variable can be read at any time.
+    flag_of_libc().is_some_and(|flag| unsafe { flag.read_volatile() } != 0)
+}
+
 /// A token unique among living threads: not 0, a multiple of 4, and unchanged by `fork`.
 ///
 /// It is the address of the thread's control block, which both ABIs keep in a register.

@@ -8,3 +8,4 @@ mod object;
 pub(crate) mod preparing;
 pub(crate) mod regions;
 pub(crate) mod shared;
+mod streams;

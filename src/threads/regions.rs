@@ -46,6 +46,8 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     base: AtomicUsize,
     /// Base-2 logarithm of the stride in bytes.
     stride_bits: AtomicU32,
+    /// Mapped bytes of each region, 0 before.
+    mapped: AtomicUsize,
     /// Home region by a thread's number. Every entry is below N. Used only with several regions.
     home_of: [AtomicU8; NUMBERS],
     /// Regions that are homes, from the first on.
@@ -78,6 +80,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
             huge_pages: None,
             base: AtomicUsize::new(0),
             stride_bits: AtomicU32::new(0),
+            mapped: AtomicUsize::new(0),
             home_of: in_turn(N),
             homes: AtomicUsize::new(N),
             requested_count: Count::Default,
@@ -201,6 +204,15 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         payload.addr().wrapping_sub(self.base.load(Ordering::Relaxed)).wrapping_sub(start)
     }
 
+    /// Whether an address lies in one of the regions.
+    #[inline(always)]
+    pub(crate) fn contain(&self, address: *const u8) -> bool {
+        // Relaxed: as in `number_of`. Before the regions are mapped, no offset is below 0 bytes.
+        let number = self.number_of(address);
+        let mapped = self.mapped.load(Ordering::Relaxed);
+        number < N && self.offset_in(number, address) < mapped
+    }
+
     pub(crate) fn number_of_lock(&self, lock: &Lock<Guarded<L>>) -> usize {
         if N == 1 {
             return 0;
@@ -244,13 +256,14 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         }
     }
 
-    pub(crate) fn init(&self) -> Result<(), InitError> {
+    /// Maps the regions, of `bytes` bytes each or of the requested size, unless they are mapped.
+    pub(crate) fn init(&self, bytes: Option<usize>) -> Result<(), InitError> {
         let mut heaps = self.lock_all();
         let mapped = |heap: &Guard<'_, Guarded<L>>| !heap.base().is_null();
         if heaps.first().is_some_and(mapped) {
             return Ok(());
         }
-        let (count, wanted) = (self.choose_count(), self.region_bytes());
+        let (count, wanted) = (self.choose_count(), bytes.unwrap_or_else(|| self.region_bytes()));
         let stride = {
             let mut mapped = heaps.each_mut().map(|guarded| &mut guarded.heap);
             self.map(mapped.get_mut(..count).unwrap_or_default(), wanted)?
@@ -263,6 +276,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         }
         self.stride_bits.store(stride.trailing_zeros(), Ordering::Relaxed);
         self.base.store(heaps.first().map_or(0, |first| first.base().addr()), Ordering::Relaxed);
+        self.mapped.store(heaps.first().map_or(0, |first| first.region_size()), Ordering::Relaxed);
         Ok(())
     }
 
