@@ -30,14 +30,13 @@
 //! `sched_yield` keeps the waiter runnable, so it competes again at once and total waiting grows. Sleep times are
 //! proportional to the number of sleepers: on average one wakes every 100 µs.
 
+use crate::system::clock::sleep_ns;
+use crate::system::fatal::fatal;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
-
-use crate::system::clock::sleep_ns;
-use crate::system::fatal::fatal;
 
 /// The word of a free lock. No thread has this token.
 const FREE: usize = 0;
@@ -45,14 +44,12 @@ const FREE: usize = 0;
 const FORKING: usize = 1;
 /// Set in the word at rest while every use of the value must take the slow path.
 const SLOW: usize = 2;
-
 /// The word, in a forked child, of a lock whose holder the child does not have. No thread has this token.
 const ABANDONED: usize = 4;
 
 /// Pauses before the first retry; each retry doubles them.
 const FIRST_PAUSES: u32 = 4;
-/// Pauses before the last retry without a sleep. All of them take some microseconds, far more than a call under the
-/// lock.
+/// Pauses before the last retry without a sleep. All take some microseconds, far more than a call under the lock.
 const MOST_PAUSES: u32 = 64;
 /// Nanoseconds of sleep per sleeping thread. With less, waking threads slow down the working ones.
 const SLEEP_NS: u32 = 100_000;
