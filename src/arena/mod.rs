@@ -25,7 +25,29 @@ impl<L: FreeList> Heap<L> {
     /// The system refused even the smallest region.
     pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
         let mut heap = Self::UNMAPPED;
-        errno::unchanged(|| map_side_by_side(&mut [&mut heap], bytes.max(1), 0))?;
+        errno::unchanged(|| map_side_by_side(&mut [&mut heap], bytes.max(1), 0, None))?;
+        Ok(heap)
+    }
+
+    /// [`with_region_size`](Self::with_region_size) at an address, a multiple of 2 MiB: the same calls then return the
+    /// same addresses in every run. See [`SmallocGlobal::at_base`](crate::SmallocGlobal::at_base) for the choice of it.
+    ///
+    /// # Errors
+    /// Another mapping is in the way (`EEXIST`), the address is no such multiple (`EINVAL`), or the system refused even
+    /// the smallest region.
+    ///
+    /// ```
+    /// use smalloc::{Heap, Indexed};
+    ///
+    /// let heap = Heap::<Indexed>::at_base(0x2000_0000_0000, 1 << 20)?;
+    /// assert_eq!(heap.base().addr(), 0x2000_0000_0000);
+    /// let error = Heap::<Indexed>::at_base(0x2000_0000_0000, 1 << 20).unwrap_err();
+    /// assert_eq!((error.errno, error.base), (17, Some(0x2000_0000_0000)));
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn at_base(address: usize, bytes: usize) -> Result<Self, InitError> {
+        let mut heap = Self::UNMAPPED;
+        errno::unchanged(|| map_side_by_side(&mut [&mut heap], bytes.max(1), 0, Some(address)))?;
         Ok(heap)
     }
 
@@ -141,7 +163,7 @@ impl<L: FreeList> Heap<L> {
 }
 
 /// An arena that can be borrowed for a call.
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 pub(crate) trait Lend {
     type List: FreeList;
 

@@ -5,11 +5,14 @@ use super::{Guarded, LARGE_FREE, SmallocGlobal};
 use crate::calls;
 use crate::free_list::{Fit, FreeList};
 use crate::recording::Call;
+use crate::region::InitError;
+use crate::system::errno;
+use crate::system::fatal::say;
 use crate::threads::lock::Guard;
 use crate::watch::Request;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// The outcome of a request: its placement in a locked heap, or the last heap that had no room.
 pub(super) struct Placed<'a, L: FreeList, const REGIONS: usize> {
@@ -60,36 +63,82 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Placed { held, fit, request }
     }
 
-    /// Handles a request that does not fit: maps the regions, tries the other ones, calls the low-memory callback.
+    /// Handles a request that does not fit: maps the regions, tries the other ones, asks for memory.
     #[cold]
     fn place_elsewhere<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
         let (region, request) = (placed.held.region(), placed.request);
         if placed.held.guard.base().is_null() {
             drop(placed);
-            if self.init().is_ok() {
-                return self.place(request);
+            match self.init() {
+                Ok(()) => return self.place(request),
+                Err(error) => tell_once(&error),
             }
             placed = self.place_in(region, request);
-        } else if REGIONS > 1 {
-            for other in self.regions.numbers_from(region).skip(1) {
-                // One lock at a time: several may be taken only in region order.
-                drop(placed);
-                placed = self.place_in(other, request);
-                if placed.fit.start().is_some() {
-                    return placed;
-                }
-            }
-            self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
-            self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+        } else {
+            placed = self.place_in_others(placed);
         }
-        let (guard, in_callback) = self.call_low_memory(placed.held.guard, request.size, request.align);
-        if in_callback.is_some() {
-            drop(guard);
-            return self.place(request);
+        if placed.fit.start().is_none() && self.regions.may_use_reserve() {
+            placed = self.place_in_reserve(placed);
         }
-        let reported = request.call != Call::Smalloc;
-        let guard = if reported { self.report(guard, request.size, request.align) } else { guard };
+        if placed.fit.start().is_none() && self.low_memory.is_set() {
+            let last = placed.held.region();
+            drop(placed);
+            let retry = || {
+                let home = self.place_in(self.regions.home_number(), request);
+                let placed = if home.fit.start().is_some() { home } else { self.place_in_others(home) };
+                placed.fit.start().is_some().then_some(placed)
+            };
+            let made_room = self.ask_for_memory(request.size, request.align, retry);
+            placed =
+                made_room.unwrap_or_else(|| Placed { held: self.enter_slow(last), fit: Fit::NONE, request });
+        }
+        if placed.fit.start().is_some() || request.call == Call::Smalloc {
+            return placed;
+        }
+        let guard = self.report(placed.held.guard, request.size, request.align);
         Placed { held: LockedSlow { global: self, guard }, ..placed }
+    }
+
+    /// Places a request that its region refused in one of the others. Counts it as failed if none has room.
+    fn place_in_others<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
+        let (region, request) = (placed.held.region(), placed.request);
+        if REGIONS == 1 {
+            return placed;
+        }
+        for other in self.regions.others(region) {
+            // One lock at a time: several may be taken only in region order.
+            drop(placed);
+            placed = self.place_in(other, request);
+            if placed.fit.start().is_some() {
+                return placed;
+            }
+        }
+        self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
+        self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+        placed
+    }
+
+    /// Places a request that found no room in the reserves.
+    fn place_in_reserve<'a>(&'a self, placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
+        let request = placed.request;
+        drop(placed);
+        let home = self.regions.home_number();
+        let place = |region| {
+            let mut held = self.enter_slow(region);
+            self.open_reserve(region, &mut held.guard);
+            let fit = calls::place(&mut held, &request);
+            self.close_reserve(region, &mut held.guard);
+            Placed { held, fit, request }
+        };
+        let mut placed = place(home);
+        for other in self.regions.others(home) {
+            if placed.fit.start().is_some() {
+                break;
+            }
+            drop(placed);
+            placed = place(other);
+        }
+        placed
     }
 
     /// Frees if the lock is taken or slow, or the payload lies in another region.
@@ -142,17 +191,22 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         layout: Layout,
         new_size: usize,
     ) -> *mut u8 {
-        if REGIONS == 1 {
-            let (guard, in_callback) = self.call_low_memory(guard, new_size, layout.align());
-            if in_callback.is_some() {
-                drop(guard);
-                // SAFETY: guaranteed by the caller.
-                return unsafe { self.realloc_slow(0, payload, Some(layout), new_size) };
-            }
-            drop(self.report(guard, new_size, layout.align()));
-            return ptr::null_mut();
-        }
         drop(guard);
+        if REGIONS == 1 && !self.regions.may_use_reserve() {
+            if self.low_memory.is_retrying() {
+                return ptr::null_mut();
+            }
+            // SAFETY: guaranteed by the caller; the payload is unchanged until a call succeeds.
+            let retry = || NonNull::new(unsafe { self.realloc_slow(0, payload, Some(layout), new_size) });
+            let made_room = self.ask_for_memory(new_size, layout.align(), retry);
+            return made_room.map_or_else(
+                || {
+                    drop(self.report(self.enter_slow(0).guard, new_size, layout.align()));
+                    ptr::null_mut()
+                },
+                NonNull::as_ptr,
+            );
+        }
         let alloc = |heap: &mut &Self, layout| {
             let placed = heap.place(Request::new(Call::Alloc, layout));
             placed.hand_out().map_or(ptr::null_mut(), NonNull::as_ptr)
@@ -164,5 +218,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             self.cross_region.moved.fetch_add(1, Ordering::Relaxed);
         }
         moved
+    }
+}
+
+/// Says why the region cannot be where the program wants it.
+fn tell_once(error: &InitError) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if error.base.is_some() && !TOLD.swap(true, Ordering::Relaxed) {
+        errno::unchanged(|| say(format_args!("{error} (name another address)")));
     }
 }

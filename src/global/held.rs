@@ -46,7 +46,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.ensure_registered();
         self.count_calls(1);
         let guard = self.regions.get(region).lock.lock();
-        Locked { global: self, guard }.drained(region)
+        let mut held = Locked { global: self, guard }.drained(region);
+        if held.guard.lock().has(SlowReason::Reserve) {
+            self.close_reserve(region, &mut held.guard);
+        }
+        held
     }
 }
 
@@ -93,7 +97,7 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     #[inline(always)]
     fn with<'w, R>(&'w mut self, work: impl FnOnce(&mut Heap<L>, &mut Self::Watch<'w>) -> R) -> R {
         let (global, lock) = (self.global, self.guard.lock());
-        let Guarded { heap, hardened } = &mut *self.guard;
+        let Guarded { heap, hardened, .. } = &mut *self.guard;
         let slow = (PublishWatch { global, lock }, MeasureWatch { global, lock });
         work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, slow)))
     }

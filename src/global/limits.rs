@@ -1,14 +1,15 @@
 //! Memory limits: `trim`, `set_limit`, the low-memory callback, huge pages, and zeroed growth.
 
-use super::low_memory::{InCallback, LowMemory};
-use super::{Guarded, SmallocGlobal};
+use super::SmallocGlobal;
+use super::low_memory::LowMemory;
 use crate::calls::{self, Held};
 use crate::free_list::FreeList;
 use crate::heap::Purge;
-use crate::recording::{Call, Record};
-use crate::threads::lock::Guard;
 use core::alloc::{GlobalAlloc, Layout};
 use core::time::Duration;
+
+/// Calls of the low-memory callback for one request: a bound for callbacks that free memory and take it again.
+const MAX_CALLS: usize = 1 << 16;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// [`realloc`](GlobalAlloc::realloc) that zeroes the bytes by which the payload grows. Pages known to be zero are
@@ -80,15 +81,18 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn set_limit(&self, bytes: usize) -> usize {
         let mut most = 0;
-        for (region, heap) in self.lock_all().iter_mut().enumerate() {
-            most = heap.set_limit(bytes).max(most);
-            self.record(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
+        for (region, heap) in self.lock_all().iter_mut().enumerate().take(self.regions.count()) {
+            most = self.set_limit_of(region, heap, bytes).max(most);
         }
         most
     }
 
     /// Sets a callback for requests that do not fit, or removes it. The requesting thread calls it without the heap's
-    /// lock, so it may allocate and free. If it returns true, the request is retried once.
+    /// lock, so it may allocate and free. If it returns true, the request is retried; if the request still does not fit,
+    /// the callback is called again, so it may free a little at a time.
+    ///
+    /// The request fails when the callback returns false, when it returns true but nothing was freed, when no region
+    /// could hold the request even if it were empty, and after 65,536 calls.
     ///
     /// The callback must not panic: a panic ends the process with one line, because it must not unwind through an
     /// allocator. A request that fails inside it fails at once. Several threads may be in it at the same time, and the
@@ -181,17 +185,46 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_resident(bytes))
     }
 
-    /// Calls the low-memory callback without the lock. With a result, the caller retries and keeps it until it is done.
+    /// Asks the callback for memory and retries, as long as it frees some. `None` if the request still does not fit. The
+    /// caller holds no lock.
     #[cold]
-    pub(super) fn call_low_memory<'a>(
-        &'a self,
-        guard: Guard<'a, Guarded<L>>,
+    pub(super) fn ask_for_memory<R>(
+        &self,
         size: usize,
         align: usize,
-    ) -> (Guard<'a, Guarded<L>>, Option<InCallback<'a>>) {
-        match Layout::from_size_align(size, align) {
-            Ok(layout) if self.low_memory.is_set() => guard.unlocked(|| self.low_memory.call(layout)),
-            _ => (guard, None),
+        mut retry: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        let layout = Layout::from_size_align(size, align).ok()?;
+        let asking = self.low_memory.begin()?;
+        let mut before = self.freed_and_used();
+        for _ in 0..MAX_CALLS {
+            if !asking.call(layout) {
+                return None;
+            }
+            let placed = asking.retry(&mut retry);
+            if placed.is_some() {
+                return placed;
+            }
+            let now = self.freed_and_used();
+            let freed = now.0 != before.0 || now.1 < before.1;
+            if !freed || !self.can_hold(size) {
+                return None;
+            }
+            before = now;
         }
+        None
+    }
+
+    /// Segments freed so far and bytes in use, in all regions. Frees that were queued are done first.
+    fn freed_and_used(&self) -> (u64, usize) {
+        (0..REGIONS).fold((0, 0), |(freed, used): (u64, usize), region| {
+            let heap = self.enter_slow(region).guard;
+            (freed.wrapping_add(heap.freed()), used.wrapping_add(heap.used_and_top().0))
+        })
+    }
+
+    /// Whether a region could hold `size` bytes if it were empty.
+    fn can_hold(&self, size: usize) -> bool {
+        (0..REGIONS).any(|region| size <= self.enter_slow(region).guard.most_bytes())
     }
 }

@@ -5,6 +5,7 @@
 mod cross_region;
 mod elsewhere;
 mod failures;
+mod files;
 mod fork;
 mod held;
 mod idle;
@@ -18,6 +19,9 @@ mod published;
 mod record;
 mod remote_free;
 mod reporting;
+mod reserve;
+mod scope;
+mod settings;
 mod statistics;
 mod thread_measure;
 mod unload;
@@ -41,6 +45,7 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicBool, AtomicUsize};
 use cross_region::CrossRegion;
+use files::Files;
 use idle_regions::IdleRegions;
 use low_memory::LowMemoryCallback;
 use published::Published;
@@ -95,6 +100,7 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// Threads that are being measured. Written with all locks held.
     measured_threads: AtomicUsize,
     recorder: Lock<Recorder>,
+    files: Files,
     /// This is a forked child whose thread was inside a call; see `fork`.
     forked_inside: AtomicBool,
 }
@@ -120,6 +126,31 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Self::with_bytes(if bytes == 0 { 1 } else { bytes })
     }
 
+    /// Maps the first region at `address`, a multiple of 2 MiB, so that the same calls return the same addresses in every
+    /// run: for simulations, for tests, and for programs that sort or hash by address.
+    ///
+    /// If that is impossible, because another mapping is in the way, nothing is mapped: [`init`](Self::init) returns the
+    /// reason, and the first allocation writes it to standard error and fails. The environment variable `SMALLOC_BASE`
+    /// does the same for the first heap of a process, which is then mapped elsewhere after a warning.
+    ///
+    /// The system places programs, libraries and stacks at random addresses near the ends of the address space. On
+    /// x86-64 and on aarch64 with 48-bit addresses, `0x1000_0000_0000` is far from them.
+    ///
+    /// ```
+    /// use smalloc::SmallocGlobal;
+    ///
+    /// #[global_allocator]
+    /// static HEAP: SmallocGlobal = SmallocGlobal::new().at_base(0x1000_0000_0000);
+    ///
+    /// let number = Box::new(7);
+    /// assert_eq!((&raw const *number).addr() >> 32, 0x1000);
+    /// ```
+    #[must_use]
+    pub const fn at_base(mut self, address: usize) -> Self {
+        self.regions.set_base(address);
+        self
+    }
+
     /// A heap with regions of `bytes` bytes each, 0 for the default size.
     const fn with_bytes(bytes: usize) -> Self {
         Self {
@@ -132,6 +163,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             published: Lock::new(None),
             measured_threads: AtomicUsize::new(0),
             recorder: Lock::new(Recorder::OFF),
+            files: Files::none(),
             forked_inside: AtomicBool::new(false),
         }
     }
@@ -185,6 +217,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             {
                 environment::RECORD.complain(format_args!("cannot record: {error} (make room for the file)"));
             }
+            self.open_files();
             self.publish_for_environment();
             Ok(())
         })

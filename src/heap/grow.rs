@@ -20,17 +20,22 @@ const MAX_STEP: usize = 32 << 20;
 
 /// Maps the regions of `heaps` side by side, each of `wanted` bytes, and returns the stride in bytes. If there are
 /// several, the stride is a power of two, with room for `beside` [more](Heap::open_beside) bytes and a guard page
-/// behind each. If the system refuses the address space, halves the size and retries.
+/// behind each, and so is that of a single region with `beside` bytes. If the system refuses the address space, halves the
+/// size and retries. With a `base`, the first region begins there, or nothing is mapped.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,
     beside: usize,
+    base: Option<usize>,
 ) -> Result<usize, InitError> {
     let mut size = whole_pages(wanted.clamp(MIN_REGION, MAX_REGION));
     loop {
-        match map_all(heaps, size, beside) {
+        match map_all(heaps, size, beside, base) {
             Ok(stride) => return Ok(stride),
-            Err(errno) if size <= MIN_REGION => return Err(InitError { region_size: wanted, errno }),
+            // A smaller region would not be the one that was asked for.
+            Err(errno) if size <= MIN_REGION || (base.is_some() && errno != libc::ENOMEM) => {
+                return Err(InitError { region_size: wanted, errno, base });
+            }
             Err(_) => size = whole_pages((size / 2).max(MIN_REGION)),
         }
     }
@@ -48,14 +53,20 @@ pub(crate) fn largest_region<L: FreeList>(bytes: usize, count: usize, beside: us
 }
 
 /// Maps all of `heaps` with regions of `size` bytes, or none of them. Returns the stride; the error is the `errno`.
-fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, beside: usize) -> Result<usize, i32> {
+fn map_all<L: FreeList>(
+    heaps: &mut [&mut Heap<L>],
+    size: usize,
+    beside: usize,
+    base: Option<usize>,
+) -> Result<usize, i32> {
     let bytes = Heap::<L>::mapped_bytes(size);
-    let stride = if heaps.len() > 1 {
+    let stride = if beside > 0 {
         bytes.saturating_add(Reservation::end_bytes(beside)).max(BASE_ALIGN).next_power_of_two()
     } else {
         whole_pages(bytes)
     };
-    let mut rest = Reservation::new(stride.saturating_mul(heaps.len()))?;
+    let all = stride.saturating_mul(heaps.len());
+    let mut rest = base.map_or_else(|| Reservation::new(all), |base| Reservation::at(base, all))?;
     let count = heaps.len();
     let mapped = heaps.iter_mut().try_for_each(|heap| {
         heap.purge_policy.share(count);

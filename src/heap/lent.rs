@@ -36,7 +36,7 @@ impl<L: FreeList> Heap<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub unsafe fn from_raw_parts(start: NonNull<u8>, bytes: usize) -> Result<Self, InitError> {
-        let refused = InitError { region_size: bytes, errno: 0 };
+        let refused = InitError { region_size: bytes, errno: 0, base: None };
         // SAFETY: the caller's promise.
         let reservation = unsafe { Reservation::lent(start, bytes) }.ok_or(refused)?;
         let room = reservation.bytes().min(MAX_REGION);

@@ -51,6 +51,16 @@ impl<L: FreeList> Heap<L> {
         self.purge_policy.decay = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     }
 
+    /// Bytes of the largest payload that an empty heap could hold.
+    pub(crate) fn most_bytes(&self) -> usize {
+        self.limit().unwrap_or(self.region_size())
+    }
+
+    /// Segments freed so far.
+    pub(crate) fn freed(&self) -> u64 {
+        self.tiling.counters.freed
+    }
+
     /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False if it
     /// refuses: the kernel may lack them, or the memory is lent. Without this call, the system's default applies.
     ///

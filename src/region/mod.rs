@@ -65,13 +65,21 @@ pub struct InitError {
     pub region_size: usize,
     /// The `errno` of the last refusal; 0 if the kernel was not asked.
     pub errno: i32,
+    /// The address that was asked for by [`at_base`](crate::SmallocGlobal::at_base), if any.
+    pub base: Option<usize>,
 }
 
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self { region_size, errno: 0 } => write!(f, "{region_size} bytes are too few for a heap"),
-            Self { region_size, errno } => {
+            Self { base: Some(base), .. } if !base.is_multiple_of(BASE_ALIGN) => {
+                write!(f, "cannot map a region at {base:#x}: the address is not a multiple of 2 MiB")
+            }
+            Self { region_size, errno, base: Some(base) } => {
+                write!(f, "cannot map a region of {region_size} bytes at {base:#x}: {}", Reason(errno))
+            }
+            Self { region_size, errno: 0, .. } => write!(f, "{region_size} bytes are too few for a heap"),
+            Self { region_size, errno, base: None } => {
                 write!(f, "cannot map a region of {region_size} bytes: {}", Reason(errno))
             }
         }
@@ -113,6 +121,23 @@ impl Reservation {
         // SAFETY: the reservation is new and belongs to this value.
         unsafe { set_dumped(reservation.start, bytes, false) };
         Ok(reservation)
+    }
+
+    /// Reserves `bytes` bytes, rounded up to whole pages, at an address. The error is the `errno`: `EEXIST` if another
+    /// mapping is in the way, `EINVAL` if the address is not aligned to [`BASE_ALIGN`].
+    pub(crate) fn at(address: usize, bytes: usize) -> Result<Self, i32> {
+        if address == 0 || !address.is_multiple_of(BASE_ALIGN) {
+            return Err(libc::EINVAL);
+        }
+        let (wish, bytes) = (ptr::without_provenance_mut(address), whole_pages(bytes));
+        let start = map(wish, bytes, libc::PROT_NONE, libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE)?;
+        if start != wish {
+            // Kernels before 4.17 do not know the flag and map elsewhere.
+            // SAFETY: nothing refers to the new mapping.
+            unsafe { unmap(start, bytes) };
+            return Err(libc::EEXIST);
+        }
+        Ok(Self { start, bytes, lent: false })
     }
 
     /// Reserves more than needed by `map`, and unmaps the parts around the aligned range.

@@ -7,6 +7,7 @@ pub(crate) mod append_file;
 mod buffer;
 pub(crate) mod call;
 pub(crate) mod clock;
+pub(crate) mod cores;
 pub(crate) mod environment;
 pub(crate) mod errno;
 pub(crate) mod fatal;

@@ -30,14 +30,13 @@
 //! `sched_yield` keeps the waiter runnable, so it competes again at once and total waiting grows. Sleep times are
 //! proportional to the number of sleepers: on average one wakes every 100 µs.
 
+use crate::system::clock::sleep_ns;
+use crate::system::fatal::fatal;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
 use core::ptr::NonNull;
 use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
-
-use crate::system::clock::sleep_ns;
-use crate::system::fatal::fatal;
 
 /// The word of a free lock. No thread has this token.
 const FREE: usize = 0;
@@ -45,14 +44,12 @@ const FREE: usize = 0;
 const FORKING: usize = 1;
 /// Set in the word at rest while every use of the value must take the slow path.
 const SLOW: usize = 2;
-
 /// The word, in a forked child, of a lock whose holder the child does not have. No thread has this token.
 const ABANDONED: usize = 4;
 
 /// Pauses before the first retry; each retry doubles them.
 const FIRST_PAUSES: u32 = 4;
-/// Pauses before the last retry without a sleep. All of them take some microseconds, far more than a call under the
-/// lock.
+/// Pauses before the last retry without a sleep. All take some microseconds, far more than a call under the lock.
 const MOST_PAUSES: u32 = 64;
 /// Nanoseconds of sleep per sleeping thread. With less, waking threads slow down the working ones.
 const SLEEP_NS: u32 = 100_000;
@@ -74,6 +71,8 @@ pub(crate) enum SlowReason {
     Idle = 32,
     /// A thread of the program is being measured.
     Measurement = 64,
+    /// The heap's top lies in the reserve.
+    Reserve = 128,
 }
 
 #[repr(C)]
@@ -199,6 +198,11 @@ impl<T> Lock<T> {
     /// Marks, in a forked child, the lock of a thread that the child does not have. Taking it ends the process.
     pub(crate) fn abandon(&self) {
         self.word.store(ABANDONED, Ordering::Relaxed);
+    }
+
+    /// Whether a reason is set. The caller holds the lock.
+    pub(crate) fn has(&self, reason: SlowReason) -> bool {
+        self.reasons.load(Ordering::Relaxed) & reason as u8 != 0
     }
 
     /// Number of times a thread had to wait for the lock.
@@ -436,7 +440,7 @@ static NOT_KNOWN: u8 = 0;
 ///
 /// The symbol is weak, because other versions lack it.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri)))]
-fn flag_of_libc() -> Option<NonNull<u8>> {
+pub(super) fn flag_of_libc() -> Option<NonNull<u8>> {
     let flag: *mut u8;
     // SAFETY: reads the variable's address, or null if it does not exist, from the global offset table.
     unsafe {
@@ -451,14 +455,8 @@ fn flag_of_libc() -> Option<NonNull<u8>> {
 }
 
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri))))]
-fn flag_of_libc() -> Option<NonNull<u8>> {
+pub(super) fn flag_of_libc() -> Option<NonNull<u8>> {
     None
-}
-
-/// Whether the process is known to have a single thread.
-pub(super) fn process_is_single_threaded() -> bool {
-    // SAFETY: the C library's variable can be read at any time.
-    flag_of_libc().is_some_and(|flag| unsafe { flag.read_volatile() } != 0)
 }
 
 /// A token unique among living threads: not 0, a multiple of 4, and unchanged by `fork`.

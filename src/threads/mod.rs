@@ -2,7 +2,7 @@
 
 pub(crate) mod fork_table;
 pub(crate) mod free_ring;
-mod home;
+pub(crate) mod home;
 pub(crate) mod lock;
 mod object;
 pub(crate) mod preparing;

@@ -20,6 +20,9 @@ const_assert!(RING.is_multiple_of(align_of::<FreeRing>()));
 pub(crate) struct Guarded<L: FreeList> {
     pub(crate) heap: Heap<L>,
     pub(crate) hardened: Hardened,
+    pub(crate) name: Option<&'static str>,
+    /// The program's limit in bytes, which includes the reserve; `usize::MAX` for none.
+    pub(crate) limit: usize,
 }
 
 impl<L: FreeList> Deref for Guarded<L> {
@@ -49,7 +52,8 @@ pub(crate) struct SharedHeap<L: FreeList> {
 impl<L: FreeList> SharedHeap<L> {
     /// A heap without a region. Its first use takes the slow path.
     pub(crate) const fn unmapped() -> Self {
-        let guarded = Guarded { heap: Heap::UNMAPPED, hardened: Hardened::NEW };
+        let guarded =
+            Guarded { heap: Heap::UNMAPPED, hardened: Hardened::NEW, name: None, limit: usize::MAX };
         Self { lock: Lock::slow(SlowReason::FirstUse, guarded), ring: AtomicPtr::new(ptr::null_mut()) }
     }
 

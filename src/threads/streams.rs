@@ -7,7 +7,7 @@
 //! A process with a single thread has nobody to wait for, and its fork leaves the list alone. So does this file: the fork
 //! may have interrupted the thread while it holds the list.
 
-use super::lock::process_is_single_threaded;
+use super::lock::flag_of_libc;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether the thread that forks has locked the list.
@@ -20,10 +20,17 @@ unsafe extern "C" {
     fn _IO_list_resetlock();
 }
 
+/// Whether the process is known to have a single thread.
+#[cfg(all(target_env = "gnu", not(miri)))]
+fn is_single_threaded() -> bool {
+    // SAFETY: the C library's variable can be read at any time.
+    flag_of_libc().is_some_and(|flag| unsafe { flag.read_volatile() } != 0)
+}
+
 /// Locks the list before a fork.
 pub(super) fn lock() {
     #[cfg(all(target_env = "gnu", not(miri)))]
-    if !process_is_single_threaded() {
+    if !is_single_threaded() {
         // SAFETY: the call has no preconditions.
         unsafe { _IO_list_lock() };
         LOCKED.store(true, Ordering::Relaxed);

@@ -3,9 +3,11 @@
 //! It is assigned at first use: the lowest of the numbers that the fewest living threads have. So threads that start
 //! one after the other get 0, 1, 2 and so on, and the number of a thread that ended is assigned next.
 //!
-//! The number is kept in initial-exec thread-local storage: reading it takes two loads and never allocates, even before
-//! `main` and in a thread's last destructors. A pthread key is used only to learn that a thread ends.
+//! The number, plus one, is kept in a word of initial-exec thread-local storage: reading it takes two
+//! loads and never allocates, even before `main` and in a thread's last destructors. In a [`scope`] the word points to
+//! it instead. A pthread key is used only to learn that a thread ends.
 
+pub(crate) mod scope;
 mod word;
 
 use core::ptr;
@@ -23,11 +25,21 @@ static KEY: AtomicU32 = AtomicU32::new(0);
 /// The value of `KEY` after the key was deleted.
 const DELETED: u32 = u32::MAX;
 
-/// The calling thread's number, less than [`NUMBERS`].
+/// The calling thread's number, less than [`NUMBERS`]; `None` if it has none yet, or is in a [`scope`].
 #[inline(always)]
-pub(crate) fn number() -> usize {
-    let word = word::get();
-    if word == 0 { assign() } else { word.wrapping_sub(1) }
+pub(crate) fn number() -> Option<usize> {
+    number_of(word::get())
+}
+
+#[inline(always)]
+fn number_of(word: *const ()) -> Option<usize> {
+    let number = word.addr().wrapping_sub(1);
+    (number < NUMBERS).then_some(number)
+}
+
+/// The calling thread's number, assigned now if it has none yet, also in a scope.
+pub(crate) fn number_slow() -> usize {
+    scope::number_below(word::get()).unwrap_or_else(assign)
 }
 
 #[cold]
@@ -35,7 +47,7 @@ pub(crate) fn number() -> usize {
 fn assign() -> usize {
     let number = claim();
     // Set before anything else: the calls below may allocate and ask for the number.
-    word::set(number.wrapping_add(1));
+    word::set(ptr::without_provenance(number.wrapping_add(1)));
     errno::unchanged(|| release_at_exit(number));
     number
 }
@@ -102,8 +114,8 @@ unsafe extern "C" fn release(value: *mut libc::c_void) {
 
 /// Resets the counts in a forked child, where only the calling thread is left.
 pub(crate) fn forget_other_threads() {
-    let mine = word::get();
-    for (number, threads) in (1..).zip(&LIVING_THREADS) {
-        threads.store(u32::from(number == mine), Ordering::Relaxed);
+    let mine = scope::number_below(word::get());
+    for (number, threads) in LIVING_THREADS.iter().enumerate() {
+        threads.store(u32::from(Some(number) == mine), Ordering::Relaxed);
     }
 }
