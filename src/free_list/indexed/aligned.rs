@@ -149,6 +149,22 @@ impl Aligned {
         }
     }
 
+    /// No free segment begins in these chunks, which lie inside a huge segment.
+    #[cold]
+    pub(super) fn measure(&mut self, ground: &Ground, bounds: &Bounds, inside: Range<usize>) {
+        for alignment in self.all() {
+            for group in inside.start / GROUP..inside.end.div_ceil(GROUP) {
+                if !self.lengths.is_exact(alignment.0, group, 0) {
+                    self.lengths.set(
+                        alignment.0,
+                        group,
+                        longest(ground, bounds, alignment, group, usize::MAX),
+                    );
+                }
+            }
+        }
+    }
+
     /// Top has come down from `from`: no free segment starts above it any more, and the one that touched it is gone.
     pub(super) fn top_fell(&mut self, ground: &Ground, bounds: &Bounds, from: Granule) {
         let (first, last) = (ground.top.chunk() / GROUP, from.chunk() / GROUP);
@@ -282,8 +298,8 @@ fn chunks(group: usize) -> Range<usize> {
 fn longest(ground: &Ground, bounds: &Bounds, alignment: Alignment, group: usize, enough: usize) -> usize {
     let mut longest = 0;
     for chunk in chunks(group) {
-        // No segment that starts in the chunk is longer than its bound.
-        if bounds.get(chunk) <= bound_of(longest) && longest < CHUNK {
+        // No segment that starts in the chunk is longer than its bound. Where that is 0, the map may say nothing.
+        if usize::from(bounds.get(chunk)) <= longest.min(CHUNK - 1) {
             continue;
         }
         for hole in ground.map.holes_in_chunk(chunk, ground.top) {

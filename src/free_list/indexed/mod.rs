@@ -415,6 +415,7 @@ impl Search for Indexed {
     fn covered(&mut self, ground: &Ground, segment: Extent) {
         let inside = segment.start.chunk().wrapping_add(1)..segment.end.down(1).chunk();
         self.clear(ground, inside.clone());
+        self.aligned.measure(ground, &self.bounds, inside.clone());
         self.hints.skip(inside);
     }
 
