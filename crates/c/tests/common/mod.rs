@@ -5,6 +5,7 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 pub const PRELOAD: &str = "libsmalloc-preload.so";
 
@@ -57,10 +58,13 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Compiles a program of `tests/c` with the libraries of a folder, and returns its path.
+/// Compiles a program of `tests/c` with the libraries of a folder, and returns its path, which no other call has.
 pub fn compile(compiler: &str, source: &str, libraries: &Path, flags: &[&str]) -> PathBuf {
     let name = format!("{source}-{}", flags.join("").replace(|c: char| !c.is_alphanumeric(), "-"));
-    let program = folder("programs").join(format!("{name}-{}", std::process::id()));
+    // A program that another test runs cannot be written.
+    static COMPILED: AtomicUsize = AtomicUsize::new(0);
+    let number = COMPILED.fetch_add(1, Ordering::Relaxed);
+    let program = folder("programs").join(format!("{name}-{}-{number}", std::process::id()));
     let mut command = Command::new(compiler);
     command
         .args(["-O1", "-fno-builtin", "-pthread", "-o"])
