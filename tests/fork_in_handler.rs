@@ -1,6 +1,6 @@
 //! `fork` in a signal handler that has interrupted a call on a heap: parent and child go on, and each finishes the call.
 //!
-//! The program's own allocator is another, so that only the heaps of these cases are interrupted.
+//! The program's own allocator is another heap, which `fork` can interrupt too.
 
 mod case;
 
@@ -11,6 +11,11 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
+
+/// The handler may interrupt an allocation of the test's own, which must not be one by the C library: its `fork` would
+/// wait for the lock that the interrupted call holds.
+#[global_allocator]
+static TESTS_OWN: SmallocGlobal = SmallocGlobal::new();
 
 static INDEXED: SmallocGlobal = SmallocGlobal::with_region_size(1 << 30);
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 30);
