@@ -12,7 +12,7 @@ use std::sync::{Barrier, Mutex};
 type Heap = SmallocGlobal<Indexed, 4>;
 
 const MIB: usize = 1 << 20;
-const CASES: [case::Case; 1] = [("no_such_region", no_such_region)];
+const CASES: [case::Case; 2] = [("no_such_region", no_such_region), ("begin_in_a_scope", begin_in_a_scope)];
 
 /// Not a test: what the tests below start.
 #[test]
@@ -60,9 +60,14 @@ fn scopes_nest_and_end() {
     assert_eq!(HEAP.in_region(3, || "the result"), "the result");
 }
 
-/// The first call of a thread may be in a scope; it gets a home all the same.
+/// The first call of a thread may be in a scope; it gets a home all the same. Other tests' threads have homes too, so this
+/// runs in a process of its own.
 #[test]
 fn a_thread_may_begin_in_a_scope() {
+    case::run("begin_in_a_scope").assert_success();
+}
+
+fn begin_in_a_scope() {
     static HEAP: Heap = SmallocGlobal::with_region_size(MIB);
     for _ in 0..100 {
         std::thread::spawn(|| {
