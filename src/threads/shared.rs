@@ -66,10 +66,11 @@ impl<L: FreeList> SharedHeap<L> {
     }
 
     /// Unmaps the region of a heap whose lock the caller holds, and in which nothing is in use.
-    pub(crate) fn unmap(&self, heap: &mut Heap<L>) {
+    pub(crate) fn unmap(&self, guarded: &mut Guarded<L>) {
         self.ring.store(ptr::null_mut(), Ordering::Release);
-        // Dropping the heap unmaps the region.
-        *heap = Heap::UNMAPPED;
+        // Dropping the heap unmaps the region. A region that is mapped later has no freed bytes to look at.
+        guarded.heap = Heap::UNMAPPED;
+        guarded.hardened = Hardened::NEW;
     }
 
     /// The queue of remote frees; `None` with a single region.
