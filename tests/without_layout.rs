@@ -2,9 +2,8 @@
 #![cfg(not(feature = "hardened"))]
 
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
-use std::alloc::{GlobalAlloc, Layout};
+use std::alloc::Layout;
 use std::ptr::{self, NonNull};
-use std::thread;
 
 const SIZES: [usize; 9] = [0, 1, 16, 100, 900, 1000, 5000, 70_000, 300_000];
 
@@ -85,7 +84,7 @@ fn the_same_places_with_a_layout_and_without() {
 
 #[test]
 fn a_heap_contains_its_region_and_nothing_else() {
-    static HEAP: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(1 << 20);
+    static HEAP: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(1 << 20).with_homes(1);
     let local = 0_u8;
     assert!(!HEAP.contains(&local) && !HEAP.contains(ptr::null()), "nothing is mapped yet");
     let first = HEAP.smalloc(layout(1)).0.unwrap().as_ptr();
@@ -113,13 +112,11 @@ fn the_size_may_be_known_late() {
 /// A block that is freed in another thread's region without a layout may be large, and its owner may sleep for long.
 #[test]
 fn large_blocks_freed_elsewhere_do_not_wait_for_their_owner() {
-    static HEAP: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(1 << 30);
+    // No thread has region 1 as its home.
+    static HEAP: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(1 << 30).with_homes(1);
     let large = layout(8 << 20);
-    // SAFETY: the block is in use and has this layout. This thread has a home now.
-    unsafe { HEAP.dealloc(HEAP.alloc(large), large) };
-    let allocate =
-        move || (0..20).map(|_| HEAP.smalloc(large).0.unwrap().as_ptr().expose_provenance()).collect();
-    let blocks: Vec<usize> = thread::spawn(allocate).join().unwrap();
+    let allocate = || HEAP.smalloc(large).0.unwrap().as_ptr().expose_provenance();
+    let blocks: Vec<usize> = HEAP.in_region(1, || (0..20).map(|_| allocate()).collect());
     assert_eq!(HEAP.region_stats(1).unwrap().used_bytes, 20 * large.size());
     for block in blocks {
         let block = NonNull::new(ptr::with_exposed_provenance_mut(block)).unwrap();

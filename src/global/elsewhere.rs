@@ -145,6 +145,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     pub(super) fn free_slow(&self, payload: *mut u8, layout: Option<Layout>) {
         let region = self.regions.number_of(payload);
+        // A block that waits in a queue keeps its memory, so one that is or may be large waits only for a lock that is taken.
+        if REGIONS > 1
+            && layout.is_none_or(|layout| layout.size() >= LARGE_FREE)
+            && let Some(held) = self.try_enter_slow(region)
+        {
+            return calls::free(held, payload, layout);
+        }
         if REGIONS == 1 || !self.hand_over(region, payload, layout) {
             calls::free(self.enter_slow(region), payload, layout);
         }

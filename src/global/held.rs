@@ -45,7 +45,18 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) fn enter_slow(&self, region: usize) -> LockedSlow<'_, L, REGIONS> {
         self.ensure_registered();
         self.count_calls(1);
-        let guard = self.regions.get(region).lock.lock();
+        self.entered_slow(region, self.regions.get(region).lock.lock())
+    }
+
+    /// The same if no other thread has the lock.
+    pub(super) fn try_enter_slow(&self, region: usize) -> Option<LockedSlow<'_, L, REGIONS>> {
+        self.ensure_registered();
+        let guard = self.regions.get(region).lock.try_lock()?;
+        self.count_calls(1);
+        Some(self.entered_slow(region, guard))
+    }
+
+    fn entered_slow<'a>(&'a self, region: usize, guard: Guard<'a, Guarded<L>>) -> LockedSlow<'a, L, REGIONS> {
         let mut held = Locked { global: self, guard }.drained(region);
         if held.guard.lock().has(SlowReason::Reserve) {
             self.close_reserve(region, &mut held.guard);
