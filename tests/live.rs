@@ -2,7 +2,9 @@
 
 mod case;
 
-use smalloc::{FreeList, Indexed, Linked, Live, LiveError, SmallocGlobal, Stats};
+use smalloc::{
+    FreeList, Indexed, Linked, Live, LiveError, PrometheusOptions, PrometheusSource, SmallocGlobal, Stats,
+};
 use std::alloc::{GlobalAlloc, Layout};
 use std::path::PathBuf;
 use std::process::Command;
@@ -305,6 +307,28 @@ fn a_file_that_cannot_be_made_is_told() {
         let strict =
             case::finish(name, case::command(name).envs([(VARIABLE, value), ("SMALLOC_STRICT", "1")]));
         assert_eq!((strict.stderr, strict.status.code()), (line, Some(2)));
+    }
+}
+
+/// A file may hold anything. Whatever numbers a page has, they are read and printed.
+#[test]
+fn any_numbers_can_be_read_and_printed() {
+    let place = Place::new("numbers");
+    let mut words = [0; 512];
+    (words[0], words[1]) = (u64::from_le_bytes(*b"smalloc\0"), 2);
+    for number in [0, 1, u64::MAX / 2, 1 << 63, u64::MAX] {
+        (9..13).chain(17..306).for_each(|word| words[word] = number);
+        let bytes: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
+        std::fs::write(&place.0, bytes).expect("a temporary file");
+        let published = Live::open(place.text()).expect("a page").read();
+        assert!(published.whole && published.calls == number, "{published:?}");
+        let (stats, none) = (published.stats, Stats::default());
+        let mut text = format!("{stats} {stats:?} {} {}", stats.since(&none), none.since(&stats));
+        stats.write_json(&mut text).expect("a string takes all");
+        stats.write_prometheus(&mut text).expect("a string takes all");
+        let all = PrometheusOptions::new().all_buckets(true);
+        all.write(&[PrometheusSource::new(&stats)], &mut text).expect("a string takes all");
+        assert!(text.contains(&format!("smalloc_failures_total {number}\n")));
     }
 }
 
