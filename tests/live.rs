@@ -8,7 +8,9 @@ use smalloc::{
 use std::alloc::{GlobalAlloc, Layout};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -307,6 +309,33 @@ fn a_file_that_cannot_be_made_is_told() {
         let strict =
             case::finish(name, case::command(name).envs([(VARIABLE, value), ("SMALLOC_STRICT", "1")]));
         assert_eq!((strict.stderr, strict.status.code()), (line, Some(2)));
+    }
+}
+
+/// Of two threads that begin to publish at the same time one succeeds, and the file of the other says that it ended.
+#[test]
+fn one_of_two_threads_publishes() {
+    static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
+    let places = ["first", "second"].map(Place::new);
+    for _ in 0..200 {
+        let start = Barrier::new(2);
+        let began = thread::scope(|scope| {
+            let start = &start;
+            let publish = |place| {
+                scope.spawn(move || {
+                    start.wait();
+                    HEAP.publish_to(Place::text(place))
+                })
+            };
+            places.each_ref().map(publish).map(|thread| thread.join().expect("no panic"))
+        });
+        let one = began.iter().filter(|began| began.is_ok()).count();
+        assert_eq!(one, 1, "{began:?}");
+        HEAP.stop_publishing();
+        for place in &places {
+            assert!(Live::open(place.text()).map_or(true, |page| page.read().stopped));
+            let _ = std::fs::remove_file(&place.0);
+        }
     }
 }
 
