@@ -184,7 +184,11 @@ impl Bounds {
     /// Sets the bound of a chunk to what is exact, and no higher than before.
     #[inline(always)]
     pub(super) fn set_exact(&mut self, chunk: usize, bound: u8) {
-        self.lower(chunk, bound);
+        if self.get(chunk) == bound {
+            self.levels[0].set(chunk, bound);
+        } else {
+            self.lower(chunk, bound);
+        }
     }
 
     #[inline(always)]
