@@ -270,17 +270,6 @@ impl Bounds {
         }
     }
 
-    /// The lowest chunk whose bound is `bound` or more; [`NONE`] if there is none. Counts the nodes.
-    pub(super) fn first(&self, bound: u8, fit: &mut Fit) -> usize {
-        fit.probe(1);
-        let found = first_from(self.level(self.root).node(0), 0, bound);
-        if found >= FAN_OUT {
-            return NONE;
-        }
-        fit.probe(self.root);
-        self.descend(self.root, found, bound)
-    }
-
     /// The lowest chunk below an entry of a level, which promises `bound`.
     #[inline]
     fn descend(&self, mut level: usize, mut index: usize, bound: u8) -> usize {
