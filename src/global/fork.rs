@@ -47,7 +47,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             after: Self::after_fork,
             unload: Self::unload,
         };
-        errno::unchanged(|| self.registration.add(ptr::from_ref(self).cast(), handlers));
+        errno::unchanged(|| self.registration.register(ptr::from_ref(self).cast(), handlers));
         for shared in self.regions.all() {
             shared.lock.learn_threads();
             shared.lock.lock().set_slow(SlowReason::FirstUse, false);
@@ -191,7 +191,7 @@ impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
         if self.is_registered() {
             self.regions.all().iter().for_each(|shared| debugger::remove(ptr::from_ref(shared).addr()));
         }
-        self.registration.remove();
+        self.registration.unregister();
     }
 }
 

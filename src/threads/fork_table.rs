@@ -5,7 +5,7 @@
 //! variable or a box is not registered; a `Mutex` there is not safe across a fork either.
 //!
 //! The table stays locked during a fork. A dropped heap leaves the table, also after it was moved out of its static: its
-//! entry has the number that the heap was given when it was added. While it lives elsewhere, its old place keeps the
+//! entry has the number that the heap was given when it was registered. While it lives elsewhere, its old place keeps the
 //! bytes of a heap that nobody uses, or those of another heap.
 //!
 //! The handlers are registered before `main`, while there is one thread. Without them, a child forked while another
@@ -35,7 +35,7 @@ const CAPACITY: usize = 32;
 /// Called with a heap's address.
 ///
 /// # Safety
-/// A heap was [added](Registration::add) with this address and this handler, and its memory is still readable.
+/// A heap was [registered](Registration::register) with this address and this handler, and its memory is still readable.
 pub(crate) type Handler = unsafe fn(*const ());
 
 /// The outcome of locking a heap before a fork.
@@ -76,15 +76,15 @@ struct Table {
     /// How often `prepare` has run for the forks in progress, all of one thread, which holds the table's lock. There may
     /// be several: a signal handler forks during a fork, or the handlers were registered twice.
     depth: usize,
-    /// Heaps added so far.
-    added: usize,
+    /// Heaps registered so far.
+    registered: usize,
     entries: [Option<Entry>; CAPACITY],
 }
 
 // SAFETY: the addresses are only passed to handlers, which any thread may call.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> = Lock::new(Table { depth: 0, added: 0, entries: [None; CAPACITY] });
+static TABLE: Lock<Table> = Lock::new(Table { depth: 0, registered: 0, entries: [None; CAPACITY] });
 
 impl Table {
     /// Adds a heap or replaces its entry; `None` if the table is full.
@@ -161,13 +161,13 @@ impl Registration {
     /// Registers a heap if it is a static.
     ///
     /// The result is stored with the table locked, so a fork comes entirely before or after.
-    pub(crate) fn add(&self, heap: *const (), handlers: Handlers) {
+    pub(crate) fn register(&self, heap: *const (), handlers: Handlers) {
         let _blocked = Blocked::new();
         let eligible = object::is_in_loaded_object(heap.addr()) && register_handlers();
         let mut table = TABLE.lock();
         let forking = table.depth > 0;
-        table.added = table.added.wrapping_add(1);
-        let entry = Entry { heap, number: table.added, handlers, locked: false };
+        table.registered = table.registered.wrapping_add(1);
+        let entry = Entry { heap, number: table.registered, handlers, locked: false };
         let added = if eligible { table.insert(entry) } else { None };
         self.number.store(entry.number, Ordering::Relaxed);
         self.at.store(if added.is_some() { heap.addr() } else { FAILED }, Ordering::Relaxed);
@@ -178,7 +178,7 @@ impl Registration {
     }
 
     /// Removes the heap from the table, wherever it is now.
-    pub(crate) fn remove(&self) {
+    pub(crate) fn unregister(&self) {
         let at = self.at.swap(NOT_ATTEMPTED, Ordering::Relaxed);
         if at == NOT_ATTEMPTED || at == FAILED {
             return;
@@ -214,7 +214,7 @@ static AT_UNLOAD: extern "C" fn() = {
 fn unload_all() {
     let Some(table) = TABLE.try_lock() else { return };
     for entry in table.entries.iter().flatten() {
-        // SAFETY: the heap was added with this handler, and lies in a loaded object.
+        // SAFETY: the heap was registered with this handler, and lies in a loaded object.
         unsafe { (entry.handlers.unload)(entry.heap) };
     }
 }
@@ -246,7 +246,7 @@ fn lock_all() -> bool {
     let mut table = TABLE.lock();
     table.depth = 1;
     let entries = || table.entries.iter().flatten();
-    // SAFETY: the heap was added with this handler, and lies in a loaded object.
+    // SAFETY: the heap was registered with this handler, and lies in a loaded object.
     let inside = entries().any(|entry| unsafe { (entry.handlers.is_inside)(entry.heap) });
     for entry in table.entries.iter_mut().flatten() {
         // SAFETY: as above.
@@ -278,7 +278,7 @@ extern "C" fn release_in_child() {
     preparing::forget_all();
     let table = TABLE.lock();
     for entry in table.entries.iter().flatten().filter(|entry| entry.locked) {
-        // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
+        // SAFETY: `prepare` or `register` locked the heap on this thread, through the same entry.
         unsafe { (entry.handlers.in_child)(entry.heap) };
     }
     drop(table);
@@ -301,7 +301,7 @@ fn release_all() -> bool {
     }
     for entry in table.entries.iter_mut().flatten() {
         if mem::take(&mut entry.locked) {
-            // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
+            // SAFETY: `prepare` or `register` locked the heap on this thread, through the same entry.
             unsafe { (entry.handlers.after)(entry.heap) };
         }
     }
