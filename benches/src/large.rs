@@ -34,8 +34,8 @@ fn milliseconds(start: Instant) -> Sample {
 enum Large {
     /// Doubling, and writing what is new, with small allocations in between.
     Grow,
-    /// The same, with allocations in between that are as large as the block and so many bytes more, and are not written to.
-    /// So it cannot stay where it is.
+    /// The same, with allocations in between that are as large as the block and so many bytes more, and are not written
+    /// to. So it cannot stay where it is.
     GrowPast(usize),
     /// Writing each byte of fresh memory.
     Write,
@@ -43,13 +43,14 @@ enum Large {
     Read,
 }
 
-/// Doubles a block until it is as large as it gets. Each new half is written, as a vector that is pushed to would. What is
-/// allocated before each step is as large as `between` says of the block's size.
+/// Doubles a block until it is as large as it gets. Each new half is written, as a vector that is pushed to would. What
+/// is allocated before each step is as large as `between` says of the block's size.
 fn grow<A: GlobalAlloc>(heap: &A, between: impl Fn(usize) -> usize) -> Sample {
     let (mut size, last) = GROWTH;
     let mut kept = Vec::with_capacity(32);
     let start = Instant::now();
-    // SAFETY: layouts are not empty; the block is live, has this layout, and each part of it is written within its size.
+    // SAFETY: layouts are not empty; the block is live, has this layout, and each part of it is written within its
+    // size.
     unsafe {
         let mut block = heap.alloc(layout(size));
         if block.is_null() {

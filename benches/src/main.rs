@@ -59,7 +59,8 @@
 //!   is written, or all with `--touch all`.
 //! - `churn`, `random`, `cheese` and the threads begin each round with a fresh heap.
 //! - `footprint` uses a process for each number, with all of its own memory touched before.
-//! - `programs` reads the Rust files and folders that follow it, or the sources that cargo keeps. It takes the allocators for which there is a binary in `src/bin`: smalloc, system, mimalloc and jemalloc.
+//! - `programs` reads the Rust files and folders that follow it, or the sources that cargo keeps. It takes the
+//!   allocators for which there is a binary in `src/bin`: smalloc, system, mimalloc and jemalloc.
 //! - What the time limit cut short (`*`) would look worse at full length.
 //!
 //! The `smalloc` whose free list is the plain one is `smalloc-linked`, those with several regions

@@ -29,7 +29,8 @@ pub(crate) struct Sources {
 
 /// Parses each file that has no tree. Files that cannot be read or parsed stay without one, and are counted.
 ///
-/// `before` is called with the file's index and its length in bytes before the file is parsed, and its error ends the work.
+/// `before` is called with the file's index and its length in bytes before the file is parsed, and its error ends the
+/// work.
 pub(crate) fn parse_missing<E>(
     files: &[PathBuf],
     trees: &mut [Option<syn::File>],

@@ -22,8 +22,8 @@ pub(crate) struct Counts {
 impl Counts {
     /// Counts the words of `files`. Files that are not UTF-8, or that cannot be read, are counted and left out.
     ///
-    /// `before` is called with the file's index and its length in bytes before its words are counted, and its error ends
-    /// the work.
+    /// `before` is called with the file's index and its length in bytes before its words are counted, and its error
+    /// ends the work.
     pub(crate) fn of(
         files: &[PathBuf],
         mut before: impl FnMut(usize, usize) -> Result<(), Box<dyn Error>>,

@@ -1,5 +1,5 @@
-//! Counts the words of text files in a `HashMap<String, u64>` and in a `BTreeMap<String, u64>`: millions of short strings
-//! that live for one look-up, and many that stay. Both maps must agree.
+//! Counts the words of text files in a `HashMap<String, u64>` and in a `BTreeMap<String, u64>`: millions of short
+//! strings that live for one look-up, and many that stay. Both maps must agree.
 
 #[path = "../common/mod.rs"]
 mod common;

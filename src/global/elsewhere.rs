@@ -145,7 +145,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     pub(super) fn free_slow(&self, payload: *mut u8, layout: Option<Layout>) {
         let region = self.regions.number_of(payload);
-        // A block that waits in a queue keeps its memory, so one that is or may be large waits only for a lock that is taken.
+        // A block that waits in a queue keeps its memory, so one that is or may be large waits only for a lock that is
+        // taken.
         if REGIONS > 1
             && layout.is_none_or(|layout| layout.size() >= LARGE_FREE)
             && let Some(held) = self.try_enter_slow(region)

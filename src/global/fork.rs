@@ -54,12 +54,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Whether this thread holds a lock of the heap at `address`: it forks in a signal handler that has interrupted a call.
+    /// Whether this thread holds a lock of the heap at `address`: it forks in a signal handler that has interrupted a
+    /// call.
     ///
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable.
     pub(super) unsafe fn is_inside(address: *const ()) -> bool {
-        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap
+        // has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         global.is_registered() && global.regions.all().iter().any(|shared| shared.lock.is_held_here())
     }
@@ -69,7 +71,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable, and this thread is about to fork.
     pub(super) unsafe fn before_fork(address: *const (), inside: bool) -> Before {
-        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap
+        // has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         if !global.is_registered() {
             return Before::Gone;
@@ -95,8 +98,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         unsafe { global.regions.unlock_after_fork() };
     }
 
-    /// Ends in the child what other threads had begun on the heap at `address`: they do not exist here. If this thread is
-    /// inside a call, its next slow call does that, and the locks that other threads hold are lost.
+    /// Ends in the child what other threads had begun on the heap at `address`: they do not exist here. If this thread
+    /// is inside a call, its next slow call does that, and the locks that other threads hold are lost.
     ///
     /// # Safety
     /// `before_fork` has locked the heap on this thread.

@@ -88,8 +88,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     /// Sets a callback for requests that do not fit, or removes it. The requesting thread calls it without the heap's
-    /// lock, so it may allocate and free. If it returns true, the request is retried; if the request still does not fit,
-    /// the callback is called again, so it may free a little at a time.
+    /// lock, so it may allocate and free. If it returns true, the request is retried; if the request still does not
+    /// fit, the callback is called again, so it may free a little at a time.
     ///
     /// The request fails when the callback returns false, when it returns true but nothing was freed, when no region
     /// could hold the request even if it were empty, and after 65,536 calls.
@@ -185,8 +185,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_resident(bytes))
     }
 
-    /// Asks the callback for memory and retries, as long as it frees some. `None` if the request still does not fit. The
-    /// caller holds no lock.
+    /// Asks the callback for memory and retries, as long as it frees some. `None` if the request still does not fit.
+    /// The caller holds no lock.
     #[cold]
     pub(super) fn ask_for_memory<R>(
         &self,

@@ -35,7 +35,8 @@ const MEBIBYTE: u64 = (1 << 20) / GRANULE as u64;
 pub(super) const MIN_INTERVAL: u64 = MEBIBYTE / 4;
 /// Granules that all heaps side by side always keep together, 256 KiB: about what a small program uses in all.
 const ALWAYS_KEPT: u64 = MEBIBYTE / 4;
-/// The largest reserve of each heap in granules, 512 MiB: this much may stay resident in vain until a window has passed.
+/// The largest reserve of each heap in granules, 512 MiB: this much may stay resident in vain until a window has
+/// passed.
 const MAX_RESERVE: u64 = 512 * MEBIBYTE;
 /// Granules that are kept, 128 MiB, because they were in use at the last check.
 const MAX_SWING: u64 = 128 * MEBIBYTE;

@@ -1,5 +1,5 @@
-//! The table of all numbers in [`Stats`], and how to write it as JSON. `prometheus` writes it for Prometheus, `report` for
-//! people.
+//! The table of all numbers in [`Stats`], and how to write it as JSON. `prometheus` writes it for Prometheus, `report`
+//! for people.
 //!
 //! A new number of [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test fails without it.
 

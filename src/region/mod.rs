@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Reserving is free: `PROT_NONE` pages count against no limit but `RLIMIT_AS`. They also stay out of core files: the
-//! kernel would leave them out anyway, but debuggers such as gdb write them unless `MADV_DONTDUMP` says otherwise. As the
-//! heap grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
+//! kernel would leave them out anyway, but debuggers such as gdb write them unless `MADV_DONTDUMP` says otherwise. As
+//! the heap grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
 //!
 //! - **R1** the region is one range of addresses, all mapped, and never moves.
 //! - **R2** every table with entries for chunks is committed for each chunk that begins below the region's committed

@@ -87,7 +87,8 @@ impl<T: Copy> Table<T> {
         self.base.addr()
     }
 
-    /// Gives the whole pages of a table that is not needed back to the system, unless they are lent. They stay committed.
+    /// Gives the whole pages of a table that is not needed back to the system, unless they are lent. They stay
+    /// committed.
     pub(crate) fn discard(&mut self) {
         self.span.discard();
     }

@@ -1,11 +1,12 @@
 //! The C library's list of open streams, which `fork` locks.
 //!
-//! `fork` runs the prepare handlers first and locks the list after them. A thread that holds the list, as `fflush(NULL)`
-//! does, may wait for a stream whose holder waits for a heap to enlarge its buffer. If the forking thread held the heaps
-//! and waited for the list, none of the three could go on. So the list is locked before the heaps; its lock is recursive.
+//! `fork` runs the prepare handlers first and locks the list after them. A thread that holds the list, as
+//! `fflush(NULL)` does, may wait for a stream whose holder waits for a heap to enlarge its buffer. If the forking
+//! thread held the heaps and waited for the list, none of the three could go on. So the list is locked before the
+//! heaps; its lock is recursive.
 //!
-//! A process with a single thread has nobody to wait for, and its fork leaves the list alone. So does this file: the fork
-//! may have interrupted the thread while it holds the list.
+//! A process with a single thread has nobody to wait for, and its fork leaves the list alone. So does this file: the
+//! fork may have interrupted the thread while it holds the list.
 
 use super::lock::flag_of_libc;
 use core::sync::atomic::{AtomicBool, Ordering};

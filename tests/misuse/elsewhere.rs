@@ -4,7 +4,7 @@ use crate::case::tell;
 use crate::{HEAP, Heap, Misuse, give, layout, take};
 use std::ptr::{self, NonNull};
 
-/// Frees an address that is not the heap's, which has one block of 64 bytes at the start of its region.
+/// Frees an address outside of the heap, which has one block of 64 bytes at the start of its region.
 fn foreign(heap: Heap, address: fn(*mut u8) -> *mut u8) {
     let base = take(heap, 64);
     let payload = address(base);
@@ -28,7 +28,7 @@ fn foreign_realloc(heap: Heap) {
     tell(&format!(
         "smalloc: foreign pointer: 0x10 is not in what was allocated so far, {base:p} to {end:p} (layout of 8 bytes)"
     ));
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     let _ = unsafe { heap.realloc(ptr::without_provenance_mut(16), layout(8, 8), 16) };
 }
 

@@ -1,8 +1,9 @@
-//! Whole programs: processor time and peak resident memory of the examples' work, with each allocator as the global one.
+//! Whole programs: processor time and peak resident memory of the examples' work, with each allocator as the global
+//! one.
 //!
-//! A global allocator is chosen at compile time, so there is a binary for each in `src/bin`. Each run is a process of its
-//! own, and the system's account of it is read: user and system time, and the most memory that was resident at once, the
-//! program's own code included.
+//! A global allocator is chosen at compile time, so there is a binary for each in `src/bin`. Each run is a process of
+//! its own, and the system's account of it is read: user and system time, and the most memory that was resident at
+//! once, the program's own code included.
 
 use std::env;
 use std::io;

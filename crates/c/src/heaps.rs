@@ -241,8 +241,8 @@ pub unsafe extern "C" fn smalloc_heap_stats(heap: *mut CHeap, stats: *mut CStats
     unsafe { stats.write(now) };
 }
 
-/// Copies the heap's segments in order, as many as there is room for, and returns how many there are; 0 with `errno` set
-/// if the system has no memory for the copy.
+/// Copies the heap's segments in order, as many as there is room for, and returns how many there are; 0 with `errno`
+/// set if the system has no memory for the copy.
 ///
 /// # Safety
 /// The heap is of `smalloc_heap_new` and not deleted, and `segments` has room for `capacity` segments.

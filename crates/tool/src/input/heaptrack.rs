@@ -151,8 +151,8 @@ fn skip_name(line: &[u8], length: Option<&str>, behind: &mut Lines) {
     }
 }
 
-/// The path in a line `x` or `m`: the word behind its length, or as many letters as the length says. Older versions write
-/// no length.
+/// The path in a line `x` or `m`: the word behind its length, or as many letters as the length says. Older versions
+/// write no length.
 fn line_name(text: &str) -> &str {
     let Some((_, rest)) = text.split_once(' ') else { return "" };
     let Some((length, name)) = rest.split_once(' ') else { return rest };

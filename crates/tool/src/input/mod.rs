@@ -113,7 +113,8 @@ impl Input {
         }
     }
 
-    /// Finds the sites of the call stacks that are read from now on, if the trace has any. That opens the program's files.
+    /// Finds the sites of the call stacks that are read from now on, if the trace has any. That opens the program's
+    /// files.
     pub fn name_sites(&mut self) {
         if let Format::Text(text) = &mut self.format {
             text.syntax.name_sites();
