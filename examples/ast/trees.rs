@@ -19,7 +19,7 @@ pub(crate) fn on_large_stack<T: Send + 'static>(
     Ok(thread.join().map_err(|_| "the parser panicked")?)
 }
 
-/// What was read, and how much of it gave no tree.
+/// The numbers of files read, and of those that gave no tree.
 #[derive(Default)]
 pub(crate) struct Sources {
     pub(crate) bytes: usize,
@@ -50,7 +50,7 @@ pub(crate) fn parse_missing<E>(
     Ok(sources)
 }
 
-/// What a walk over all trees meets.
+/// The numbers of nodes that a walk over all trees counts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     pub(crate) files: u64,

@@ -1,4 +1,4 @@
-//! The programs that are measured: the work of the examples `ast`, `words` and `cache`, with any global allocator.
+//! The measured programs: the work of the examples `ast`, `words` and `cache`, with any global allocator.
 
 #![allow(dead_code, reason = "the examples also print numbers, which these programs do not")]
 
