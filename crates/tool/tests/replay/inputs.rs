@@ -1,4 +1,4 @@
-//! Files as real tracers, editors and shells leave them.
+//! Files as real tracers, editors and shells write them.
 
 use crate::{Folder, assert_prints, assert_refuses, replay};
 use smalloc_terminal::Bytes;
@@ -112,7 +112,7 @@ fn late_frees_free_nothing() {
              @ ./p:[0x1] + 0x2000 0x10\n= End\n",
             "216 B",
         ),
-        // One thread moves its block, another gets the old place and writes that first.
+        // One thread moves its block, another gets the old place and is written first.
         (
             "mtrace-realloc",
             "= Start\n@ ./p:[0x1] + 0x1000 0x64\n@ ./p:[0x1] + 0x1000 0xc8\n@ ./p:[0x1] < 0x1000\n\
@@ -179,7 +179,7 @@ fn live_bytes_come_out_right_however_late_frees_are() {
 
 // ---- mtrace after a fork -----------------------------------------------------------------------------------------
 
-/// Two processes write in pieces of lines, each ending in the midst of one.
+/// Two processes write in pieces of lines, each ending in the middle of one.
 #[test]
 fn pieces_of_lines_are_passed_over() {
     let trace = "= Start\n@ ./a:[0x1] + 0x1000 0x64\n@ ./a:[0x1] - 0x10@ ./a:[0x1] + 0x2000 0x10\n\
@@ -197,7 +197,7 @@ fn pieces_of_lines_are_passed_over() {
 
 // ---- what is refused ---------------------------------------------------------------------------------------------
 
-/// Nothing of a file that is no text reaches the terminal as it is.
+/// Contents of a file that is not text are escaped before they reach the terminal.
 #[test]
 fn refusals_are_printable() {
     let folder = Folder::new("garbage");
