@@ -205,6 +205,6 @@ fn panics() {
 fn a_panic_does_not_leave_the_allocator() {
     let outcome = case::run("panics");
     let lines: Vec<_> = outcome.stderr.lines().collect();
-    assert_eq!(lines.last(), Some(&"smalloc: the function for low memory has panicked"), "{lines:?}");
+    assert_eq!(lines.last(), Some(&"smalloc: the low-memory callback panicked"), "{lines:?}");
     assert!(outcome.status.signal() == Some(libc::SIGABRT) && !outcome.stdout.contains("came back"));
 }

@@ -378,7 +378,7 @@ fn waiting_sleeps() {
 
 #[test]
 fn misuse_writes_and_aborts() {
-    let line = "smalloc: foreign pointer: 0x1 was not allocated, as nothing was (layout of 1 bytes)\n";
+    let line = "smalloc: foreign pointer: 0x1 is not from this heap, which has allocated nothing yet (layout of 1 bytes)\n";
     case::run("misusing").assert_aborts(line);
 }
 

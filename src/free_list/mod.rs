@@ -77,7 +77,7 @@ impl Fit {
     /// Nothing fits, and nothing was searched.
     pub(crate) const NONE: Self = Self { start: Self::NO_START, cost: 0 };
 
-    /// The same cost, with a fit at `start`.
+    /// This cost, with a fit at `start`.
     #[inline(always)]
     pub(crate) fn at(self, start: Granule) -> Self {
         Self { start: start.0 as u64, ..self }
@@ -200,8 +200,8 @@ pub trait Search: Send + Sized + 'static {
     /// Returns the free segment that contains it, and the place.
     fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule);
 
-    /// Called when a request is about to take the front of a free segment, and what is left of it starts in the same
-    /// chunk. `seen` is that of [`Look::Fits`]. False if [`took`](Self::took) has to be called afterwards.
+    /// Called when a request is about to take the front of a free segment whose rest starts in the same chunk. `seen`
+    /// is that of [`Look::Fits`]. False if [`took`](Self::took) has to be called afterwards.
     fn takes_front(&mut self, chunk: usize, seen: usize) -> bool;
 
     /// Called after a request took `part` of the free segment `hole`. The rests in front and behind stay free.

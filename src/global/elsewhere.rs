@@ -63,7 +63,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Placed { held, fit, request }
     }
 
-    /// Handles a request that does not fit: maps the regions, tries the other ones, asks for memory.
+    /// Handles a request that does not fit: maps the regions, tries the other ones, tries the reserve, calls the
+    /// low-memory callback.
     #[cold]
     fn place_elsewhere<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
         let (region, request) = (placed.held.region(), placed.request);

@@ -152,15 +152,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 }
 
-/// How long a thread inside a call waits for a lock before a fork, in nanoseconds. Then it leaves the lock out: the
+/// The longest wait for a lock before a fork, in nanoseconds, of a thread inside a call. Then it leaves the lock out: the
 /// thread that has it may wait for this one.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Nanoseconds between two looks whether another thread has finished its purge.
 const PURGE_WAIT_NS: u32 = 100_000;
 
-/// Takes a lock for a fork while nothing is being purged: the child would lack the thread that finishes the purge. What
-/// this thread purges goes on in both processes. False if the lock's thread prepares a fork itself, and the lock is not
-/// taken; also after a while if this thread is `inside` a call.
+/// Takes a lock for a fork while nothing is being purged: the child would lack the thread that finishes the purge. A
+/// purge by this thread continues in both processes. False if the lock's thread prepares a fork itself, and the lock is
+/// not taken; also after a while if this thread is `inside` a call.
 ///
 /// # Safety
 /// As for [`Lock::lock_for_fork`].

@@ -41,7 +41,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) }
     }
 
-    /// Purges all free memory and returns the bytes given back to the system.
+    /// Purges all free memory and returns the number of those bytes.
     ///
     /// These are the whole pages of free segments that have been in use since they were last purged; they read as zero
     /// afterwards. Other threads may use the heap meanwhile; a request placed in a range that is being purged waits for

@@ -127,7 +127,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Some(self.set_limit_of(region, &mut self.enter_slow(region).guard, bytes))
     }
 
-    /// Ends the process if there is no such region. How many there are is known once they are mapped.
+    /// Ends the process if there is no such region. Their number is known once they are mapped.
     fn assert_region(&self, region: usize) {
         if REGIONS > 1 && !self.regions.is_mapped() {
             // If this fails, so do the requests.

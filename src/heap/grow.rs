@@ -32,7 +32,7 @@ pub(crate) fn map_side_by_side<L: FreeList>(
     loop {
         match map_all(heaps, size, beside, base) {
             Ok(stride) => return Ok(stride),
-            // A smaller region would not be the one that was asked for.
+            // A smaller region would not be the requested one.
             Err(errno) if size <= MIN_REGION || (base.is_some() && errno != libc::ENOMEM) => {
                 return Err(InitError { region_size: wanted, errno, base });
             }

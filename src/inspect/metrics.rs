@@ -101,7 +101,7 @@ pub(super) static GROUPS: [Group; 9] = [
             size("metadata_bytes", "bookkeeping", "Bytes of the segment map and the index.", |s| {
                 wide(s.metadata_bytes)
             }),
-            volume("purged_total", "given back", "Bytes of free pages returned to the system.", |s| {
+            volume("purged_total", "returned", "Bytes of free pages returned to the system.", |s| {
                 s.purged_total
             }),
         ],

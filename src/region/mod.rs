@@ -65,7 +65,7 @@ pub struct InitError {
     pub region_size: usize,
     /// The `errno` of the last refusal; 0 if the kernel was not asked.
     pub errno: i32,
-    /// The address that was asked for by [`at_base`](crate::SmallocGlobal::at_base), if any.
+    /// The address requested by [`at_base`](crate::SmallocGlobal::at_base), if any.
     pub base: Option<usize>,
 }
 
@@ -194,7 +194,7 @@ impl Reservation {
         front
     }
 
-    /// A reservation in memory of the caller, from its first cache line on. None if there is none.
+    /// A reservation in memory of the caller, from its first cache line on. None if the memory has none.
     ///
     /// # Safety
     /// The memory can be read and written, and is not used by anyone else until [`release`](Self::release).
@@ -351,7 +351,7 @@ impl Span {
     /// Carves off the first `bytes` bytes, which are committed.
     fn carve(&mut self, bytes: usize) -> Self {
         if bytes > self.committed {
-            fatal(format_args!("heap broken: R2: a table ends behind what is open"));
+            fatal(format_args!("heap broken: R2: a table ends behind its committed part"));
         }
         let front = Self { start: self.start, reserved: bytes, committed: bytes };
         // SAFETY: the front ends inside the part or at its end, as just checked.
@@ -413,7 +413,7 @@ impl Region {
             unwatched(byte, 1, || {
                 // SAFETY: the page lies in the committed region (R1).
                 let value = unsafe { byte.read_volatile() };
-                // SAFETY: as above, and nobody else uses free memory.
+                // SAFETY: the page lies in the committed region (R1), and nothing else uses free memory.
                 unsafe { byte.write_volatile(value) };
             });
         }

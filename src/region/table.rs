@@ -101,7 +101,7 @@ impl<T: Copy> Table<T> {
     fn entry(&self, index: usize) -> *mut T {
         #[cfg(debug_assertions)]
         if index.saturating_add(1).saturating_mul(size_of::<T>()) > self.span.committed {
-            fatal(format_args!("heap broken: R2: entry {index} of a table lies behind its open part"));
+            fatal(format_args!("heap broken: R2: entry {index} of a table lies behind its committed part"));
         }
         // SAFETY: the index lies in the committed part of the table (R2).
         unsafe { self.base.add(index) }
@@ -188,7 +188,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits | mask << (at.0 % 8)) };
     }
 
@@ -198,7 +198,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits ^ mask << (at.0 % 8)) };
     }
 
@@ -214,7 +214,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits | 1 << (at.0 % 8)) };
     }
 
@@ -223,7 +223,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits & !(1 << (at.0 % 8))) };
     }
 

@@ -50,7 +50,7 @@ pub(crate) enum Before {
     GaveUp,
 }
 
-/// What a heap does around a fork, and when the library that contains this crate is unloaded.
+/// The actions of a heap around a fork, and when the library that contains this crate is unloaded.
 #[derive(Clone, Copy)]
 pub(crate) struct Handlers {
     /// Whether this thread is inside a call on the heap: it forks in a signal handler.
@@ -250,7 +250,7 @@ fn lock_all() -> bool {
     // SAFETY: the heap was registered with this handler, and lies in a loaded object.
     let inside = entries().any(|entry| unsafe { (entry.handlers.is_inside)(entry.heap) });
     for entry in table.entries.iter_mut().flatten() {
-        // SAFETY: as above.
+        // SAFETY: the heap was registered with this handler, and lies in a loaded object.
         let before = unsafe { (entry.handlers.before)(entry.heap, inside) };
         entry.locked = before == Before::Locked;
         if before == Before::GaveUp {

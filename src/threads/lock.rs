@@ -79,8 +79,8 @@ pub(crate) enum SlowReason {
 pub(crate) struct Lock<T> {
     /// The resting word, or the token of the thread that holds the lock.
     word: AtomicUsize,
-    /// What `word` becomes when a guard is dropped: the forking thread's token with `FORKING`, else `FREE`; either with
-    /// `SLOW` or without. Written only by the lock's holder.
+    /// The value of `word` after a guard is dropped: the forking thread's token with `FORKING`, else `FREE`; either
+    /// with `SLOW` or without. Written only by the lock's holder.
     rest: AtomicUsize,
     contended: AtomicU64,
     /// Threads that sleep until they retry. Reset after a fork: the child has no other threads.

@@ -232,7 +232,7 @@ static FIRST_OF_ALL: extern "C" fn() = first;
 
 #[test]
 fn misuse_before_the_first_allocation_aborts() {
-    let line = "smalloc: foreign pointer: 0x1 was not allocated, as nothing was";
+    let line = "smalloc: foreign pointer: 0x1 is not from this heap, which has allocated nothing yet";
     for (call, end) in [
         ("dealloc", " (layout of 1 bytes)\n"),
         ("realloc", " (layout of 1 bytes)\n"),

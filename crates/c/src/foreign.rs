@@ -77,7 +77,7 @@ pub(crate) unsafe fn free(block: NonNull<u8>) -> bool {
     }
     if !TOLD.swap(true, Ordering::Relaxed) {
         say(format_args!(
-            "{block:p} is a block of the C library's own malloc, and is given back to it (said once; SMALLOC_STRICT=1 \
+            "{block:p} is a block of the C library's own malloc, and was freed there (reported once; SMALLOC_STRICT=1 \
              ends the process instead)"
         ));
     }

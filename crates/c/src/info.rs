@@ -99,7 +99,7 @@ impl Write for Stream {
     }
 }
 
-/// `malloc_trim`: 1 if memory was given back, else 0.
+/// `malloc_trim`: 1 if memory was returned to the system, else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn smalloc_preload_trim(_pad: usize) -> c_int {
     (HEAP.trim() > 0).into()

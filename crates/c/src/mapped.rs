@@ -158,7 +158,7 @@ pub(crate) unsafe fn resize(block: NonNull<u8>, new_size: usize) -> Option<NonNu
             if moved == libc::MAP_FAILED { (block, old) } else { (NonNull::new(moved.cast())?, new) };
         // A slot has just been freed, but another thread may have taken it.
         if !insert(at, bytes) {
-            crate::system::fatal(format_args!("{SLOTS} large blocks: no more can be kept track of"));
+            crate::system::fatal(format_args!("too many large blocks: the table has {SLOTS} entries"));
         }
         (bytes == new).then_some(at)
     })

@@ -67,7 +67,7 @@ pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
     let known = (CANARY..=CANARY + OPERATORS).contains(&first) && (SHORTEST..=LONGEST).contains(&length);
     if !known || marks.iter().any(|&mark| mark != first) {
         fatal(format_args!(
-            "overflow: {block:p}: a byte behind the end of the block has changed, of {} bytes or less",
+            "overflow: {block:p}: a byte behind the end of the block, of {} bytes or less, has changed",
             bytes.len().wrapping_sub(SHORTEST)
         ));
     }
@@ -107,7 +107,7 @@ pub(crate) fn check_mark(block: NonNull<u8>, kind: u8) {
     if found != 0 && found != kind {
         let name = |kind| if kind == 1 { "" } else { "[]" };
         fatal(format_args!(
-            "wrong operator: {block:p} is of new{}, and freed by delete{}",
+            "wrong operator: {block:p} was allocated by new{} and freed by delete{}",
             name(found),
             name(kind)
         ));
