@@ -20,7 +20,17 @@ fn assert_prints(arguments: &[&str], parts: &[&str]) {
 fn help_has_examples() {
     assert_prints(
         &["--help"],
-        &["Usage: smalloc <COMMAND>", "replay", "report", "diff", "top", "completions", "man", "Examples:"],
+        &[
+            "Usage: smalloc <COMMAND>",
+            "replay",
+            "report",
+            "diff",
+            "convert",
+            "top",
+            "completions",
+            "man",
+            "Examples:",
+        ],
     );
     let options =
         ["--list <LIST>", "--region <SIZE>", "--of <N>", "--at <N>", "--raster <FILE>", "--hops <FILE>"];
@@ -34,6 +44,19 @@ fn help_has_examples() {
         &["--output <HTML>", "--list <LIST>", "--region <SIZE>", "--of <N>"],
     );
     assert_prints(&["diff", "--help"], &["--by <KIND>", "--rows <N>", "smalloc diff before.rec after.rec"]);
+    assert_prints(
+        &["convert", "--help"],
+        &[
+            "--to <FORMAT>",
+            "perfetto",
+            "dhat",
+            "folded",
+            "pprof",
+            "firefox",
+            "--output <OUT>",
+            "--value <NUMBER>",
+        ],
+    );
     assert_prints(&["--version"], &[concat!("smalloc ", env!("CARGO_PKG_VERSION"))]);
 }
 
@@ -71,6 +94,7 @@ fn the_manual_has_a_page_for_each_subcommand() {
     assert_prints(&["man", "replay"], &[".TH smalloc-replay 1", "\\-\\-raster", "smalloc replay \\-"]);
     assert_prints(&["man", "report"], &[".TH smalloc-report 1", "\\-\\-output"]);
     assert_prints(&["man", "diff"], &[".TH smalloc-diff 1", "\\-\\-rows"]);
+    assert_prints(&["man", "convert"], &[".TH smalloc-convert 1", "\\-\\-value"]);
     assert_prints(&["man", "top"], &[".TH smalloc-top 1", "\\-\\-interval"]);
     let output = smalloc(&["man", "frob"]);
     assert_eq!(output.status.code(), Some(2));
