@@ -99,7 +99,7 @@ impl Text {
             } else {
                 self.syntax.read(&line, &mut self.lines)
             };
-            match read.map_err(|why| anyhow!("line {number}: {}: {why}", shown(&line)))? {
+            match read.map_err(|why| refusal(number, &line, why))? {
                 Line::Call(call) => {
                     let origin = self.syntax.origin();
                     return Ok(Some(Event { call, told: None, origin }));
@@ -115,7 +115,19 @@ fn is_binary(head: &[u8]) -> bool {
     head.iter().any(|byte| matches!(byte, 0..=8 | 0x0e..=0x1a))
 }
 
+<<<<<<< HEAD
 /// A line without spaces around it. Bytes that are not text are replaced.
+=======
+/// Says why a line is refused. It is shown if it is a text.
+fn refusal(number: u64, line: &[u8], why: &str) -> anyhow::Error {
+    match is_binary(line) {
+        true => anyhow!("line {number} is no text, and {why}"),
+        false => anyhow!("line {number}: {}: {why}", shown(line)),
+    }
+}
+
+/// A line without spaces around it. Bytes that are no text are replaced.
+>>>>>>> main
 pub(super) fn text(line: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(line.trim_ascii())
 }
