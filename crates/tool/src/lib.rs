@@ -3,12 +3,8 @@
 //! - [`input`] reads traces of any format into calls.
 //! - [`replay`] makes the calls on heaps.
 //! - [`picture`] draws the outcome.
-<<<<<<< HEAD
 //! - `report` describes and draws it as a page.
-=======
-//! - `report` tells and draws it as a page.
 //! - `convert` writes it for other tools.
->>>>>>> main
 //! - [`command`] has a module for each subcommand, with its arguments.
 
 #![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]

@@ -52,7 +52,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// If it cannot be opened or unpacked, or is of no format that can be read.
+    /// If it cannot be opened or unpacked, or is in no format that can be read.
     pub fn open(path: &Path) -> Result<Self> {
         if path.as_os_str() == "-" {
             return Self::of("standard input".to_owned(), Box::new(io::stdin()), None);

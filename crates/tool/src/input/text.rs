@@ -76,11 +76,8 @@ impl Text {
             Box::new(heaptrack::Heaptrack::default())
         } else {
             let formats = super::FORMATS;
-            ensure!(
-                !is_binary(head),
-                "the file is no text, and of no format that can be read, which are {formats}"
-            );
-            bail!("line {number}: {} is of no format that can be read, which are {formats}", shown(line));
+            ensure!(!is_binary(head), "the file is not text, and in no format that can be read: {formats}");
+            bail!("line {number}: {} is in no format that can be read: {formats}", shown(line));
         };
         Ok(Self { lines: Lines::new(input), syntax })
     }
@@ -115,19 +112,15 @@ fn is_binary(head: &[u8]) -> bool {
     head.iter().any(|byte| matches!(byte, 0..=8 | 0x0e..=0x1a))
 }
 
-<<<<<<< HEAD
-/// A line without spaces around it. Bytes that are not text are replaced.
-=======
-/// Says why a line is refused. It is shown if it is a text.
+/// The error of a refused line, which is shown if it is text.
 fn refusal(number: u64, line: &[u8], why: &str) -> anyhow::Error {
     match is_binary(line) {
-        true => anyhow!("line {number} is no text, and {why}"),
+        true => anyhow!("line {number} is not text, and {why}"),
         false => anyhow!("line {number}: {}: {why}", shown(line)),
     }
 }
 
-/// A line without spaces around it. Bytes that are no text are replaced.
->>>>>>> main
+/// A line without spaces around it. Bytes that are not text are replaced.
 pub(super) fn text(line: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(line.trim_ascii())
 }

@@ -82,7 +82,7 @@ fn it_says_what_it_cannot_read_and_where() {
         assert_refuses(&[&file], &format!("{file}: {error}"));
     };
     refuses("empty", b"", "the file is empty");
-    refuses("prose", b"Once upon a time\n", "line 1: \"Once upon a time\" is of no format that can be read");
+    refuses("prose", b"Once upon a time\n", "line 1: \"Once upon a time\" is in no format that can be read");
     refuses("android", b"1: malloc 0x10 9\n1: mall", "line 2: \"1: mall\": not a line of memory_replay");
     refuses("heaptrack", b"v 1 2\n+ 0\n", "line 2: \"+ 0\": heaptrack has taken the addresses out");
     refuses("mtrace", b"= Start\n@ a > 0x1 0x2\n", "line 2: \"@ a > 0x1 0x2\": not a line of mtrace");

@@ -207,20 +207,20 @@ fn refusals_are_printable() {
         b"1: malloc 0x10 9\n\x1b[2J\x1b]0;title\x07\xff\xfe \xc2\x9b31m\x08 and more, until it is cut\n"
             .to_vec();
     for (name, contents, error) in [
-        ("garbage", garbage.clone(), "the file is no text, and of no format that can be read"),
+        ("garbage", garbage.clone(), "the file is not text, and in no format that can be read"),
         (
             "latin",
             b"Gr\xfc\xdfe aus dem Wald\n".to_vec(),
-            r#"line 1: "Gr\xfc\xdfe aus dem Wald" is of no format"#,
+            r#"line 1: "Gr\xfc\xdfe aus dem Wald" is in no format"#,
         ),
-        ("escapes", escapes, "line 2 is no text, and not a line of memory_replay"),
-        ("amid", [b"= Start\n", garbage.as_slice()].concat(), "line 2 is no text, and not a line of mtrace"),
-        ("heaptrack", [b"v 10400 3\n", garbage.as_slice()].concat(), "line 2 is no text, and"),
+        ("escapes", escapes, "line 2 is not text, and not a line of memory_replay"),
+        ("amid", [b"= Start\n", garbage.as_slice()].concat(), "line 2 is not text, and not a line of mtrace"),
+        ("heaptrack", [b"v 10400 3\n", garbage.as_slice()].concat(), "line 2 is not text, and"),
         ("title", b"1: malloc 0x10 9\n\x1b[2J\x1b]0;title\n".to_vec(), r#"line 2: "\u{1b}[2J\u{1b}]0;title"#),
         ("program", b"\x7fELF\x02\x01\x01\0\0\0".to_vec(), "the file is a program or a library"),
         ("lz4", b"\x04\x22\x4d\x18\x64\x40\xa7\0\0\0".to_vec(), "the file is packed by lz4"),
         ("7z", b"7z\xbc\xaf\x27\x1c\0\x04\0\0".to_vec(), "the file is a 7-Zip archive"),
-        ("control\n\x1b[31mname", b"prose\n".to_vec(), "line 1: \"prose\" is of no format"),
+        ("control\n\x1b[31mname", b"prose\n".to_vec(), "line 1: \"prose\" is in no format"),
     ] {
         let file = folder.file(name, contents);
         assert_refuses(&[&file], error);
