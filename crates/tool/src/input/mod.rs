@@ -5,6 +5,7 @@
 mod android;
 mod call;
 mod heaptrack;
+mod lines;
 mod mtrace;
 mod recording;
 mod same;
