@@ -50,7 +50,8 @@
 //! | room | what is in it | uses |
 //! |---|---|---|
 //! | `allocator` | the traits `Allocator`, with the features `allocator-api2` and `nightly` | arena global heap free_list system |
-//! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region debugger system |
+//! | `cached` | [`Cached`]: a `SmallocGlobal` behind caches of its threads | global threads heap free_list region |
+//! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region checkers debugger system |
 //! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
 //! | `threads` | the lock, regions side by side, remote frees, `fork` | watch heap free_list inspect region system |
@@ -98,6 +99,7 @@ extern crate std;
 #[cfg(any(feature = "allocator-api2", feature = "nightly"))]
 mod allocator;
 mod arena;
+mod cached;
 mod calls;
 mod debugger;
 
@@ -120,6 +122,7 @@ mod threads;
 mod watch;
 
 pub use arena::{HeapCell, HeapGuard, HeapLock};
+pub use cached::Cached;
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::LowMemory;
 pub use global::SmallocGlobal;

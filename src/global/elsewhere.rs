@@ -70,17 +70,26 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
                 return self.place(request);
             }
             placed = self.place_in(region, request);
-        } else if REGIONS > 1 {
+        } else {
+            // One lock at a time: several may be taken only in region order.
             for other in self.regions.numbers_from(region).skip(1) {
-                // One lock at a time: several may be taken only in region order.
                 drop(placed);
                 placed = self.place_in(other, request);
                 if placed.fit.start().is_some() {
                     return placed;
                 }
             }
-            self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
-            self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+            if self.caches.totals().0 > 0 {
+                drop(placed);
+                placed = self.place_from_caches(request);
+                if placed.fit.start().is_some() {
+                    return placed;
+                }
+            }
+            if REGIONS > 1 {
+                self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
+                self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+            }
         }
         let (guard, in_callback) = self.call_low_memory(placed.held.guard, request.size, request.align);
         if in_callback.is_some() {
@@ -90,6 +99,35 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let reported = request.call != Call::Smalloc;
         let guard = if reported { self.report(guard, request.size, request.align) } else { guard };
         Placed { held: LockedSlow { global: self, guard }, ..placed }
+    }
+
+    /// Empties the caches of all threads and tries again before they fill up: no request fails while a cache holds what
+    /// would serve it.
+    #[cold]
+    fn place_from_caches(&self, request: Request) -> Placed<'_, L, REGIONS> {
+        let _stopped = self.empty_caches();
+        let home = self.regions.home_number();
+        let mut placed = self.place_in(home, request);
+        for other in self.regions.numbers_from(home).skip(1) {
+            if placed.fit.start().is_some() {
+                break;
+            }
+            drop(placed);
+            placed = self.place_in(other, request);
+        }
+        placed
+    }
+
+    /// Empties the caches of all threads and reallocates before they fill up; null if that does not help.
+    ///
+    /// # Safety
+    /// As for `realloc`.
+    #[cold]
+    unsafe fn realloc_from_caches(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+        let _stopped = self.empty_caches();
+        let mut held = self.enter_slow(0).wait_until_idle();
+        // SAFETY: guaranteed by the caller. Nothing is recorded, or the caches would be empty.
+        unsafe { calls::realloc(calls::Own::new(&mut held.guard.heap, ()), payload, layout, new_size) }
     }
 
     /// Frees if the lock is taken or slow, or the payload lies in another region.
@@ -143,6 +181,16 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         new_size: usize,
     ) -> *mut u8 {
         if REGIONS == 1 {
+            let mut guard = guard;
+            if self.caches.totals().0 > 0 {
+                drop(guard);
+                // SAFETY: guaranteed by the caller.
+                let moved = unsafe { self.realloc_from_caches(payload, layout, new_size) };
+                if !moved.is_null() {
+                    return moved;
+                }
+                guard = self.enter_slow(0).guard;
+            }
             let (guard, in_callback) = self.call_low_memory(guard, new_size, layout.align());
             if in_callback.is_some() {
                 drop(guard);

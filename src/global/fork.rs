@@ -52,6 +52,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if there {
             // SAFETY: `after_fork` unlocks on the same thread, in both processes.
             global.regions.all().iter().for_each(|shared| unsafe { lock_for_fork(global, &shared.lock) });
+            global.caches.before_fork();
         }
         there
     }
@@ -63,6 +64,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) unsafe fn after_fork(address: *const ()) -> bool {
         // SAFETY: guaranteed by the caller.
         let global = unsafe { &*address.cast::<Self>() };
+        global.caches.after_fork();
         // SAFETY: this thread took the locks in `before_fork`.
         unsafe { global.regions.unlock_after_fork() };
         true
@@ -82,6 +84,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             heap.set_slow(SlowReason::FirstUse, false);
             drop(heap);
         }
+        global.empty_caches_in_child();
         global.drop_parents_page();
         // SAFETY: guaranteed by the caller.
         unsafe { Self::after_fork(address) }
@@ -110,6 +113,7 @@ unsafe fn lock_for_fork<L: FreeList, const REGIONS: usize>(
 
 impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
+        self.caches.detach();
         let address = self.registered_at.swap(fork_table::NOT_ATTEMPTED, Ordering::Relaxed);
         if address == ptr::from_ref(self).addr() {
             fork_table::remove(ptr::from_ref(self).cast());

@@ -2,6 +2,7 @@
 //!
 //! Only bookkeeping is done under a lock. Payloads are zeroed and copied outside of it, by their only owner.
 
+mod caching;
 mod cross_region;
 mod elsewhere;
 mod failures;
@@ -26,6 +27,7 @@ use crate::heap::MallocStatus;
 use crate::recording::{Call, RecordError, Recorder};
 use crate::region::InitError;
 use crate::system::{environment, errno};
+use crate::threads::caches::Caches;
 use crate::threads::fork_table;
 use crate::threads::lock::Lock;
 use crate::threads::regions::Regions;
@@ -85,6 +87,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// Locked only while holding a heap's lock, like `recorder`.
     published: Lock<Option<Published<REGIONS>>>,
     recorder: Lock<Recorder>,
+    /// Filled only by [`Cached`](crate::Cached).
+    pub(crate) caches: Caches,
 }
 
 /// Bytes from which a remote free takes the region's lock, if it is free, instead of the queue. Queued blocks stay in a
@@ -118,6 +122,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             reporting: Reporting::unset(),
             published: Lock::new(None),
             recorder: Lock::new(Recorder::OFF),
+            caches: Caches::new(),
         }
     }
 

@@ -75,6 +75,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut heaps = self.lock_all();
         let recorded = errno::unchanged(|| self.recorder.lock().stop());
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, false));
+        drop(heaps);
+        self.bypass_caches(false);
         recorded
     }
 
@@ -85,10 +87,18 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Begins to record regions that are mapped.
     pub(super) fn begin_recording(&self, file: AppendFile) -> Result<(), RecordError> {
+        // Every call must reach the recorder.
+        self.bypass_caches(true);
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();
         let size = heaps.first().map_or(0, |heap| heap.region().size());
-        recorder.begin(file, Head::new(L::NAME, REGIONS as u32, size))?;
+        if let Err(error) = recorder.begin(file, Head::new(L::NAME, REGIONS as u32, size)) {
+            let recording = recorder.is_on();
+            drop(recorder);
+            drop(heaps);
+            self.bypass_caches(recording);
+            return Err(error);
+        }
         for (region, heap) in heaps.iter().enumerate() {
             for run in heap.runs().flatten().filter(|run| run.in_use) {
                 let held = Record::new(Call::Held, run.extent.bytes(), Some(run.extent.start.bytes()));

@@ -70,6 +70,8 @@ impl<L: FreeList> Heap<L> {
             coalesces: counters.coalesces(),
             contended: 0,
             handed_over: 0,
+            cached_bytes: 0,
+            cache_hits: 0,
             committed_bytes: self.tiling.ground.region.committed(),
             metadata_bytes: self.tables_committed(),
             purged_total: self.purge_policy.purged_bytes(),

@@ -18,12 +18,14 @@
 //!   end, and for [`SPARE_CHUNKS`] more. Callers pass only such granules and chunks to a table.
 
 mod granule;
+mod outside;
 mod pieces;
 mod table;
 mod transfer;
 
 pub(crate) use granule::{CHUNK, GRANULE};
 pub(crate) use granule::{Extent, Granule};
+pub(crate) use outside::{Outside, mark};
 pub(crate) use pieces::Pieces;
 pub(crate) use table::{LINE, Node, Table, WINDOW};
 pub(crate) use transfer::Transfer;

@@ -14,6 +14,7 @@
 //!
 //! A heap first used during a fork, in another library's handler, is locked for the rest of the fork.
 
+use super::caches;
 use super::home;
 use super::lock::{Lock, thread_token};
 use super::object;
@@ -136,6 +137,8 @@ extern "C" fn prepare() {
     unsafe { object::LOADER.lock_for_fork() };
     // SAFETY: `release` unlocks it on the same thread, in both processes.
     unsafe { TABLE.lock_for_fork() };
+    // SAFETY: `release` unlocks it on the same thread, in both processes.
+    unsafe { caches::lock_for_fork() };
     let mut table = TABLE.lock();
     table.forking = true;
     for entry in table.entries.iter_mut().flatten() {
@@ -166,6 +169,8 @@ fn release_all(after: fn(&Entry) -> Handler) {
         }
     }
     drop(table);
+    // SAFETY: this thread took it in `prepare`, and holds no guard of it.
+    unsafe { caches::unlock_after_fork() };
     // SAFETY: this thread took it in `prepare`, and has dropped its guard.
     unsafe { TABLE.unlock_after_fork() };
     // SAFETY: this thread took it in `prepare`, and holds no guard of it.
