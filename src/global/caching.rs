@@ -86,7 +86,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if !rest.is_empty() && !cache.fill(self.caches.gate(), n, rest) {
             calls::free_batch(&mut held, n, rest);
         }
-        Some(held.heap().region().pointer(Granule(lowest as usize)).as_ptr())
+        drop(held);
+        // Payloads that were cached before they were freed still have a mark.
+        Some(cache.unmarked(lowest))
     }
 
     /// Makes room in a cache's full stack of payloads of `n` granules.

@@ -199,12 +199,13 @@ impl Cache {
         })?
     }
 
-    /// The cached payload at a granule, without its mark.
+    /// The payload at a granule, which the caller has taken out of the cache or placed in its region, without the mark
+    /// that it may have.
     #[inline(always)]
-    fn unmarked(&self, at: u32) -> *mut u8 {
-        // SAFETY: a cached payload lies in the committed part of the region.
+    pub(crate) fn unmarked(&self, at: u32) -> *mut u8 {
+        // SAFETY: such a payload lies in the committed part of the region.
         let payload = unsafe { self.outside.payload(at) };
-        // SAFETY: a segment in use begins there, and is the cache's.
+        // SAFETY: a segment in use begins there, and is the caller's.
         unsafe { mark(payload) }.store(0, Ordering::Relaxed);
         payload
     }
@@ -298,7 +299,9 @@ impl Cache {
         let Some(stack) = self.stacks.get(n) else { return false };
         let filled = self.enter(gate, || {
             let count = stack.cached().len();
-            let Some(slots) = stack.slots.get(count..count.saturating_add(payloads.len())) else { return false };
+            let Some(slots) = stack.slots.get(count..count.saturating_add(payloads.len())) else {
+                return false;
+            };
             slots.iter().zip(payloads).for_each(|(slot, &at)| slot.store(at, Ordering::Relaxed));
             stack.count.store(count.saturating_add(payloads.len()) as u32, Ordering::Release);
             true
@@ -307,7 +310,13 @@ impl Cache {
     }
 
     /// Takes the oldest payloads of `n` granules, at most `most`. Returns how many.
-    pub(crate) fn take_oldest(&self, gate: &AtomicUsize, n: usize, most: usize, out: &mut [u32; BATCH]) -> usize {
+    pub(crate) fn take_oldest(
+        &self,
+        gate: &AtomicUsize,
+        n: usize,
+        most: usize,
+        out: &mut [u32; BATCH],
+    ) -> usize {
         self.enter(gate, || self.take_oldest_stopped(n, most, out)).unwrap_or(0)
     }
 
@@ -425,8 +434,7 @@ impl Cache {
     /// The heap, and what gives the payloads back to it, if the heap never moves.
     pub(super) fn at_exit(&self) -> Option<(*const (), AtExit)> {
         // SAFETY: `open` made the pointer from an `AtExit`, or it is null.
-        let function =
-            unsafe { transmute::<*mut (), Option<AtExit>>(self.at_exit.load(Ordering::Relaxed)) };
+        let function = unsafe { transmute::<*mut (), Option<AtExit>>(self.at_exit.load(Ordering::Relaxed)) };
         function.map(|function| (self.heap_at.load(Ordering::Relaxed).cast_const(), function))
     }
 
