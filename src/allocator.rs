@@ -1,7 +1,8 @@
 //! The trait `Allocator`, for collections that take their allocator as a parameter.
 //!
-//! It exists twice: in the crate `allocator-api2` (feature `allocator-api2`) and in the standard library (feature
-//! `nightly`). Both implementations are generated here from the same code.
+//! It exists three times: in the crate `allocator-api2`, version 0.2 (feature `allocator-api2`) and 0.4 (feature
+//! `allocator-api2-04`), and in the standard library (feature `nightly`). All implementations are generated here from
+//! the same code.
 
 use crate::arena::{HeapCell, HeapLock, Lend};
 use crate::free_list::FreeList;
@@ -177,15 +178,17 @@ macro_rules! allocator {
     };
 }
 
-#[cfg(feature = "allocator-api2")]
-allocator!(HeapCell, allocator_api2::alloc);
-#[cfg(feature = "allocator-api2")]
-allocator!(HeapLock, allocator_api2::alloc);
-#[cfg(feature = "allocator-api2")]
-allocator!(SmallocGlobal<REGIONS>, allocator_api2::alloc);
-#[cfg(feature = "nightly")]
-allocator!(HeapCell, core::alloc);
-#[cfg(feature = "nightly")]
-allocator!(HeapLock, core::alloc);
-#[cfg(feature = "nightly")]
-allocator!(SmallocGlobal<REGIONS>, core::alloc);
+macro_rules! allocators {
+    ($feature:literal, $($api:ident)::+) => {
+        #[cfg(feature = $feature)]
+        allocator!(HeapCell, $($api)::+);
+        #[cfg(feature = $feature)]
+        allocator!(HeapLock, $($api)::+);
+        #[cfg(feature = $feature)]
+        allocator!(SmallocGlobal<REGIONS>, $($api)::+);
+    };
+}
+
+allocators!("allocator-api2", allocator_api2::alloc);
+allocators!("allocator-api2-04", allocator_api2_04::alloc);
+allocators!("nightly", core::alloc);

@@ -60,3 +60,10 @@ pub(crate) fn add(heap: usize, parts: &Parts) {
         }
     }
 }
+
+/// Removes the heap at an address, whose region is about to be unmapped.
+pub(crate) fn remove(heap: usize) {
+    for Entry([address, ..]) in &HEAPS.entries {
+        let _ = address.compare_exchange(heap, 0, Ordering::Relaxed, Ordering::Relaxed);
+    }
+}

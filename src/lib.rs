@@ -13,6 +13,19 @@
 //! that can hold it, and a freed segment coalesces with its free neighbours at once. So placement depends only on the
 //! sequence of calls, and all of it can be inspected: every segment, every counter, and the hops of every search.
 //!
+//! # Where to begin
+//!
+//! - [`SmallocGlobal`] is the allocator of a program, or a heap that threads share.
+//! - [`Heap`] is an arena of one thread, [`HeapCell`] shares one among several collections, and [`HeapLock`] among
+//!   threads.
+//! - Features: `allocator-api2` and `allocator-api2-04` (the trait `Allocator` of that crate, 0.2 and 0.4), `nightly`
+//!   (that of the standard library), `serde`, and the checks `hardened`, `asan` and `valgrind`.
+//! - Environment variables: `SMALLOC_REGION`, `SMALLOC_REGIONS`, `SMALLOC_BASE`, `SMALLOC_REPORT`, `SMALLOC_LIVE`,
+//!   `SMALLOC_RECORD` and `SMALLOC_STRICT`.
+//!
+//! A heap in a variable needs its type, since the list has no default there: `let heap: SmallocGlobal =
+//! SmallocGlobal::new()`, and `<Heap>::with_region_size(1 << 20)`.
+//!
 //! # Words
 //!
 //! - **region**: the one mapped range. **granule**: 16 bytes, the unit of size and address.
@@ -49,10 +62,10 @@
 //!
 //! | room | what is in it | uses |
 //! |---|---|---|
-//! | `allocator` | the traits `Allocator`, with the features `allocator-api2` and `nightly` | arena global heap free_list system |
+//! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
 //! | `cached` | [`Cached`]: a `SmallocGlobal` behind caches of its threads | global threads heap free_list region |
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region checkers debugger system |
-//! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list region system |
+//! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list inspect region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
 //! | `threads` | the lock, regions side by side, remote frees, `fork` | watch heap free_list inspect region system |
 //! | `watch` | watchers of calls: memory checkers, `hardened`, recordings, the live page | heap free_list recording region checkers system |
@@ -96,7 +109,7 @@ compile_error!(
 #[cfg(test)]
 extern crate std;
 
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 mod allocator;
 mod arena;
 mod cached;
@@ -149,10 +162,14 @@ mod doc_tests {
     struct Performance;
     #[doc = include_str!("../docs/promises.md")]
     struct Promises;
+    #[doc = include_str!("../docs/realtime.md")]
+    struct Realtime;
     #[doc = include_str!("../docs/recipes.md")]
     struct Recipes;
     #[doc = include_str!("../docs/recording.md")]
     struct Recording;
+    #[doc = include_str!("../docs/report.md")]
+    struct Reports;
     #[doc = include_str!("../docs/testing.md")]
     struct Testing;
     #[doc = include_str!("../docs/threads.md")]

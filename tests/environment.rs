@@ -13,7 +13,8 @@ static HEAP: SmallocGlobal = SmallocGlobal::new();
 
 const CASES: [case::Case; 1] = [("tells_its_region", tells_its_region)];
 /// The variables that take a value other than 1.
-const WITH_VALUES: [&str; 3] = ["SMALLOC_REGION", "SMALLOC_RECORD", "SMALLOC_LIVE"];
+const WITH_VALUES: [&str; 5] =
+    ["SMALLOC_REGION", "SMALLOC_BASE", "SMALLOC_REGIONS", "SMALLOC_RECORD", "SMALLOC_LIVE"];
 const NAME: &str = "tells_its_region";
 const DEFAULT: &str = "region 34359738368";
 
@@ -69,8 +70,8 @@ fn an_unknown_variable_is_told_once() {
     assert_says(&outcome, DEFAULT);
     assert_eq!(
         outcome.stderr,
-        "smalloc: SMALLOC_REGOIN: unknown variable (use SMALLOC_REGION, SMALLOC_REPORT, SMALLOC_RECORD, \
-         SMALLOC_LIVE or SMALLOC_STRICT)\n"
+        "smalloc: SMALLOC_REGOIN: unknown variable (use SMALLOC_REGION, SMALLOC_BASE, \
+         SMALLOC_REGIONS, SMALLOC_REPORT, SMALLOC_RECORD, SMALLOC_LIVE or SMALLOC_STRICT)\n"
     );
 }
 

@@ -426,3 +426,30 @@ fn threads_share_the_queue() {
     assert!(sums.iter().all(|&sum| sum == sums[0]));
     HEAP.check().expect("the heap is whole");
 }
+
+/// Memory that is looked at before its turn comes.
+fn check_sees<L: FreeList>(heap: &SmallocGlobal<L>, size: usize, invariant: &str) {
+    let layout = layout(size);
+    // SAFETY: the layout is not empty.
+    let block = unsafe { heap.alloc(layout) };
+    // SAFETY: the block is in use and has this layout.
+    unsafe { heap.dealloc(block, layout) };
+    assert_eq!(heap.check(), Ok(()));
+    // SAFETY: the region stays mapped, and nothing else uses the byte. (Links lie in the first ones.)
+    let place = unsafe { block.add(8) };
+    // SAFETY: the region stays mapped, and nothing else uses the byte.
+    let before = unsafe { place.replace(1) };
+    assert_eq!(heap.check().unwrap_err().invariant, invariant);
+    // SAFETY: as above.
+    unsafe { place.write(before) };
+    assert_eq!(heap.check(), Ok(()));
+}
+
+#[test]
+fn a_check_sees_writes_after_a_free() {
+    check_sees::<Indexed>(&SmallocGlobal::with_region_size(64 << 20), 100, "F2");
+    check_sees::<Linked>(&SmallocGlobal::with_region_size(64 << 20), 100, "F2");
+    // Larger than the quarantine holds.
+    check_sees::<Indexed>(&SmallocGlobal::with_region_size(64 << 20), 2 << 20, "F1");
+    check_sees::<Linked>(&SmallocGlobal::with_region_size(64 << 20), 2 << 20, "F1");
+}

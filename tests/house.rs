@@ -11,8 +11,9 @@ const FILE_LINES: usize = 500;
 const FUNCTION_LINES: usize = 70;
 
 /// What the library depends on. Rivals, parsers and drawing belong to the tests, the examples and the benches.
-/// Two are optional: their traits are what a feature is for.
-const DEPENDENCIES: [&str; 5] = ["libc", "serde", "spin", "static_assertions", "allocator_api2"];
+/// Three are optional: their traits are what a feature is for.
+const DEPENDENCIES: [&str; 6] =
+    ["libc", "serde", "spin", "static_assertions", "allocator_api2", "allocator_api2_04"];
 
 /// Where pointers are computed: the heap's own memory, and every other mapping.
 const POINTER_HOMES: [&str; 2] = ["region/", "system/mapping.rs"];

@@ -21,12 +21,13 @@ const VARIABLE: &str = "SMALLOC_LIVE";
 /// Tells a case where its file is.
 const FILE: &str = "SMALLOC_TEST_FILE";
 
-const CASES: [case::Case; 5] = [
+const CASES: [case::Case; 6] = [
     ("lives", lives),
     ("forks", forks),
     ("starts_another", starts_another),
     ("says_its_number", || case::write(&format!("\nnumber {}\n", std::process::id()))),
-    ("disk_full", disk_full),
+    ("too_large", too_large),
+    ("just_fits", just_fits),
 ];
 
 /// Not a test: what the tests below start.
@@ -307,22 +308,45 @@ fn a_file_that_cannot_be_made_is_told() {
     }
 }
 
-/// No block for the page is an error when it begins, and not a signal later.
-fn disk_full() {
-    case::set_limit(libc::RLIMIT_FSIZE, 1024);
-    case::on_signal(libc::SIGXFSZ, {
-        extern "C" fn ignore(_: libc::c_int) {}
-        ignore
-    });
-    let refused = FIRST.publish_to(file()).expect_err("there is no room for the page");
-    assert!(matches!(refused, LiveError::System { .. }), "{refused}");
-    assert!(!std::path::Path::new(&file()).exists());
+/// A page that is larger than a file may be is an error when it begins, and not a signal, which would end this process.
+fn too_large() {
+    for limit in [0, 1, 1024, 4095] {
+        case::set_limit(libc::RLIMIT_FSIZE, limit);
+        let refused = FIRST.publish_to(file()).expect_err("the page has 4096 bytes");
+        assert_eq!(refused, LiveError::System { errno: libc::EFBIG }, "{limit}");
+        assert!(!std::path::Path::new(&file()).exists());
+        // SAFETY: layouts are not empty, and the block is live.
+        unsafe { FIRST.dealloc(FIRST.alloc(layout(100)), layout(100)) };
+    }
+}
+
+/// A page that is just as large as a file may be.
+fn just_fits() {
+    case::set_limit(libc::RLIMIT_FSIZE, 4096);
+    FIRST.publish_to(file()).expect("the page has 4096 bytes");
     // SAFETY: layouts are not empty, and the block is live.
     unsafe { FIRST.dealloc(FIRST.alloc(layout(100)), layout(100)) };
+    assert_eq!(Live::open(file()).expect("there is a page").read().calls, 2);
 }
 
 #[test]
-fn a_full_disk_is_told_when_it_begins() {
-    let place = Place::new("full");
-    run("disk_full", None, &place).assert_success();
+fn a_limit_on_file_sizes_is_told_when_it_begins() {
+    let place = Place::new("limit");
+    run("too_large", None, &place).assert_success();
+    run("just_fits", None, &place).assert_success();
+}
+
+/// The variable names a file, and the shell that starts the program has a limit on file sizes.
+#[test]
+fn a_limit_on_file_sizes_is_told_to_who_set_the_variable() {
+    let place = Place::new("shell");
+    let mut command = Command::new("sh");
+    let program = std::env::current_exe().expect("the test program has a path");
+    command.args(["-c", "ulimit -f 0; exec \"$0\" --exact case --include-ignored --nocapture"]).arg(program);
+    command.env(case::CASE, "says_its_number").env(VARIABLE, place.text()).env_remove("RUST_BACKTRACE");
+    let outcome = case::finish("says_its_number", &mut command);
+    outcome.assert_success();
+    let reason = "File too large (errno 27) (name a file that can be written)";
+    let line = format!("smalloc: SMALLOC_LIVE: cannot publish to \"{}\": {reason}\n", place.text());
+    assert_eq!(outcome.stderr, line);
 }

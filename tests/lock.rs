@@ -7,6 +7,7 @@ mod case;
 #[allow(dead_code, reason = "the lock needs less of it than the heap")]
 #[path = "../src/system"]
 mod system {
+    pub(crate) mod call;
     pub(crate) mod clock;
     pub(crate) mod errno;
     pub(crate) mod fatal;
@@ -26,25 +27,30 @@ use system::{errno, fatal};
 static COUNT: Lock<u64> = Lock::new(0);
 
 /// All of them end their process.
-const CASES: [case::Case; 8] = [
+const CASES: [case::Case; 9] = [
     ("lock_twice", || {
         let _held = COUNT.lock();
         let _again = COUNT.lock();
     }),
+    ("abandoned", || {
+        COUNT.abandon();
+        assert!(COUNT.is_abandoned() && COUNT.try_lock().is_none() && COUNT.try_lock_fast().is_none());
+        let _none = COUNT.lock();
+    }),
     ("fork_with_lock_held", || {
         let _held = COUNT.lock();
         // SAFETY: does not return.
-        unsafe { COUNT.lock_for_fork() };
+        unsafe { COUNT.lock_for_fork(|_| false) };
     }),
     ("fork_in_fork", || {
         // SAFETY: the second call does not return.
-        unsafe { COUNT.lock_for_fork() };
+        unsafe { COUNT.lock_for_fork(|_| false) };
         // SAFETY: as above.
-        unsafe { COUNT.lock_for_fork() };
+        unsafe { COUNT.lock_for_fork(|_| false) };
     }),
     ("lock_twice_in_fork", || {
         // SAFETY: the process ends before the lock would be released.
-        unsafe { COUNT.lock_for_fork() };
+        unsafe { COUNT.lock_for_fork(|_| false) };
         let _held = COUNT.lock();
         let _again = COUNT.lock();
     }),
@@ -174,7 +180,7 @@ fn a_slow_lock_is_taken_by_the_slow_path_only() {
         *lock.lock() += 1;
     }
     // SAFETY: released in the next line.
-    unsafe { lock.lock_for_fork() };
+    unsafe { lock.lock_for_fork(|_| false) };
     // SAFETY: locked in the line before, and no guard is held.
     unsafe { lock.unlock_after_fork() };
     assert!(lock.try_lock_fast().is_none(), "a fork has ended the watch");
@@ -266,7 +272,7 @@ fn the_forking_thread_may_lock_and_others_wait() {
     let released = AtomicBool::new(false);
     thread::scope(|scope| {
         // SAFETY: released below, on this thread.
-        unsafe { lock.lock_for_fork() };
+        unsafe { lock.lock_for_fork(|_| false) };
         for _ in 0..3 {
             *lock.lock() += 1;
             *lock.try_lock().unwrap() += 1;
@@ -312,7 +318,7 @@ fn fork_and_lock(lock: &Lock<(u64, u64)>) -> libc::c_int {
     // SAFETY: released below in both processes, by this thread, which holds no guard.
     let unlock = || unsafe { lock.unlock_after_fork() };
     // SAFETY: as above.
-    unsafe { lock.lock_for_fork() };
+    unsafe { lock.lock_for_fork(|_| false) };
     let child = case::fork(|| {
         unlock();
         let equal = (0..10).all(|_| {
@@ -361,4 +367,35 @@ fn crowd(threads: u32, total: u32) -> Duration {
 fn sixty_four_threads_share_the_lock() {
     let starves = |_| crowd(64, 3_200_000) >= Duration::from_secs(1);
     assert!(!(0..3).all(starves), "a thread waited for a second");
+}
+
+/// In a forked child, the lock of a thread that is not there.
+#[test]
+fn an_abandoned_lock_ends_the_process() {
+    case::run("abandoned").assert_aborts(
+        "smalloc: fork in a signal handler: another thread was changing the heap, which this child cannot use (call exec \
+         or _exit)\n",
+    );
+}
+
+/// A wait can be given up for a thread by its token, and only for that.
+#[test]
+fn a_wait_is_given_up_for_one_thread() {
+    static LOCK: Lock<u64> = Lock::new(0);
+    let (me, guard) = (lock::thread_token(), LOCK.lock());
+    assert!(LOCK.is_held_here());
+    let waiter = thread::spawn(move || {
+        assert!(!LOCK.is_held_here());
+        assert!(LOCK.lock_unless(|token| token == me).is_none());
+        LOCK.lock_unless(|token| token != me).is_some()
+    });
+    thread::sleep(Duration::from_millis(20));
+    assert!(!waiter.is_finished());
+    drop(guard);
+    assert!(waiter.join().expect("it ends well"));
+    // SAFETY: unlocked below.
+    assert!(unsafe { LOCK.lock_for_fork(|_| false) } && LOCK.is_locked_for_fork() && !LOCK.is_held_here());
+    // SAFETY: locked above.
+    unsafe { LOCK.unlock_after_fork() };
+    assert!(!LOCK.is_locked_for_fork());
 }

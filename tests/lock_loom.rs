@@ -20,6 +20,7 @@ mod model {
     const FREE: usize = 0;
     const FORKING: usize = 1;
     const SLOW: usize = 2;
+    const ABANDONED: usize = 4;
     /// Preemptions per execution. Known lock bugs need at most two.
     const PREEMPTIONS: usize = 2;
 
@@ -67,12 +68,29 @@ mod model {
             Guard { lock: self }
         }
 
+        fn is_held_here(&self) -> bool {
+            self.word.load(Ordering::Relaxed) == thread_token()
+        }
+
+        fn is_locked_for_fork(&self) -> bool {
+            self.rest.load(Ordering::Relaxed) & FORKING != 0
+        }
+
+        fn is_abandoned(&self) -> bool {
+            self.word.load(Ordering::Relaxed) == ABANDONED
+        }
+
+        fn abandon(&self) {
+            self.word.store(ABANDONED, Ordering::Relaxed);
+        }
+
         fn lock_for_fork(&self) {
             let me = thread_token();
             let word = self.word.load(Ordering::Relaxed);
             if !(word & !SLOW == FREE && self.take(word, me)) {
                 self.take_contended(me);
             }
+            assert!(self.is_held_here() && !self.is_locked_for_fork());
             let rest = me | FORKING | self.rest.load(Ordering::Relaxed);
             self.rest.store(rest, Ordering::Relaxed);
             self.word.store(rest, Ordering::Release);
@@ -119,6 +137,7 @@ mod model {
                 if word & !SLOW == FREE && self.take(word, me) {
                     return;
                 }
+                assert!(!self.is_abandoned());
                 thread::yield_now();
             }
         }
@@ -157,7 +176,8 @@ mod model {
         model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
             let lock = Arc::new(Lock::new());
-            let threads: Vec<_> = (1..)
+            // The least token of a thread is above what marks an abandoned lock.
+            let threads: Vec<_> = (2..)
                 .zip(bodies)
                 .map(|(number, body)| {
                     let lock = Arc::clone(&lock);
@@ -271,5 +291,5 @@ fn operations(text: &str) -> Vec<(String, String)> {
 fn the_model_is_the_lock() {
     let lock = operations(include_str!("../src/threads/lock.rs"));
     assert_eq!(lock, operations(include_str!("lock_loom.rs").split("/// The operations").next().unwrap()));
-    assert_eq!(lock.len(), 20, "{lock:#?}");
+    assert_eq!(lock.len(), 24, "{lock:#?}");
 }

@@ -1,4 +1,4 @@
-//! No way through `alloc`, `alloc_zeroed`, `dealloc` and `realloc` leads to Rust's panic machinery.
+//! No way through the calls of `GlobalAlloc`, and those without a layout, leads to Rust's panic machinery.
 //!
 //! A program without the standard library uses these calls alone, and its panic handler calls a function that does not
 //! exist. The linker drops the handler, and is content, only if nothing that is left calls it: a program that links
@@ -38,6 +38,7 @@ const PROGRAM: &str = r#"
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::{c_char, c_int};
+use smalloc::{FreeList, SmallocGlobal};
 
 static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
 static LINKED: smalloc::SmallocGlobal<smalloc::Linked> = smalloc::SmallocGlobal::with_region_size(1 << 20);
@@ -73,6 +74,20 @@ fn exercise(heap: &impl GlobalAlloc, seed: usize) -> bool {
     !moved.is_null()
 }
 
+/// The calls without a layout.
+fn by_pointer<L: FreeList, const N: usize>(heap: &SmallocGlobal<L, N>, seed: usize) -> bool {
+    let Ok(layout) = Layout::from_size_align(100 * seed, 8 << (seed % 8)) else { return false };
+    let (Some(block), _) = heap.smalloc(layout) else { return false };
+    if !heap.contains(block.as_ptr()) || heap.usable_size(block).is_none() || heap.totals().used_bytes == 0 {
+        return false;
+    }
+    // SAFETY: the block is live.
+    let Some(block) = (unsafe { heap.srealloc(block, 300 * seed) }) else { return false };
+    // SAFETY: the block is live.
+    unsafe { heap.sfree(block) };
+    true
+}
+
 #[cfg(feature = "planted")]
 static WORDS: [u8; 4] = [1, 2, 3, 4];
 
@@ -83,7 +98,8 @@ extern "C" fn main(count: c_int, _: *const *const c_char) -> c_int {
     if WORDS[seed] == 3 {
         return 2;
     }
-    c_int::from(!(exercise(&HEAP, seed) && exercise(&LINKED, seed) && exercise(&SEVERAL, seed)))
+    let done = exercise(&HEAP, seed) && exercise(&LINKED, seed) && exercise(&SEVERAL, seed);
+    c_int::from(!(done && by_pointer(&HEAP, seed) && by_pointer(&LINKED, seed) && by_pointer(&SEVERAL, seed)))
 }
 "#;
 

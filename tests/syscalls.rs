@@ -9,12 +9,19 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// To map the region, to open more of it, and to make room for a snapshot.
-const MAPPING: [libc::c_long; 3] = [libc::SYS_mmap, libc::SYS_munmap, libc::SYS_mprotect];
-/// To give memory back.
+/// To map the region, below the limit of addresses, to open more of it, and to make room for a snapshot.
+const MAPPING: [libc::c_long; 5] = [
+    libc::SYS_mmap,
+    libc::SYS_munmap,
+    libc::SYS_mprotect,
+    libc::SYS_prlimit64,
+    // While the heap is registered for `fork`.
+    libc::SYS_rt_sigprocmask,
+];
+/// To give memory back, and to say what core files hold.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
-/// To move large payloads by their pages.
-const MOVING: [libc::c_long; 1] = [libc::SYS_mremap];
+/// To move large payloads by their pages, if they are not locked.
+const MOVING: [libc::c_long; 2] = [libc::SYS_mremap, libc::SYS_msync];
 /// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
 const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
 /// To wait for the lock.
@@ -32,7 +39,8 @@ const DYING: [libc::c_long; 6] = [
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::new();
 
-const CASES: [case::Case; 12] = [
+const CASES: [case::Case; 13] = [
+    ("ready", ready),
     ("lent", lent),
     ("growing", || filtered(&[&MAPPING, &GIVING, &MOVING], || grow(&INDEXED) && grow(&LINKED))),
     ("steady", steady),
@@ -211,6 +219,36 @@ fn growing_again() {
     filtered(&[&GIVING], || (0..20).all(|_| round()));
 }
 
+/// Memory that was made ready is handed out, resized and freed without a call, from the first time on.
+fn ready() {
+    static REGIONS: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(256 << 20);
+    const BLOCK: usize = 70_000;
+    let mut blocks = Vec::with_capacity(1000);
+    assert!(INDEXED.make_ready(128 << 20) && REGIONS.make_ready(1 << 20));
+    assert!(!REGIONS.make_ready(1 << 30), "larger than a region");
+    filtered(&[], || {
+        // SAFETY: layouts are not empty; blocks are live when they are used, and have these layouts.
+        let round = |blocks: &mut Vec<*mut u8>| unsafe {
+            blocks.extend((0..1000).map(|_| INDEXED.alloc(layout(BLOCK))));
+            let good = blocks.iter().all(|block| !block.is_null());
+            blocks.iter().for_each(|block| block.write_bytes(1, BLOCK));
+            blocks.drain(..).for_each(|block| INDEXED.dealloc(block, layout(BLOCK)));
+            let (mut block, mut size) = (INDEXED.alloc(layout(BLOCK)), BLOCK);
+            let wall = INDEXED.alloc(layout(1));
+            while !block.is_null() && size < 32 << 20 {
+                block = INDEXED.realloc(block, layout(size), 2 * size);
+                size *= 2;
+            }
+            INDEXED.dealloc(block, layout(size));
+            INDEXED.dealloc(wall, layout(1));
+            let other = REGIONS.alloc(layout(1 << 19));
+            REGIONS.dealloc(other, layout(1 << 19));
+            good && !other.is_null()
+        };
+        (0..5).all(|_| round(&mut blocks)) && (0..10_000).all(|_| churn(&INDEXED))
+    });
+}
+
 /// A heap in memory that is there needs no system.
 fn lent() {
     let mut memory = vec![0xAA_u8; 8 << 20];
@@ -251,7 +289,7 @@ fn waiting() {
     }
     let kept: Vec<_> = (0..500).map(|number| INDEXED.smalloc(layout(1 + number % 100)).0).collect();
     assert!(kept.iter().all(Option::is_some));
-    filtered(&[&MAPPING, &WAITING], || {
+    filtered(&[&MAPPING, &GIVING, &WAITING], || {
         // Where that takes for ever, nobody waits, and the case counts as hanging.
         let enough = INDEXED.stats().contended + 20;
         let mut churned = true;
@@ -308,6 +346,11 @@ fn what_grows_again_finds_its_pages() {
 }
 
 #[test]
+fn memory_made_ready_asks_for_nothing() {
+    assert_filtered("ready");
+}
+
+#[test]
 fn lent_memory_needs_no_system() {
     assert_filtered("lent");
 }
@@ -342,5 +385,5 @@ fn misuse_writes_and_aborts() {
 #[test]
 fn filters_bite() {
     assert_eq!(case::run("planted").status.code(), Some(exit_code(libc::SYS_getppid)));
-    assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_mmap)));
+    assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_prlimit64)));
 }

@@ -1,5 +1,6 @@
 //! Steady churn: a fixed number of live blocks, of which a random one is freed and replaced by
-//! one of another size, over and over. Shows how the cost of a pair grows with the heap.
+//! one of another size, over and over. Shows how the cost of a pair grows with the heap, for random sizes (`churn`) and
+//! for the mixes of few sizes and alignments that programs have (`mixes`).
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io;
@@ -15,11 +16,14 @@ use crate::rng::Rng;
 const PIECE: usize = 1 << 14;
 
 /// Blocks are aligned as most Rust types are.
-const ALIGN: usize = 8;
+const ALIGN: u32 = 8;
 
 /// The mean size of the blocks, with room for what an allocator adds and loses, decides the
 /// region: this many times the live bytes.
 const ROOM: usize = 2;
+
+/// With more live blocks, a mix would take many gigabytes.
+const MOST_OF_MIX: usize = 100_000;
 
 /// Bringing in the memory may take this many times the limit.
 const FILL: u32 = 10;
@@ -28,55 +32,66 @@ const FILL: u32 = 10;
 #[derive(Clone, Copy, Debug)]
 struct Block {
     address: *mut u8,
-    size: usize,
+    request: Request,
 }
 
-/// One pair: the block `index` is freed and one of `size` bytes takes its place.
+/// Size and alignment of a block, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Request {
+    size: u32,
+    align: u32,
+}
+
+impl Request {
+    fn of(size: usize) -> Self {
+        Self { size: size as u32, align: ALIGN }
+    }
+
+    fn layout(self) -> Layout {
+        // SAFETY: sizes are at most 32 bits long and the alignment is a power of two.
+        unsafe { Layout::from_size_align_unchecked(self.size as usize, self.align as usize) }
+    }
+}
+
+/// One pair: the block `index` is freed and another one takes its place.
 #[derive(Clone, Copy, Debug)]
 struct Pair {
     index: u32,
-    size: u32,
+    request: Request,
 }
 
 /// The calls of one case, the same for every allocator.
 struct Plan {
-    fill: Vec<u32>,
+    fill: Vec<Request>,
     pairs: Vec<Pair>,
     region: usize,
     limit: Duration,
 }
 
 impl Plan {
-    fn new(live: usize, sizes: (usize, usize), pairs: usize, limit: Duration) -> Self {
+    fn new(live: usize, pairs: usize, limit: Duration, draw: impl Fn(&mut Rng) -> Request) -> Self {
         let mut rng = Rng::new(live as u64);
-        let fill: Vec<u32> = (0..live).map(|_| rng.log_uniform(sizes.0, sizes.1) as u32).collect();
-        let mut pair = || {
-            let index = rng.below(live) as u32;
-            Pair { index, size: rng.log_uniform(sizes.0, sizes.1) as u32 }
-        };
+        let fill: Vec<Request> = (0..live).map(|_| draw(&mut rng)).collect();
+        let mut pair = || Pair { index: rng.below(live) as u32, request: draw(&mut rng) };
         // Half of the pairs bring the heap to its steady state, the other half is timed.
         let pairs = (0..pairs * 2).map(|_| pair()).collect();
-        let bytes: usize = fill.iter().map(|size| *size as usize).sum();
+        let bytes: usize =
+            fill.iter().map(|request| request.size.next_multiple_of(request.align) as usize).sum();
         let region = (bytes * ROOM + live * 64).next_power_of_two().max(8 << 20);
         Self { fill, pairs, region, limit }
     }
 }
 
-fn layout(size: usize) -> Layout {
-    // SAFETY: sizes are at most 32 bits long and the alignment is a power of two.
-    unsafe { Layout::from_size_align_unchecked(size, ALIGN) }
-}
-
 /// Allocates and writes a first word, as a constructor does.
 #[inline]
-fn new_block<A: GlobalAlloc>(heap: &A, size: usize) -> Block {
+fn new_block<A: GlobalAlloc>(heap: &A, request: Request) -> Block {
     // SAFETY: no size of a plan is 0; a block that is not null has at least 16 bytes.
     unsafe {
-        let address = heap.alloc(layout(size));
+        let address = heap.alloc(request.layout());
         if !address.is_null() {
-            address.cast::<usize>().write_volatile(size);
+            address.cast::<u32>().write_volatile(request.size);
         }
-        Block { address, size }
+        Block { address, request }
     }
 }
 
@@ -85,9 +100,9 @@ fn new_block<A: GlobalAlloc>(heap: &A, size: usize) -> Block {
 fn churn_piece<A: GlobalAlloc>(heap: &A, pairs: &[Pair], blocks: &mut [Block]) -> bool {
     for pair in pairs {
         let block = &mut blocks[pair.index as usize];
-        // SAFETY: every block of the table is live and has its size beside it.
-        unsafe { heap.dealloc(block.address, layout(block.size)) };
-        *block = new_block(heap, pair.size as usize);
+        // SAFETY: every block of the table is live and has its request beside it.
+        unsafe { heap.dealloc(block.address, block.request.layout()) };
+        *block = new_block(heap, pair.request);
         if block.address.is_null() {
             return false;
         }
@@ -121,8 +136,8 @@ impl Plan {
     /// Fills the heap, churns it to its steady state and times the rest.
     fn measure<A: GlobalAlloc>(&self, heap: &A, blocks: &mut Vec<Block>) -> Sample {
         let start = Instant::now();
-        for size in &self.fill {
-            let block = new_block(heap, *size as usize);
+        for &request in &self.fill {
+            let block = new_block(heap, request);
             if block.address.is_null() || start.elapsed() > FILL * self.limit {
                 return Sample::Missing;
             }
@@ -145,8 +160,8 @@ impl Plan {
     fn round<A: GlobalAlloc>(&self, heap: &A) -> Sample {
         let mut blocks = Vec::with_capacity(self.fill.len());
         let sample = self.measure(heap, &mut blocks);
-        let blocks = blocks.into_iter().map(|block| (block.address, layout(block.size)));
-        // SAFETY: the blocks of the table are live, with their sizes beside them.
+        let blocks = blocks.into_iter().map(|block| (block.address, block.request.layout()));
+        // SAFETY: the blocks of the table are live, with their requests beside them.
         unsafe { free_all(heap, blocks, self.limit) };
         sample
     }
@@ -169,7 +184,41 @@ pub fn run(options: &Options) -> io::Result<()> {
     let mut table = Comparison::new("churn", "ns per free+alloc pair", &options.only, &options.base);
     for (range, name) in [((16, 2048), "16 B-2 KiB"), ((16, 256), "16-256 B")] {
         for live in options.live.iter().copied() {
-            let plan = Plan::new(live, range, options.pairs, options.limit);
+            let draw = |rng: &mut Rng| Request::of(rng.log_uniform(range.0, range.1));
+            let plan = Plan::new(live, options.pairs, options.limit, draw);
+            let samples = compare(&options.only, options.rounds_or(3), &plan);
+            table.push(format!("{live} live of {name}"), samples);
+        }
+    }
+    table.finish(options.out.as_deref())
+}
+
+/// The mixes: the sizes, and how many in a hundred requests ask for the alignment.
+const MIXES: [(&str, &[u32], usize, u32); 8] = [
+    ("1520 and 3024 B", &[1520, 3024], 0, ALIGN),
+    ("1500 and 1516 B", &[1500, 1516], 0, ALIGN),
+    ("4096 and 4112 B", &[4096, 4112], 0, ALIGN),
+    ("1500 and 9000 B", &[1500, 9000], 0, ALIGN),
+    ("16, 32, 64, 128, 256 B", &[16, 32, 64, 128, 256], 0, ALIGN),
+    ("48 and 80 B, half aligned to 64", &[48, 80], 50, 64),
+    ("64 to 2000 B, a quarter aligned to 4096", &[64, 200, 600, 2000], 25, 4096),
+    ("4096 B aligned to 4096, and 4112 B", &[4096, 4112], 50, 4096),
+];
+
+/// Churns with few sizes that nearly fit where another was freed, and with aligned requests.
+///
+/// # Errors
+///
+/// If a CSV file cannot be written.
+pub fn run_mixes(options: &Options) -> io::Result<()> {
+    let mut table = Comparison::new("mixes", "ns per free+alloc pair", &options.only, &options.base);
+    for (name, sizes, aligned, align) in MIXES {
+        for live in options.live.iter().copied().filter(|&live| live <= MOST_OF_MIX) {
+            let draw = |rng: &mut Rng| Request {
+                size: sizes[rng.below(sizes.len())],
+                align: if rng.below(100) < aligned { align } else { ALIGN },
+            };
+            let plan = Plan::new(live, options.pairs, options.limit, draw);
             let samples = compare(&options.only, options.rounds_or(3), &plan);
             table.push(format!("{live} live of {name}"), samples);
         }

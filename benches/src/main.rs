@@ -11,6 +11,7 @@
 //! | `cold` | the same in a new process each time, with the page faults of fresh memory |
 //! | `footprint` | the traces with every byte written: peak resident growth over peak live bytes |
 //! | `churn` | a random block freed and another allocated, at 10^3 to 10^6 live blocks: time per pair |
+//! | `mixes` | the same with few sizes that nearly fit each other's places, and aligned requests, up to 10^5 live: time per pair |
 //! | `random` | talc's random actions, on one thread and on four: time per action |
 //! | `efficiency` | a region of 128 MiB filled to the first failure: live bytes over region |
 //! | `cheese` | requests too large for each of many holes: steps and time against their number |
@@ -34,8 +35,8 @@
 //! | `--touch none`, `first`, `all` | none | how much of its blocks a timed replay writes |
 //! | `--align N` | 8 | the largest alignment of a plain request in a replay |
 //! | `--region-mib N` | 256 | the region of a replay |
-//! | `--live N,N` | 1000 to 1000000 | the live blocks of `churn` |
-//! | `--pairs N` | 300000 | the timed pairs of `churn` |
+//! | `--live N,N` | 1000 to 1000000 | the live blocks of `churn` and `mixes` |
+//! | `--pairs N` | 300000 | the timed pairs of `churn` and `mixes` |
 //! | `--threads N,N` | 1,2,4,16,64 | the threads of `threads` |
 //!
 //! # How
@@ -91,11 +92,12 @@ mod trace;
 use options::Options;
 
 /// What `all` runs, and whether it needs traces.
-const ALL: [(&str, bool); 14] = [
+const ALL: [(&str, bool); 15] = [
     ("replay", true),
     ("cold", true),
     ("footprint", true),
     ("churn", false),
+    ("mixes", false),
     ("random", false),
     ("efficiency", false),
     ("cheese", false),
@@ -138,6 +140,7 @@ fn run(options: &Options) -> io::Result<()> {
         "footprint" => footprint::run(options),
         "footprint-child" => footprint::child(&options.arguments),
         "churn" => churn::run(options),
+        "mixes" => churn::run_mixes(options),
         "random" => random::run_actions(options),
         "efficiency" => random::run_efficiency(options),
         "cheese" => cheese::run(options),

@@ -2,8 +2,9 @@
 
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
+use crate::inspect::Stats;
 use crate::region::InitError;
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 use crate::system::fatal::fatal;
 use core::cell::{RefCell, RefMut};
 
@@ -51,6 +52,22 @@ impl<L: FreeList> HeapCell<L> {
         self.0.borrow_mut()
     }
 
+    /// The heap's statistics; `None` while it is borrowed. Never panics.
+    ///
+    /// ```
+    /// # use smalloc::{HeapCell, Indexed};
+    /// let heap = HeapCell::<Indexed>::with_region_size(1 << 20)?;
+    /// assert_eq!(heap.try_stats().map(|stats| stats.used_bytes), Some(0));
+    /// let borrowed = heap.borrow_mut();
+    /// assert_eq!(heap.try_stats(), None);
+    /// # drop(borrowed);
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    #[must_use]
+    pub fn try_stats(&self) -> Option<Stats> {
+        self.0.try_borrow().ok().map(|heap| heap.stats())
+    }
+
     /// Returns the heap.
     #[must_use]
     pub fn into_inner(self) -> Heap<L> {
@@ -58,7 +75,7 @@ impl<L: FreeList> HeapCell<L> {
     }
 }
 
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 impl<L: FreeList> super::Lend for HeapCell<L> {
     type List = L;
 

@@ -11,7 +11,7 @@ use spin::mutex::{SpinMutex, SpinMutexGuard};
 
 /// A [`Heap`] for several threads, behind a spinlock of its own: what [`HeapCell`](crate::HeapCell) is for one thread.
 ///
-/// With the feature `allocator-api2` or `nightly`, `&HeapLock` is an `Allocator`; in an `Arc` it can be part of the
+/// With the feature `allocator-api2`, `allocator-api2-04` or `nightly`, `&HeapLock` is an `Allocator`; in an `Arc` it can be part of the
 /// collections that it serves. A thread that finds the lock taken spins with exponential backoff and sleeps after some
 /// microseconds, so there may be many more threads than cores.
 ///
@@ -115,7 +115,7 @@ impl<L: FreeList> fmt::Debug for HeapGuard<'_, L> {
     }
 }
 
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 impl<L: FreeList> super::Lend for HeapLock<L> {
     type List = L;
 

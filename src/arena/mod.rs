@@ -25,7 +25,29 @@ impl<L: FreeList> Heap<L> {
     /// The system refused even the smallest region.
     pub fn with_region_size(bytes: usize) -> Result<Self, InitError> {
         let mut heap = Self::UNMAPPED;
-        errno::unchanged(|| map_side_by_side(&mut [&mut heap], bytes.max(1), 0))?;
+        errno::unchanged(|| map_side_by_side(&mut [&mut heap], bytes.max(1), 0, None))?;
+        Ok(heap)
+    }
+
+    /// [`with_region_size`](Self::with_region_size) at an address, a multiple of 2 MiB: the same calls then return the
+    /// same addresses in every run. See [`SmallocGlobal::at_base`](crate::SmallocGlobal::at_base) for the choice of it.
+    ///
+    /// # Errors
+    /// Another mapping is in the way (`EEXIST`), the address is no such multiple (`EINVAL`), or the system refused even
+    /// the smallest region.
+    ///
+    /// ```
+    /// use smalloc::{Heap, Indexed};
+    ///
+    /// let heap = Heap::<Indexed>::at_base(0x2000_0000_0000, 1 << 20)?;
+    /// assert_eq!(heap.base().addr(), 0x2000_0000_0000);
+    /// let error = Heap::<Indexed>::at_base(0x2000_0000_0000, 1 << 20).unwrap_err();
+    /// assert_eq!((error.errno, error.base), (17, Some(0x2000_0000_0000)));
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn at_base(address: usize, bytes: usize) -> Result<Self, InitError> {
+        let mut heap = Self::UNMAPPED;
+        errno::unchanged(|| map_side_by_side(&mut [&mut heap], bytes.max(1), 0, Some(address)))?;
         Ok(heap)
     }
 
@@ -46,7 +68,7 @@ impl<L: FreeList> Heap<L> {
     /// # Safety
     /// Nothing uses the payload any more.
     pub unsafe fn sfree(&mut self, payload: NonNull<u8>) {
-        calls::free_slow(Own::new(self, ()), payload.as_ptr(), None);
+        calls::free(Own::new(self, ()), payload.as_ptr(), None);
     }
 
     /// Allocates first fit; null if nothing fits.
@@ -70,7 +92,7 @@ impl<L: FreeList> Heap<L> {
     /// Nothing uses the payload any more, and it was allocated from this heap with this layout.
     #[inline]
     pub unsafe fn dealloc(&mut self, payload: *mut u8, layout: Layout) {
-        calls::free(Own::new(self, ()), payload, layout);
+        calls::free(Own::new(self, ()), payload, Some(layout));
     }
 
     /// Resizes a payload to `new_size` bytes, in place if the memory behind it allows, otherwise by moving it. Returns
@@ -81,23 +103,37 @@ impl<L: FreeList> Heap<L> {
     /// `isize::MAX`.
     pub unsafe fn realloc(&mut self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
         // SAFETY: guaranteed by the caller.
-        unsafe { calls::realloc(Own::new(self, ()), payload, layout, new_size) }
+        unsafe { calls::realloc(Own::new(self, ()), payload, Some(layout), new_size) }
     }
 
     /// [`realloc`](Self::realloc) that also returns the payload's offset and the hops of the search, 0 in place.
     ///
     /// # Safety
     /// As for [`realloc`](Self::realloc).
-    pub unsafe fn srealloc(
+    pub unsafe fn realloc_with_status(
         &mut self,
         payload: NonNull<u8>,
         layout: Layout,
         new_size: usize,
     ) -> (Option<NonNull<u8>>, MallocStatus) {
         let outcome = Cell::new(Fit::NONE);
+        let held = Own::new(self, &outcome);
         // SAFETY: guaranteed by the caller.
-        let moved = unsafe { calls::realloc(Own::new(self, &outcome), payload.as_ptr(), layout, new_size) };
+        let moved = unsafe { calls::realloc(held, payload.as_ptr(), Some(layout), new_size) };
         (NonNull::new(moved), outcome.get().into())
+    }
+
+    /// Resizes a payload to `new_size` bytes without its layout. `None` if nothing fits, and nothing has changed.
+    ///
+    /// The first [`usable_size`](Self::usable_size) bytes are preserved, or `new_size` if that is less. A payload that
+    /// moves is aligned to 16 bytes. A pointer that is not a payload in use writes one line to standard error and
+    /// aborts.
+    ///
+    /// # Safety
+    /// Nothing uses the payload any more if it has moved; and `new_size` is at most `isize::MAX - 15`.
+    pub unsafe fn srealloc(&mut self, payload: NonNull<u8>, new_size: usize) -> Option<NonNull<u8>> {
+        // SAFETY: guaranteed by the caller.
+        NonNull::new(unsafe { calls::realloc(Own::new(self, ()), payload.as_ptr(), None, new_size) })
     }
 
     /// [`realloc`](Self::realloc) that zeroes the bytes by which the payload grows. Pages known to be zero are not
@@ -122,12 +158,12 @@ impl<L: FreeList> Heap<L> {
     /// afterwards. Pages that the system refuses, because the program has locked them, stay. Without this call the heap
     /// purges on its own, later and less aggressively.
     pub fn trim(&mut self) -> usize {
-        calls::purge(Own::new(self, ()), Purge::ALL)
+        calls::purge(Own::new(self, ()), Purge::ALL).1
     }
 }
 
 /// An arena that can be borrowed for a call.
-#[cfg(any(feature = "allocator-api2", feature = "nightly"))]
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 pub(crate) trait Lend {
     type List: FreeList;
 

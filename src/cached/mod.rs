@@ -39,6 +39,16 @@ impl<L: FreeList, const REGIONS: usize> Cached<L, REGIONS> {
         unsafe { self.global.sfree(payload) };
     }
 
+    /// [`SmallocGlobal::srealloc`], which also refuses a payload that is in a cache.
+    ///
+    /// # Safety
+    /// As for [`SmallocGlobal::srealloc`].
+    pub unsafe fn srealloc(&self, payload: NonNull<u8>, new_size: usize) -> Option<NonNull<u8>> {
+        self.global.refuse_cached(payload.as_ptr(), None);
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.global.srealloc(payload, new_size) }
+    }
+
     /// Allocates if the thread's cache has no payload of this size.
     #[inline(never)]
     fn alloc_slow(&self, layout: Layout) -> *mut u8 {

@@ -26,33 +26,38 @@ pub(crate) fn alloc<L: FreeList, H: Held<L>, const ZEROED: bool>(mut held: H, la
     });
     match placed {
         Ok(at) => hand_out(held, at, &request).as_ptr(),
+        Err(Declined::At(at)) => alloc_at::<L, H, ZEROED>(held, layout, at),
         Err(Declined::Search) => alloc_search::<L, H, ZEROED>(held, layout),
         Err(Declined::Other) => alloc_slow::<L, H, ZEROED>(held, layout),
     }
 }
 
+/// Allocates at the place that the first look found.
+#[inline(never)]
+fn alloc_at<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layout, at: Granule) -> *mut u8 {
+    alloc_by::<L, H, ZEROED>(held, layout, |heap| heap.place_at(at, layout.size()))
+}
+
 /// Allocates after the first look missed. The whole search is inlined here: one call, one frame.
 #[inline(never)]
 fn alloc_search<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layout) -> *mut u8 {
-    alloc_declined::<L, H, ZEROED, true>(held, layout)
+    alloc_by::<L, H, ZEROED>(held, layout, |heap| heap.place_by_search(layout.size()))
 }
 
-/// Allocates if there was no first look, or it was not conclusive.
+/// Allocates if there was no first look, or the wilderness has to be committed.
 #[inline(never)]
 fn alloc_slow<L: FreeList, H: Held<L>, const ZEROED: bool>(held: H, layout: Layout) -> *mut u8 {
-    alloc_declined::<L, H, ZEROED, false>(held, layout)
+    alloc_by::<L, H, ZEROED>(held, layout, |heap| heap.place_any(layout.size(), layout.align()))
 }
 
 #[inline(always)]
-fn alloc_declined<L: FreeList, H: Held<L>, const ZEROED: bool, const SEARCH: bool>(
+fn alloc_by<L: FreeList, H: Held<L>, const ZEROED: bool>(
     mut held: H,
     layout: Layout,
+    place: impl Fn(&mut Heap<L>) -> Fit,
 ) -> *mut u8 {
     let request = request::<ZEROED>(layout);
-    let declined = if SEARCH { Declined::Search } else { Declined::Other };
-    let fit =
-        place_by(&mut held, &request, |heap| heap.place_by_search(layout.size(), layout.align(), declined));
-    match fit.start() {
+    match place_by(&mut held, &request, place).start() {
         Some(at) => hand_out(held, at, &request).as_ptr(),
         None => held.alloc_elsewhere(request.call, layout),
     }

@@ -7,20 +7,27 @@ use crate::region::{Extent, Granule};
 use crate::watch::{Free, Named, Watch};
 use core::alloc::Layout;
 
+/// Frees a payload, with or without its layout.
 #[inline(always)]
-pub(crate) fn free<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layout: Layout) {
+pub(crate) fn free<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layout: Option<Layout>) {
     let short = held.with(|heap, watch| {
-        let fast = <H::Watch<'_> as Watch<L>>::FAST;
-        let short = if fast { heap.find_fast(payload, layout) } else { None }?;
+        if !<H::Watch<'_> as Watch<L>>::FAST {
+            return None;
+        }
+        let (short, named) = match layout {
+            Some(layout) => (heap.find_fast(payload, layout)?, Named::Layout(layout)),
+            None => (heap.find_fast_by_pointer(payload)?, Named::Pointer),
+        };
         // No result to check: watchers that keep segments do not allow the fast path.
-        watch.freeing(heap, Extent::of(short.at, short.n), Named::Layout(layout));
+        watch.freeing(heap, Extent::of(short.at, short.n), named);
         Some(short)
     });
-    let Some(short) = short else { return free_slow(held, payload, Some(layout)) };
+    let Some(short) = short else { return free_slow(held, payload, layout) };
     match held.heap().tiling.give_fast(short) {
         Some(Deferred::Nothing) => held.leave_fast(),
-        Some(Deferred::Raise { chunk, code }) => free_and_raise(held, chunk, code),
-        Some(Deferred::Clear { from, to }) => free_and_clear(held, from, to),
+        Some(Deferred::Raise { chunk, n, start }) => free_and_raise(held, chunk, n, start),
+        Some(Deferred::Grow { hole, end }) => free_and_grow(held, hole, end),
+        Some(Deferred::TopFell { from, to, at }) => free_at_top(held, from, to, at),
         None => free_seen(held, short.at, short.n, short.below, short.above),
     }
 }
@@ -28,14 +35,20 @@ pub(crate) fn free<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layou
 // One outlined function per kind of deferred work keeps its parts in registers.
 
 #[inline(never)]
-fn free_and_raise<L: FreeList, H: Held<L>>(mut held: H, chunk: usize, code: u8) {
-    held.heap().tiling.settle(Deferred::Raise { chunk, code });
+fn free_and_raise<L: FreeList, H: Held<L>>(mut held: H, chunk: usize, n: usize, start: Granule) {
+    held.heap().tiling.settle(Deferred::Raise { chunk, n, start });
     held.leave_fast();
 }
 
 #[inline(never)]
-fn free_and_clear<L: FreeList, H: Held<L>>(mut held: H, from: usize, to: usize) {
-    held.heap().tiling.settle(Deferred::Clear { from, to });
+fn free_and_grow<L: FreeList, H: Held<L>>(mut held: H, hole: Extent, end: Granule) {
+    held.heap().tiling.settle(Deferred::Grow { hole, end });
+    held.leave_fast();
+}
+
+#[inline(never)]
+fn free_at_top<L: FreeList, H: Held<L>>(mut held: H, from: Granule, to: Granule, at: Granule) {
+    held.heap().tiling.settle(Deferred::TopFell { from, to, at });
     held.leave();
 }
 
@@ -46,9 +59,9 @@ fn free_seen<L: FreeList, H: Held<L>>(mut held: H, at: Granule, n: usize, below:
     held.leave();
 }
 
-/// Frees a payload, with or without its layout.
+/// Frees if there was no fast path, or it declined.
 #[inline(never)]
-pub(crate) fn free_slow<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layout: Option<Layout>) {
+fn free_slow<L: FreeList, H: Held<L>>(mut held: H, payload: *mut u8, layout: Option<Layout>) {
     held.with(|heap, watch| {
         watch.check_pointer(heap, payload, layout);
         let (segment, named) = match layout {

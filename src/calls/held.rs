@@ -59,6 +59,9 @@ pub(crate) trait Held<L: FreeList>: Sized {
         purge_if_due(self);
     }
 
+    /// Releases the heap after a purge check.
+    fn leave_checked(self) {}
+
     /// Releases the heap for `work`, then frees `moved` and runs `finish`.
     fn move_out<R>(self, moved: MovedFrom, work: impl FnOnce() -> R, finish: impl FnOnce(&mut Heap<L>, R));
 
@@ -78,19 +81,28 @@ pub(crate) trait Held<L: FreeList>: Sized {
 /// Purges if that is due after a free, and releases the heap.
 #[inline(always)]
 pub(crate) fn purge_if_due<L: FreeList, H: Held<L>>(mut held: H) {
-    if <H::Watch<'_> as Watch<L>>::PURGES
-        && let Some(pass) = held.heap().purge_due()
-    {
-        purge(held, pass);
+    if <H::Watch<'_> as Watch<L>>::PURGES && held.heap().is_purge_check_due() {
+        check_purge(held);
     }
 }
 
-/// Purges what `pass` selects, and returns the bytes purged.
+/// Purges if more is free than was needed, and releases the heap.
 #[cold]
 #[inline(never)]
-pub(crate) fn purge<L: FreeList, H: Held<L>>(mut held: H, mut pass: Purge) -> usize {
+pub(crate) fn check_purge<L: FreeList, H: Held<L>>(mut held: H) {
+    if <H::Watch<'_> as Watch<L>>::PURGES {
+        held = match held.heap().plan_purge() {
+            Some(pass) => purge(held, pass).0,
+            None => held,
+        };
+    }
+    held.leave_checked();
+}
+
+/// Purges what `pass` selects, and returns the bytes purged.
+pub(crate) fn purge<L: FreeList, H: Held<L>>(mut held: H, mut pass: Purge) -> (H, usize) {
     if !<H::Watch<'_> as Watch<L>>::PURGES {
-        return 0;
+        return (held, 0);
     }
     while let Some(mut pieces) = held.heap().begin_purge(&mut pass, thread_token()) {
         if L::LINK_BYTES > 0 {
@@ -103,5 +115,5 @@ pub(crate) fn purge<L: FreeList, H: Held<L>>(mut held: H, mut pass: Purge) -> us
         held.heap().end_purge(&mut pass, &pieces);
         held = held.yield_to_waiters();
     }
-    pass.bytes()
+    (held, pass.bytes())
 }

@@ -17,7 +17,7 @@ mod zero;
 
 pub(crate) use alloc::{alloc, hand_out, place};
 pub(crate) use batch::{free_batch, place_batch, wait_for_batch};
-pub(crate) use free::{free, free_moved, free_one, free_slow};
-pub(crate) use held::{Held, MovedFrom, purge, purge_if_due};
+pub(crate) use free::{free, free_moved, free_one};
+pub(crate) use held::{Held, MovedFrom, check_purge, purge, purge_if_due};
 pub(crate) use own::Own;
 pub(crate) use realloc::{move_by, realloc, resize_zeroed};

@@ -1,15 +1,21 @@
 //! Resizing: in place if possible, otherwise by moving within the heap, otherwise to another heap.
 
 use super::alloc::place;
+use super::free::free_moved;
 use super::held::{Held, MovedFrom};
 use super::zero;
 use crate::free_list::FreeList;
 use crate::heap::{LEAST_TRANSFER, segment};
-use crate::region::Granule;
+use crate::region::{Extent, GRANULE, Granule};
 use crate::watch::{Request, Resize, Watch};
 use core::alloc::Layout;
 
+/// The most bytes that are copied while the heap is held. To release it and take it again takes as long.
+const MAX_HELD_COPY: usize = 1 << 10;
+
 /// Resizes a payload to `new_size` bytes. Returns null and changes nothing if nothing fits.
+///
+/// Without a layout, all bytes of its segment count as the payload, and it may lose an alignment of more than a granule.
 ///
 /// # Safety
 /// As for `GlobalAlloc::realloc`.
@@ -17,19 +23,25 @@ use core::alloc::Layout;
 pub(crate) unsafe fn realloc<L: FreeList, H: Held<L>>(
     mut held: H,
     payload: *mut u8,
-    layout: Layout,
+    layout: Option<Layout>,
     new_size: usize,
 ) -> *mut u8 {
-    let (old, resized) = held.with(|heap, watch| {
-        watch.check_pointer(heap, payload, Some(layout));
-        let old = heap.find(payload, layout);
+    let (old, layout, resized) = held.with(|heap, watch| {
+        watch.check_pointer(heap, payload, layout);
+        let (old, layout) = match layout {
+            Some(layout) => (heap.find(payload, layout), layout),
+            None => {
+                let old = heap.find_payload(payload, None);
+                (old, layout_of(old))
+            }
+        };
         let resize = Resize { segment: old, layout, new_size, zeroed: false };
         watch.resizing(heap, &resize);
         let resized = heap.resize(old, new_size);
         if resized {
             watch.resized(heap, &resize);
         }
-        (old, resized)
+        (old, layout, resized)
     });
     if resized {
         held.wait_for_purge(segment(old.start, new_size)).leave();
@@ -49,8 +61,19 @@ pub(crate) unsafe fn realloc<L: FreeList, H: Held<L>>(
     let target = held.heap().region().pointer(to).as_ptr();
     // SAFETY: both segments are in use and this thread's, so they do not overlap (M1), and the new one is larger.
     let copy = || unsafe { target.copy_from_nonoverlapping(payload, layout.size()) };
-    held.move_out(moved, copy, |_, ()| {});
+    if layout.size() <= MAX_HELD_COPY {
+        copy();
+        free_moved(held, moved, |_| {});
+    } else {
+        held.move_out(moved, copy, |_, ()| {});
+    }
     target
+}
+
+/// The layout of a payload that fills its segment.
+fn layout_of(segment: Extent) -> Layout {
+    // SAFETY: a granule is a power of two, and a segment is smaller than a region, far below `isize::MAX`.
+    unsafe { Layout::from_size_align_unchecked(segment.bytes(), GRANULE) }
 }
 
 /// Moves a large payload within the heap, by moving its pages where possible.

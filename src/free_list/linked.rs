@@ -3,9 +3,8 @@
 //! It is the reference implementation for [`Indexed`](super::Indexed): short, readable, and the baseline for tests. A
 //! search walks from the head over every free segment that does not fit, and a heap of some size has thousands of them.
 
-use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Rest, Search};
+use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Search};
 use crate::region::{Extent, Granule, LINK_BYTES, Reservation};
-use crate::segment_map::NO_END;
 
 /// The end of the list in either direction. Regions are too small for a segment to start at this granule.
 const NIL: u32 = u32::MAX;
@@ -77,7 +76,7 @@ impl Linked {
     fn search_for_fit(ground: &Ground, mut at: u32, n: usize) -> Fit {
         let mut fit = Fit::NONE;
         while at != NIL {
-            if fits(ground, at, n) {
+            if hole(ground, at).len() >= n {
                 return fit.at(Granule(at as usize));
             }
             fit.step();
@@ -130,11 +129,10 @@ fn number(at: Granule) -> u32 {
     at.0 as u32
 }
 
-/// Whether the free segment at `at` has `n` granules.
-fn fits(ground: &Ground, at: u32, n: usize) -> bool {
+/// The free segment at `at`.
+fn hole(ground: &Ground, at: u32) -> Extent {
     let start = Granule(at as usize);
-    let seen = ground.map.free_from(start);
-    if seen != NO_END { seen >= n } else { ground.map.hole_end(start, ground.top).above(start) >= n }
+    Extent::new(start, ground.hole_end(start))
 }
 
 impl Search for Linked {
@@ -164,36 +162,45 @@ impl Search for Linked {
             return Look::Wilderness;
         }
         let head = Granule(self.head as usize);
-        let seen = ground.map.free_from(head);
-        if seen < n { Look::Search } else { Look::Fits(head, seen) }
+        if ground.map.free_from(head) < n { Look::Search } else { Look::Crosses(head) }
     }
 
     fn search(&mut self, ground: &Ground, n: usize) -> Fit {
         Self::search_for_fit(ground, self.head, n)
     }
 
-    fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
-        Self::search_for_fit(ground, self.first_from(ground, from), n)
+    fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
+        let mut fit = Fit::NONE;
+        let mut at = self.head;
+        while at != NIL {
+            if let Some(place) = ground.place_in(hole(ground, at), n, align) {
+                return (fit.at(Granule(at as usize)), place);
+            }
+            fit.step();
+            at = Self::links(ground, at).next;
+        }
+        (fit, Granule(0))
     }
 
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule> {
         Self::search_for_fit(ground, self.first_from(ground, from), n).start()
     }
 
-    fn took(&mut self, ground: &Ground, start: Granule, part: Extent, rest: Rest) {
-        match (start < part.start, rest != Rest::Exact(0)) {
-            (false, false) => self.remove_from_free_list(ground, number(start)),
-            (false, true) => self.replace(ground, number(start), number(part.end)),
-            (true, false) => {}
-            (true, true) => {
-                let next = Self::links(ground, number(start)).next;
-                self.link(ground, number(part.end), Links { prev: number(start), next });
-            }
-        }
+    fn takes_front(&mut self, _chunk: usize, _seen: usize) -> bool {
+        false
     }
 
-    fn is_unmoved(&self, _start: Granule, _to: Granule, _rest: Rest) -> bool {
-        false
+    fn took(&mut self, ground: &Ground, hole: Extent, part: Extent) {
+        let at = number(hole.start);
+        match (hole.start < part.start, part.end < hole.end) {
+            (false, false) => self.remove_from_free_list(ground, at),
+            (false, true) => self.replace(ground, at, number(part.end)),
+            (true, false) => {}
+            (true, true) => {
+                let next = Self::links(ground, at).next;
+                self.link(ground, number(part.end), Links { prev: at, next });
+            }
+        }
     }
 
     fn gave(&mut self, ground: &Ground, hole: Extent, segment: Extent) -> Deferred {
@@ -207,23 +214,22 @@ impl Search for Linked {
     }
 
     #[inline(always)]
-    fn top_fell(&mut self, ground: &Ground, _from: Granule, to: Granule, joined: bool) -> Deferred {
-        if joined {
+    fn top_fell(&mut self, ground: &Ground, _from: Granule, to: Granule, at: Granule) -> Deferred {
+        if to < at {
             self.remove_from_free_list(ground, number(to));
         }
         Deferred::Nothing
     }
 
-    fn settle(&mut self, _owed: Deferred) {}
+    fn settle(&mut self, _ground: &Ground, _deferred: Deferred) {}
 
-    fn covered(&mut self, _segment: Extent) {}
+    fn covered(&mut self, _ground: &Ground, _segment: Extent) {}
 
     fn largest(&self, ground: &Ground) -> usize {
         let mut largest = 0;
         let mut at = self.head;
         while at != NIL {
-            let start = Granule(at as usize);
-            largest = largest.max(ground.map.hole_end(start, ground.top).above(start));
+            largest = largest.max(hole(ground, at).len());
             at = Self::links(ground, at).next;
         }
         largest

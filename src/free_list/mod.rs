@@ -5,10 +5,12 @@
 //! order of the map's bits, and an index above it finds the lowest fitting segment in a few probes. Invariants:
 //!
 //! - **L1** the list holds every free segment below top once; **L2** addresses ascend; **L3** `next(prev(s)) == s`;
-//! - **I1** no bound is too low; **I2** a parent is no lower than any of its children; **I3** no free segment of class
-//!   `k` or above starts below hint `k`, and none of at least a proof's size starts below the proof's chunk; **I4** no
-//!   bound below hint `k` is of class `k` or above, and none below a proof's chunk exceeds the code of the proof's
-//!   size; **I5** the bounds of chunks above top's say that no segment starts there.
+//! - **I1** no bound is below the longest free segment that starts in the chunk, and no length below the longest that
+//!   starts in the group; **I2** a parent is the maximum of its children; **I3** no free segment of `n` granules or more
+//!   starts below hint `n`; **I4** no bound below hint `n` is `n` or more; **I5** the bounds of chunks above top's are 0;
+//!   **I6** a bound that is not marked stale is exact, and so is a length unless a bound of its group is stale; the stale
+//!   chunks are in the ring;
+//!   **I7** the index of an alignment is exact.
 
 mod indexed;
 mod linked;
@@ -17,7 +19,7 @@ pub use indexed::Indexed;
 pub use linked::Linked;
 
 use crate::region::{Extent, GRANULE, Granule, Region, Reservation};
-use crate::segment_map::SegmentMap;
+use crate::segment_map::{NO_END, SegmentMap};
 use static_assertions::const_assert;
 
 /// A free list: [`Linked`] or [`Indexed`]. The trait is sealed.
@@ -43,8 +45,15 @@ pub(crate) const LARGEST_LOOK: usize = 47;
 
 /// The result of a first look at the list, which counts no hop.
 pub enum Look {
-    /// The lowest fitting free segment starts there, and one window shows so many granules of it.
-    Fits(Granule, usize),
+    /// The lowest place that fits is in the chunk and starts at its granule `bit`. From there on, the chunk has `seen` free
+    /// granules, or [`NO_END`] if all of its rest is free.
+    Fits {
+        chunk: usize,
+        bit: usize,
+        seen: usize,
+    },
+    /// The lowest place that fits starts there, and ends at the end of its chunk or above.
+    Crosses(Granule),
     /// No free segment below top fits.
     Wilderness,
     Search,
@@ -106,23 +115,10 @@ impl Fit {
     fn probe(&mut self, nodes: usize) {
         self.cost = self.cost.wrapping_add(Self::PROBE.wrapping_mul(nodes as u64));
     }
-
-    fn join(&mut self, other: Self) {
-        self.cost = self.cost.wrapping_add(other.cost);
-    }
 }
 
 // A search steps over fewer free segments than a probe costs.
 const_assert!(((crate::region::MAX_REGION / crate::region::GRANULE) as u64) < Fit::PROBE);
-
-/// The part of a free segment that stays free behind the part taken.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Rest {
-    /// So many granules, maybe 0.
-    Exact(usize),
-    /// More than one window showed.
-    Long,
-}
 
 /// Work that a list has deferred to keep the fast path short. [`Search::settle`] does it before the lock is released.
 #[derive(Clone, Copy)]
@@ -130,10 +126,12 @@ pub enum Rest {
 pub enum Deferred {
     /// No work.
     Nothing,
-    /// Raise a chunk's bound to a size code.
-    Raise { chunk: usize, code: u8 },
-    /// Clear the bounds of the chunks `from..to`, in which no free segment starts any more.
-    Clear { from: usize, to: usize },
+    /// A free segment of `n` granules at `start` appeared or grew within its chunk.
+    Raise { chunk: usize, n: usize, start: Granule },
+    /// The free segment `hole` appeared or grew because a segment in it that ends at `end` was freed.
+    Grow { hole: Extent, end: Granule },
+    /// Top fell from `from` to `to`. The free segment `to..at`, which may be empty, is wilderness now.
+    TopFell { from: Granule, to: Granule, at: Granule },
 }
 
 /// The data that a list describes: the segment map, the region, and top.
@@ -142,6 +140,24 @@ pub struct Ground {
     pub(crate) map: SegmentMap,
     pub(crate) region: Region,
     pub(crate) top: Granule,
+}
+
+impl Ground {
+    /// The end of the free segment that starts at `start` below top; `start` if none does.
+    #[inline(always)]
+    pub(crate) fn hole_end(&self, start: Granule) -> Granule {
+        match self.map.free_from(start) {
+            NO_END => self.map.hole_end(start, self.top),
+            seen => start.up(seen),
+        }
+    }
+
+    /// The lowest place in the free segment `hole` at a multiple of `align` bytes, if `n` granules fit there.
+    #[inline(always)]
+    fn place_in(&self, hole: Extent, n: usize, align: usize) -> Option<Granule> {
+        let place = self.region.align_up(hole.start, align)?;
+        (place < hole.end && n <= hole.end.above(place)).then_some(place)
+    }
 }
 
 /// The operations of a list. The heap changes the segment map and tells the list before or after, as each method says.
@@ -177,34 +193,32 @@ pub trait Search: Send + Sized + 'static {
         self.search(ground, n)
     }
 
-    /// Like [`search`](Self::search), from `from` upward, which is 0 or the head of a segment in use.
-    fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit;
-
-    /// Like [`search_from`](Self::search_from), but changes nothing, so that later searches cost the same.
+    /// Finds the lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the head of
+    /// a segment in use. Changes nothing, so that later searches cost the same.
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule>;
 
-    /// The lowest place below top at a multiple of `align` bytes with `n` free granules, and its free segment.
-    fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
-        search_candidates(self, ground, n, align)
-    }
+    /// Finds the lowest place below top at a multiple of `align` bytes, more than a granule, with `n` free granules. Returns
+    /// the free segment that contains it, and the place.
+    fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule);
 
-    /// Whether the list stays the same if a request takes `start..to`, the front of a free segment.
-    fn is_unmoved(&self, start: Granule, to: Granule, rest: Rest) -> bool;
+    /// Called when a request is about to take the front of a free segment, and what is left of it starts in the same chunk.
+    /// `seen` is that of [`Look::Fits`]. False if [`took`](Self::took) has to be called afterwards.
+    fn takes_front(&mut self, chunk: usize, seen: usize) -> bool;
 
-    /// Called after a request took a part of the free segment at `start`. The rests in front and behind stay free.
-    fn took(&mut self, ground: &Ground, start: Granule, part: Extent, rest: Rest);
+    /// Called after a request took `part` of the free segment `hole`. The rests in front and behind stay free.
+    fn took(&mut self, ground: &Ground, hole: Extent, part: Extent);
 
     /// Called after a segment was freed, which makes all of `hole` one free segment.
     fn gave(&mut self, ground: &Ground, hole: Extent, segment: Extent) -> Deferred;
 
-    /// Called after top fell from `from` to `to`. If `joined`, a free segment that started at `to` is wilderness now.
-    fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, joined: bool) -> Deferred;
+    /// Called after top fell from `from` to `to`. The free segment `to..at`, which may be empty, is wilderness now.
+    fn top_fell(&mut self, ground: &Ground, from: Granule, to: Granule, at: Granule) -> Deferred;
 
     /// Does deferred work.
-    fn settle(&mut self, owed: Deferred);
+    fn settle(&mut self, ground: &Ground, deferred: Deferred);
 
     /// Called after a huge segment came into use.
-    fn covered(&mut self, segment: Extent);
+    fn covered(&mut self, ground: &Ground, segment: Extent);
 
     /// The size of the largest free segment below top, in granules; 0 if there is none.
     fn largest(&self, ground: &Ground) -> usize;
@@ -219,23 +233,4 @@ pub struct Broken {
     pub(crate) invariant: &'static str,
     pub(crate) at: Granule,
     pub(crate) what: &'static str,
-}
-
-/// Tries all candidates in address order: a large enough free segment may have no room behind its first aligned place.
-/// One of `n + align / 16 - 1` granules always has, so the search ends there at the latest.
-fn search_candidates<L: Search>(list: &mut L, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
-    let mut all = Fit::NONE;
-    let mut from = Granule(0);
-    loop {
-        let fit = list.search_from(ground, from, n);
-        all.join(fit);
-        let Some(start) = fit.start() else { return (all, from) };
-        let end = ground.map.hole_end(start, ground.top);
-        let place = ground.region.align_up(start, align);
-        if let Some(place) = place.filter(|&place| place < end && n <= end.above(place)) {
-            return (all.at(start), place);
-        }
-        all.step();
-        from = end;
-    }
 }

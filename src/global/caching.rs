@@ -5,9 +5,8 @@ use crate::calls::{self, Held};
 use crate::checkers;
 use crate::free_list::FreeList;
 use crate::heap::{Heap, granules, is_aligned};
-use crate::region::Granule;
 use crate::system::clock::monotonic_ns;
-use crate::threads::caches::{BATCH, Cache, Home, MOST_GRANULES, Stopped};
+use crate::threads::caches::{BATCH, Bypass, Cache, Home, MOST_GRANULES, Stopped};
 use core::alloc::Layout;
 use core::ptr;
 
@@ -146,34 +145,35 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     // ---- emptying ----------------------------------------------------------------------------------------------
 
-    /// Gives back all payloads of a cache that nobody may enter. Returns their bytes.
-    fn empty(&self, cache: &Cache) -> usize {
-        let mut bytes: usize = 0;
+    /// Gives back all payloads of a cache that nobody may enter.
+    fn empty(&self, cache: &Cache) {
         for n in 1..=MOST_GRANULES {
             loop {
                 let take = |out: &mut [u32; BATCH]| cache.take_oldest_stopped(n, BATCH, out);
-                let taken = self.give_back(cache.region(), n, take);
-                if taken == 0 {
+                if self.give_back(cache.region(), n, take) == 0 {
                     break;
                 }
-                bytes = bytes.saturating_add(Granule(taken.saturating_mul(n)).bytes());
             }
         }
-        bytes
     }
 
-    /// Empties all caches, and keeps every thread out of them until the result is dropped. Returns the bytes given back
-    /// with it; `None` if there are no caches, or their threads could only be asked to empty them.
-    pub(super) fn empty_caches(&self) -> Option<(Stopped<'_>, usize)> {
-        let stopped = self.caches.stop()?;
-        let bytes = stopped.caches().fold(0, |sum: usize, cache| sum.saturating_add(self.empty(cache)));
-        Some((stopped, bytes))
+    /// Empties all caches, and keeps every thread out of them until the result is dropped. `None` if there are no caches, or their threads could only be asked to empty them.
+    pub(super) fn empty_caches(&self) -> Option<Stopped<'_>> {
+        self.caches.stop().inspect(|stopped| self.empty_stopped(stopped))
     }
 
-    /// Sends every call to the heap from now on, in all threads, or lets them use their caches again.
-    pub(super) fn bypass_caches(&self, bypassed: bool) {
-        self.caches.bypass(bypassed);
-        if bypassed {
+    /// [`empty_caches`](Self::empty_caches), unless another thread is doing so.
+    pub(super) fn try_empty_caches(&self) -> Option<Stopped<'_>> {
+        self.caches.try_stop().inspect(|stopped| self.empty_stopped(stopped))
+    }
+
+    fn empty_stopped(&self, stopped: &Stopped<'_>) {
+        stopped.caches().for_each(|cache| self.empty(cache));
+    }
+
+    /// Sends every call to the heap while `reason` holds, in all threads.
+    pub(super) fn bypass_caches(&self, reason: Bypass, holds: impl FnOnce() -> bool) {
+        if self.caches.bypass(reason, holds) {
             drop(self.empty_caches());
         }
     }
@@ -193,9 +193,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// In the child of a fork, empties the caches of the threads that it does not have.
     pub(super) fn empty_caches_in_child(&self) {
-        self.caches.take_over(|cache| {
-            self.empty(cache);
-        });
+        self.caches.take_over(|cache| self.empty(cache));
     }
 
     // ---- misuse ------------------------------------------------------------------------------------------------

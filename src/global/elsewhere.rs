@@ -5,11 +5,14 @@ use super::{Guarded, LARGE_FREE, SmallocGlobal};
 use crate::calls;
 use crate::free_list::{Fit, FreeList};
 use crate::recording::Call;
+use crate::region::InitError;
+use crate::system::errno;
+use crate::system::fatal::say;
 use crate::threads::lock::Guard;
 use crate::watch::Request;
 use core::alloc::Layout;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{AtomicBool, Ordering};
 
 /// The outcome of a request: its placement in a locked heap, or the last heap that had no room.
 pub(super) struct Placed<'a, L: FreeList, const REGIONS: usize> {
@@ -60,44 +63,48 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Placed { held, fit, request }
     }
 
-    /// Handles a request that does not fit: maps the regions, tries the other ones, calls the low-memory callback.
+    /// Handles a request that does not fit: maps the regions, tries the other ones, asks for memory.
     #[cold]
     fn place_elsewhere<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
         let (region, request) = (placed.held.region(), placed.request);
         if placed.held.guard.base().is_null() {
             drop(placed);
-            if self.init().is_ok() {
-                return self.place(request);
+            match self.init() {
+                Ok(()) => return self.place(request),
+                Err(error) => tell_once(&error),
             }
             placed = self.place_in(region, request);
         } else {
-            // One lock at a time: several may be taken only in region order.
-            for other in self.regions.numbers_from(region).skip(1) {
-                drop(placed);
-                placed = self.place_in(other, request);
-                if placed.fit.start().is_some() {
-                    return placed;
-                }
-            }
-            if self.caches.totals().0 > 0 {
+            placed = self.place_in_others(placed);
+            if placed.fit.start().is_none() && self.caches.totals().0 > 0 {
                 drop(placed);
                 placed = self.place_from_caches(request);
-                if placed.fit.start().is_some() {
-                    return placed;
+            }
+        }
+        if placed.fit.start().is_none() && self.regions.may_use_reserve() {
+            placed = self.place_in_reserve(placed);
+        }
+        if placed.fit.start().is_none() && self.low_memory.is_set() {
+            let last = placed.held.region();
+            drop(placed);
+            let retry = || {
+                let home = self.place_in(self.regions.home_number(), request);
+                let mut placed = if home.fit.start().is_some() { home } else { self.place_in_others(home) };
+                // The callback may have freed payloads to its thread's cache.
+                if placed.fit.start().is_none() && self.caches.totals().0 > 0 {
+                    drop(placed);
+                    placed = self.place_from_caches(request);
                 }
-            }
-            if REGIONS > 1 {
-                self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
-                self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
-            }
+                placed.fit.start().is_some().then_some(placed)
+            };
+            let made_room = self.ask_for_memory(request.size, request.align, retry);
+            placed =
+                made_room.unwrap_or_else(|| Placed { held: self.enter_slow(last), fit: Fit::NONE, request });
         }
-        let (guard, in_callback) = self.call_low_memory(placed.held.guard, request.size, request.align);
-        if in_callback.is_some() {
-            drop(guard);
-            return self.place(request);
+        if placed.fit.start().is_some() || request.call == Call::Smalloc {
+            return placed;
         }
-        let reported = request.call != Call::Smalloc;
-        let guard = if reported { self.report(guard, request.size, request.align) } else { guard };
+        let guard = self.report(placed.held.guard, request.size, request.align);
         Placed { held: LockedSlow { global: self, guard }, ..placed }
     }
 
@@ -106,16 +113,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     fn place_from_caches(&self, request: Request) -> Placed<'_, L, REGIONS> {
         let _stopped = self.empty_caches();
-        let home = self.regions.home_number();
-        let mut placed = self.place_in(home, request);
-        for other in self.regions.numbers_from(home).skip(1) {
-            if placed.fit.start().is_some() {
-                break;
-            }
-            drop(placed);
-            placed = self.place_in(other, request);
-        }
-        placed
+        let home = self.place_in(self.regions.home_number(), request);
+        if home.fit.start().is_some() { home } else { self.place_in_others(home) }
     }
 
     /// Empties the caches of all threads and reallocates before they fill up; null if that does not help.
@@ -123,18 +122,72 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// As for `realloc`.
     #[cold]
-    unsafe fn realloc_from_caches(&self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
+    unsafe fn realloc_from_caches(
+        &self,
+        payload: *mut u8,
+        layout: Option<Layout>,
+        new_size: usize,
+    ) -> *mut u8 {
         let _stopped = self.empty_caches();
         let mut held = self.enter_slow(0).wait_until_idle();
         // SAFETY: guaranteed by the caller. Nothing is recorded, or the caches would be empty.
         unsafe { calls::realloc(calls::Own::new(&mut held.guard.heap, ()), payload, layout, new_size) }
     }
 
+    /// Places a request that its region refused in one of the others. Counts it as failed if none has room.
+    fn place_in_others<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
+        let (region, request) = (placed.held.region(), placed.request);
+        if REGIONS == 1 {
+            return placed;
+        }
+        for other in self.regions.others(region) {
+            // One lock at a time: several may be taken only in region order.
+            drop(placed);
+            placed = self.place_in(other, request);
+            if placed.fit.start().is_some() {
+                return placed;
+            }
+        }
+        self.cross_region.failures.fetch_add(1, Ordering::Relaxed);
+        self.cross_region.last_failed_size.store(request.size, Ordering::Relaxed);
+        placed
+    }
+
+    /// Places a request that found no room in the reserves.
+    fn place_in_reserve<'a>(&'a self, placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
+        let request = placed.request;
+        drop(placed);
+        let home = self.regions.home_number();
+        let place = |region| {
+            let mut held = self.enter_slow(region);
+            self.open_reserve(region, &mut held.guard);
+            let fit = calls::place(&mut held, &request);
+            self.close_reserve(region, &mut held.guard);
+            Placed { held, fit, request }
+        };
+        let mut placed = place(home);
+        for other in self.regions.others(home) {
+            if placed.fit.start().is_some() {
+                break;
+            }
+            drop(placed);
+            placed = place(other);
+        }
+        placed
+    }
+
     /// Frees if the lock is taken or slow, or the payload lies in another region.
     #[inline(never)]
-    pub(super) fn dealloc_slow(&self, payload: *mut u8, layout: Layout) {
+    pub(super) fn free_slow(&self, payload: *mut u8, layout: Option<Layout>) {
         let region = self.regions.number_of(payload);
-        if REGIONS == 1 || !self.hand_over(region, payload, Some(layout)) {
+        // A block that waits in a queue keeps its memory, so one that is or may be large waits only for a lock that is taken.
+        if REGIONS > 1
+            && layout.is_none_or(|layout| layout.size() >= LARGE_FREE)
+            && let Some(held) = self.try_enter_slow(region)
+        {
+            return calls::free(held, payload, layout);
+        }
+        if REGIONS == 1 || !self.hand_over(region, payload, layout) {
             calls::free(self.enter_slow(region), payload, layout);
         }
     }
@@ -144,9 +197,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if layout.size() >= LARGE_FREE
             && let Some(held) = self.enter(self.regions.number_of(payload))
         {
-            return calls::free(held, payload, layout);
+            return calls::free(held, payload, Some(layout));
         }
-        self.dealloc_slow(payload, layout);
+        self.free_slow(payload, Some(layout));
     }
 
     /// Reallocates if the lock is taken or slow.
@@ -159,7 +212,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         &self,
         region: usize,
         payload: *mut u8,
-        layout: Layout,
+        layout: Option<Layout>,
         new_size: usize,
     ) -> *mut u8 {
         // SAFETY: guaranteed by the caller.
@@ -180,37 +233,47 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         layout: Layout,
         new_size: usize,
     ) -> *mut u8 {
-        if REGIONS == 1 {
-            let mut guard = guard;
-            if self.caches.totals().0 > 0 {
-                drop(guard);
-                // SAFETY: guaranteed by the caller.
-                let moved = unsafe { self.realloc_from_caches(payload, layout, new_size) };
-                if !moved.is_null() {
-                    return moved;
-                }
-                guard = self.enter_slow(0).guard;
-            }
-            let (guard, in_callback) = self.call_low_memory(guard, new_size, layout.align());
-            if in_callback.is_some() {
-                drop(guard);
-                // SAFETY: guaranteed by the caller.
-                return unsafe { self.realloc_slow(0, payload, layout, new_size) };
-            }
-            drop(self.report(guard, new_size, layout.align()));
-            return ptr::null_mut();
-        }
         drop(guard);
+        if REGIONS == 1 && self.caches.totals().0 > 0 {
+            // SAFETY: guaranteed by the caller.
+            let moved = unsafe { self.realloc_from_caches(payload, Some(layout), new_size) };
+            if !moved.is_null() {
+                return moved;
+            }
+        }
+        if REGIONS == 1 && !self.regions.may_use_reserve() {
+            if self.low_memory.is_retrying() {
+                return ptr::null_mut();
+            }
+            // SAFETY: guaranteed by the caller; the payload is unchanged until a call succeeds.
+            let retry = || NonNull::new(unsafe { self.realloc_slow(0, payload, Some(layout), new_size) });
+            let made_room = self.ask_for_memory(new_size, layout.align(), retry);
+            return made_room.map_or_else(
+                || {
+                    drop(self.report(self.enter_slow(0).guard, new_size, layout.align()));
+                    ptr::null_mut()
+                },
+                NonNull::as_ptr,
+            );
+        }
         let alloc = |heap: &mut &Self, layout| {
             let placed = heap.place(Request::new(Call::Alloc, layout));
             placed.hand_out().map_or(ptr::null_mut(), NonNull::as_ptr)
         };
-        let free = |heap: &mut &Self, payload, layout| heap.dealloc_slow(payload, layout);
+        let free = |heap: &mut &Self, payload, layout| heap.free_slow(payload, Some(layout));
         // SAFETY: guaranteed by the caller; `alloc` returns a payload of the layout that it was given.
         let moved = unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) };
         if !moved.is_null() {
             self.cross_region.moved.fetch_add(1, Ordering::Relaxed);
         }
         moved
+    }
+}
+
+/// Says why the region cannot be where the program wants it.
+fn tell_once(error: &InitError) {
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    if error.base.is_some() && !TOLD.swap(true, Ordering::Relaxed) {
+        errno::unchanged(|| say(format_args!("{error} (name another address)")));
     }
 }

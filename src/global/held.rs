@@ -2,6 +2,7 @@
 
 use super::publish::PublishWatch;
 use super::record::RecordWatch;
+use super::thread_measure::MeasureWatch;
 use super::{Guarded, SmallocGlobal};
 use crate::calls::{self, Held, MovedFrom};
 use crate::free_list::FreeList;
@@ -11,6 +12,7 @@ use crate::region::{Extent, Granule};
 use crate::threads::lock::{self, Guard, SlowReason};
 use crate::watch::{Checkers, Hardened};
 use core::alloc::Layout;
+use core::sync::atomic::Ordering;
 
 /// A region's heap, locked by this thread.
 ///
@@ -42,8 +44,24 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline]
     pub(super) fn enter_slow(&self, region: usize) -> LockedSlow<'_, L, REGIONS> {
         self.ensure_registered();
-        let guard = self.regions.get(region).lock.lock();
-        Locked { global: self, guard }.drained(region)
+        self.count_calls(1);
+        self.entered_slow(region, self.regions.get(region).lock.lock())
+    }
+
+    /// The same if no other thread has the lock.
+    pub(super) fn try_enter_slow(&self, region: usize) -> Option<LockedSlow<'_, L, REGIONS>> {
+        self.ensure_registered();
+        let guard = self.regions.get(region).lock.try_lock()?;
+        self.count_calls(1);
+        Some(self.entered_slow(region, guard))
+    }
+
+    fn entered_slow<'a>(&'a self, region: usize, guard: Guard<'a, Guarded<L>>) -> LockedSlow<'a, L, REGIONS> {
+        let mut held = Locked { global: self, guard }.drained(region);
+        if held.guard.lock().has(SlowReason::Reserve) {
+            self.close_reserve(region, &mut held.guard);
+        }
+        held
     }
 }
 
@@ -60,10 +78,17 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'a, L, REGI
     #[inline(never)]
     fn wait_for_range(self, range: Extent) -> Self {
         let me = lock::thread_token();
+        let forked_inside = &self.global.forked_inside;
         let guard = self.guard.wait_while(|heap| match heap.purged_by(range) {
             Some(by) if by == me => lock::recursive_call(),
-            by => by.is_some(),
+            by => by.is_some() && !forked_inside.load(Ordering::Relaxed),
         });
+        // A forked child does not have the thread that purges.
+        let guard = if forked_inside.load(Ordering::Relaxed) {
+            guard.unlocked(|| self.global.finish_fork()).0
+        } else {
+            guard
+        };
         Self { guard, ..self }
     }
 }
@@ -72,7 +97,10 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     type Watch<'w>
         = (
         (&'w mut Hardened, Checkers),
-        (RecordWatch<'w, L, REGIONS, SLOW>, PublishWatch<'w, L, REGIONS, SLOW>),
+        (
+            RecordWatch<'w, L, REGIONS, SLOW>,
+            (PublishWatch<'w, L, REGIONS, SLOW>, MeasureWatch<'w, L, REGIONS, SLOW>),
+        ),
     )
     where
         Self: 'w;
@@ -80,8 +108,9 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     #[inline(always)]
     fn with<'w, R>(&'w mut self, work: impl FnOnce(&mut Heap<L>, &mut Self::Watch<'w>) -> R) -> R {
         let (global, lock) = (self.global, self.guard.lock());
-        let Guarded { heap, hardened } = &mut *self.guard;
-        work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, PublishWatch { global, lock })))
+        let Guarded { heap, hardened, .. } = &mut *self.guard;
+        let slow = (PublishWatch { global, lock }, MeasureWatch { global, lock });
+        work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, slow)))
     }
 
     #[inline(always)]
@@ -116,6 +145,10 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
         if SLOW {
             self.leave();
         }
+    }
+
+    fn leave_checked(self) {
+        self.global.record_idle(self.region(), self.guard);
     }
 
     #[inline(always)]

@@ -1,13 +1,15 @@
 //! Memory limits: `trim`, `set_limit`, the low-memory callback, huge pages, and zeroed growth.
 
-use super::low_memory::{InCallback, LowMemory};
-use super::{Guarded, SmallocGlobal};
-use crate::calls;
+use super::SmallocGlobal;
+use super::low_memory::LowMemory;
+use crate::calls::{self, Held};
 use crate::free_list::FreeList;
 use crate::heap::Purge;
-use crate::recording::{Call, Record};
-use crate::threads::lock::Guard;
 use core::alloc::{GlobalAlloc, Layout};
+use core::time::Duration;
+
+/// Calls of the low-memory callback for one request: a bound for callbacks that free memory and take it again.
+const MAX_CALLS: usize = 1 << 16;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// [`realloc`](GlobalAlloc::realloc) that zeroes the bytes by which the payload grows. Pages known to be zero are
@@ -59,7 +61,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub fn trim(&self) -> usize {
         drop(self.empty_caches());
         (0..REGIONS).fold(0, |sum: usize, region| {
-            sum.saturating_add(calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL))
+            let (held, purged) = calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL);
+            held.leave_checked();
+            sum.saturating_add(purged)
         })
     }
 
@@ -78,15 +82,18 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn set_limit(&self, bytes: usize) -> usize {
         let mut most = 0;
-        for (region, heap) in self.lock_all().iter_mut().enumerate() {
-            most = heap.set_limit(bytes).max(most);
-            self.record(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
+        for (region, heap) in self.lock_all().iter_mut().enumerate().take(self.regions.count()) {
+            most = self.set_limit_of(region, heap, bytes).max(most);
         }
         most
     }
 
     /// Sets a callback for requests that do not fit, or removes it. The requesting thread calls it without the heap's
-    /// lock, so it may allocate and free. If it returns true, the request is retried once.
+    /// lock, so it may allocate and free. If it returns true, the request is retried; if the request still does not fit,
+    /// the callback is called again, so it may free a little at a time.
+    ///
+    /// The request fails when the callback returns false, when it returns true but nothing was freed, when no region
+    /// could hold the request even if it were empty, and after 65,536 calls.
     ///
     /// The callback must not panic: a panic ends the process with one line, because it must not unwind through an
     /// allocator. A request that fails inside it fails at once. Several threads may be in it at the same time, and the
@@ -134,17 +141,91 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.huge_pages(wanted))
     }
 
-    /// Calls the low-memory callback without the lock. With a result, the caller retries and keeps it until it is done.
+    /// Keeps memory that is idle, since use has fallen to a fraction, for `time`; [`Duration::ZERO`] restores the
+    /// default, some thousand calls. A clock is then asked, at most once every 256 calls of a region.
+    ///
+    /// While memory is idle all calls take the slow path, so a long time costs all calls some nanoseconds. Without
+    /// calls nothing is returned.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    ///
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// HEAP.decay(Duration::from_secs(10));
+    /// ```
+    pub fn decay(&self, time: Duration) {
+        self.lock_all().iter_mut().for_each(|heap| heap.decay(time));
+    }
+
+    /// Commits memory for requests of `bytes` bytes in each region, rounding and alignment included, and keeps it: none
+    /// of them makes a system call, unless it has to wait for another thread. For programs that enter a sandbox, and
+    /// for real-time threads. False if a region or its limit is too small, or the system refuses.
+    ///
+    /// The bytes are those behind [`top`](crate::Stats::top); holes below come in addition. From now on, automatic
+    /// purges leave at least `bytes` bytes of free memory in each region, and `realloc` copies large payloads instead
+    /// of moving their pages. [`trim`](Self::trim) still returns the memory, and a request for more may still grow the
+    /// heap.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// assert!(HEAP.make_ready(64 << 20), "the sandbox needs 64 MiB");
+    /// // Here the program would forbid itself `mprotect`.
+    /// ```
+    pub fn make_ready(&self, bytes: usize) -> bool {
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_ready(bytes))
+    }
+
+    /// [`make_ready`](Self::make_ready) that also brings the memory into RAM, so that later requests cause no page
+    /// faults in it. The bookkeeping, a fiftieth, is still faulted in as it is used.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    /// assert!(HEAP.make_resident(16 << 20));
+    /// ```
+    pub fn make_resident(&self, bytes: usize) -> bool {
+        self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_resident(bytes))
+    }
+
+    /// Asks the callback for memory and retries, as long as it frees some. `None` if the request still does not fit. The
+    /// caller holds no lock.
     #[cold]
-    pub(super) fn call_low_memory<'a>(
-        &'a self,
-        guard: Guard<'a, Guarded<L>>,
+    pub(super) fn ask_for_memory<R>(
+        &self,
         size: usize,
         align: usize,
-    ) -> (Guard<'a, Guarded<L>>, Option<InCallback<'a>>) {
-        match Layout::from_size_align(size, align) {
-            Ok(layout) if self.low_memory.is_set() => guard.unlocked(|| self.low_memory.call(layout)),
-            _ => (guard, None),
+        mut retry: impl FnMut() -> Option<R>,
+    ) -> Option<R> {
+        let layout = Layout::from_size_align(size, align).ok()?;
+        let asking = self.low_memory.begin()?;
+        let mut before = self.freed_and_used();
+        for _ in 0..MAX_CALLS {
+            if !asking.call(layout) {
+                return None;
+            }
+            let placed = asking.retry(&mut retry);
+            if placed.is_some() {
+                return placed;
+            }
+            let now = self.freed_and_used();
+            let freed = now.0 != before.0 || now.1 < before.1;
+            if !freed || !self.can_hold(size) {
+                return None;
+            }
+            before = now;
         }
+        None
+    }
+
+    /// Segments freed so far and bytes in use, in all regions. Frees that were queued are done first.
+    fn freed_and_used(&self) -> (u64, usize) {
+        (0..REGIONS).fold((0, 0), |(freed, used): (u64, usize), region| {
+            let heap = self.enter_slow(region).guard;
+            (freed.wrapping_add(heap.freed()), used.wrapping_add(heap.used_and_top().0))
+        })
+    }
+
+    /// Whether a region could hold `size` bytes if it were empty.
+    fn can_hold(&self, size: usize) -> bool {
+        (0..REGIONS).any(|region| size <= self.enter_slow(region).guard.most_bytes())
     }
 }

@@ -7,11 +7,14 @@ use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 
-/// Called with a request that does not fit. Returns true if it freed memory, to retry. It must not panic.
+/// Called with a request that does not fit. Returns true if it freed memory, to retry; it is then called again if the
+/// request still does not fit. It must not panic.
 pub type LowMemory = fn(Layout) -> bool;
 
 /// Threads in the callback at the same time, a bound for the table; the requests of further threads fail at once.
 const MAX_INSIDE: usize = 16;
+/// Set in a thread's token while it retries. Tokens are multiples of 4.
+const RETRYING: usize = 1;
 
 pub(crate) struct LowMemoryCallback {
     /// A `LowMemory`, or null.
@@ -28,6 +31,12 @@ impl LowMemoryCallback {
         }
     }
 
+    pub(crate) const fn calling(function: LowMemory) -> Self {
+        // SAFETY: `Option<fn>` has the layout of a nullable pointer.
+        let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(Some(function)) };
+        Self { function: AtomicPtr::new(pointer), ..Self::new() }
+    }
+
     pub(crate) fn set(&self, function: Option<LowMemory>) {
         // SAFETY: `Option<fn>` has the layout of a nullable pointer.
         let pointer = unsafe { transmute::<Option<LowMemory>, *mut ()>(function) };
@@ -38,27 +47,63 @@ impl LowMemoryCallback {
         !self.function.load(Ordering::Relaxed).is_null()
     }
 
-    /// Calls the callback. `None` if there is none, it freed nothing, this thread is in it already, or too many threads
-    /// are. Otherwise the caller retries, and the callback is not called again on this thread until the result is
-    /// dropped.
+    /// Begins to ask on this thread. `None` if there is no callback, this thread is asking already, or too many are.
     #[cold]
-    pub(crate) fn call(&self, layout: Layout) -> Option<InCallback<'_>> {
-        // SAFETY: `set` made the pointer from an `Option<LowMemory>`.
-        let function =
-            unsafe { transmute::<*mut (), Option<LowMemory>>(self.function.load(Ordering::Acquire)) };
-        let function = function?;
+    pub(crate) fn begin(&self) -> Option<Asking<'_>> {
+        if !self.is_set() {
+            return None;
+        }
         let me = thread_token();
-        if self.inside.iter().any(|token| token.load(Ordering::Relaxed) == me) {
+        if self.inside.iter().any(|token| token.load(Ordering::Relaxed) & !RETRYING == me) {
             return None;
         }
         let is_taken = |token: &&AtomicUsize| {
             token.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
-        let inside = InCallback(self.inside.iter().find(is_taken)?);
+        let inside = self.inside.iter().find(is_taken)?;
+        Some(Asking { callback: self, inside, me })
+    }
+
+    /// Whether this thread retries a request after the callback, so that a failure is not final.
+    pub(crate) fn is_retrying(&self) -> bool {
+        let me = thread_token() | RETRYING;
+        self.inside.iter().any(|token| token.load(Ordering::Relaxed) == me)
+    }
+}
+
+/// This thread asks for memory. Until the value is dropped, its further requests that do not fit fail at once.
+pub(crate) struct Asking<'a> {
+    callback: &'a LowMemoryCallback,
+    inside: &'a AtomicUsize,
+    me: usize,
+}
+
+impl Asking<'_> {
+    /// Calls the callback; returns whether it freed memory.
+    pub(crate) fn call(&self, layout: Layout) -> bool {
+        // SAFETY: `set` made the pointer from an `Option<LowMemory>`.
+        let function = unsafe {
+            transmute::<*mut (), Option<LowMemory>>(self.callback.function.load(Ordering::Acquire))
+        };
+        let Some(function) = function else { return false };
         let abort_on_unwind = AbortOnUnwind;
         let freed = function(layout);
         core::mem::forget(abort_on_unwind);
-        freed.then_some(inside)
+        freed
+    }
+
+    /// Runs `work`, which tries the request again.
+    pub(crate) fn retry<R>(&self, work: impl FnOnce() -> R) -> R {
+        self.inside.store(self.me | RETRYING, Ordering::Relaxed);
+        let result = work();
+        self.inside.store(self.me, Ordering::Relaxed);
+        result
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.inside.store(0, Ordering::Relaxed);
     }
 }
 
@@ -68,14 +113,5 @@ struct AbortOnUnwind;
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
         fatal(format_args!("the function for low memory has panicked"));
-    }
-}
-
-/// This thread is in the callback until this is dropped.
-pub(crate) struct InCallback<'a>(&'a AtomicUsize);
-
-impl Drop for InCallback<'_> {
-    fn drop(&mut self) {
-        self.0.store(0, Ordering::Relaxed);
     }
 }

@@ -6,17 +6,27 @@ mod caching;
 mod cross_region;
 mod elsewhere;
 mod failures;
+mod files;
 mod fork;
 mod held;
+mod idle;
+mod idle_regions;
 mod limits;
 mod low_memory;
 mod measure;
+mod memory;
 mod publish;
 mod published;
 mod record;
 mod remote_free;
 mod reporting;
+mod reserve;
+mod scope;
+mod settings;
 mod statistics;
+mod thread_measure;
+mod unload;
+mod without_layout;
 
 pub use low_memory::LowMemory;
 
@@ -35,8 +45,10 @@ use crate::threads::shared::Guarded;
 use crate::watch::Request;
 use core::alloc::{GlobalAlloc, Layout};
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicUsize;
+use core::sync::atomic::{AtomicBool, AtomicUsize};
 use cross_region::CrossRegion;
+use files::Files;
+use idle_regions::IdleRegions;
 use low_memory::LowMemoryCallback;
 use published::Published;
 use reporting::Reporting;
@@ -82,13 +94,19 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// The heap's address once it is registered for `fork`; see `fork_table` for other values.
     registered_at: AtomicUsize,
     cross_region: CrossRegion,
+    idle: IdleRegions,
     low_memory: LowMemoryCallback,
     reporting: Reporting,
     /// Locked only while holding a heap's lock, like `recorder`.
     published: Lock<Option<Published<REGIONS>>>,
+    /// Threads that are being measured. Written with all locks held.
+    measured_threads: AtomicUsize,
     recorder: Lock<Recorder>,
     /// Filled only by [`Cached`](crate::Cached).
     pub(crate) caches: Caches,
+    files: Files,
+    /// This is a forked child whose thread was inside a call; see `fork`.
+    forked_inside: AtomicBool,
 }
 
 /// Bytes from which a remote free takes the region's lock, if it is free, instead of the queue. Queued blocks stay in a
@@ -112,17 +130,46 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Self::with_bytes(if bytes == 0 { 1 } else { bytes })
     }
 
+    /// Maps the first region at `address`, a multiple of 2 MiB, so that the same calls return the same addresses in every
+    /// run: for simulations, for tests, and for programs that sort or hash by address.
+    ///
+    /// If that is impossible, because another mapping is in the way, nothing is mapped: [`init`](Self::init) returns the
+    /// reason, and the first allocation writes it to standard error and fails. The environment variable `SMALLOC_BASE`
+    /// does the same for the first heap of a process, which is then mapped elsewhere after a warning.
+    ///
+    /// The system places programs, libraries and stacks at random addresses near the ends of the address space. On
+    /// x86-64 and on aarch64 with 48-bit addresses, `0x1000_0000_0000` is far from them.
+    ///
+    /// ```
+    /// use smalloc::SmallocGlobal;
+    ///
+    /// #[global_allocator]
+    /// static HEAP: SmallocGlobal = SmallocGlobal::new().at_base(0x1000_0000_0000);
+    ///
+    /// let number = Box::new(7);
+    /// assert_eq!((&raw const *number).addr() >> 32, 0x1000);
+    /// ```
+    #[must_use]
+    pub const fn at_base(mut self, address: usize) -> Self {
+        self.regions.set_base(address);
+        self
+    }
+
     /// A heap with regions of `bytes` bytes each, 0 for the default size.
     const fn with_bytes(bytes: usize) -> Self {
         Self {
             regions: Regions::unmapped(bytes),
             registered_at: AtomicUsize::new(fork_table::NOT_ATTEMPTED),
             cross_region: CrossRegion::new(),
+            idle: IdleRegions::new(),
             low_memory: LowMemoryCallback::new(),
             reporting: Reporting::unset(),
             published: Lock::new(None),
+            measured_threads: AtomicUsize::new(0),
             recorder: Lock::new(Recorder::OFF),
             caches: Caches::new(),
+            files: Files::none(),
+            forked_inside: AtomicBool::new(false),
         }
     }
 
@@ -134,6 +181,29 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Errors
     /// The system refused even the smallest region. A later call may succeed.
     pub fn init(&self) -> Result<(), InitError> {
+        self.map(None)
+    }
+
+    /// [`init`](Self::init) with a region size that is known only at run time: regions of `bytes` bytes each, rounded
+    /// up to whole pages and clamped as by [`with_region_size`](Self::with_region_size). Regions that are mapped already
+    /// keep their size.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
+    ///
+    /// let megabytes: usize = std::env::args().nth(1).map_or(Ok(16), |text| text.parse())?;
+    /// HEAP.init_with_size(megabytes << 20)?;
+    /// assert_eq!(HEAP.stats().region_size, megabytes << 20);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    ///
+    /// # Errors
+    /// The system refused even the smallest region. A later call may succeed.
+    pub fn init_with_size(&self, bytes: usize) -> Result<(), InitError> {
+        self.map(Some(bytes.max(1)))
+    }
+
+    fn map(&self, bytes: Option<usize>) -> Result<(), InitError> {
         errno::unchanged(|| {
             if !self.is_registered() {
                 self.register();
@@ -141,7 +211,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             environment::warn_unknown();
             self.reporting.read_environment();
             let file = Self::file_from_environment();
-            self.regions.init()?;
+            self.regions.init(bytes)?;
             if self.is_registered() {
                 for shared in self.regions.all() {
                     debugger::add(ptr::from_ref(shared).addr(), &shared.lock.lock().parts());
@@ -152,6 +222,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             {
                 environment::RECORD.complain(format_args!("cannot record: {error} (make room for the file)"));
             }
+            self.open_files();
             self.publish_for_environment();
             Ok(())
         })
@@ -183,11 +254,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// # Safety
     /// Nothing uses the payload any more.
+    #[inline]
     pub unsafe fn sfree(&self, payload: NonNull<u8>) {
         let payload = payload.as_ptr();
-        let region = self.regions.number_of(payload);
-        if REGIONS == 1 || region == self.regions.home_number() || !self.hand_over(region, payload, None) {
-            calls::free_slow(self.enter_slow(region), payload, None);
+        // Also in another thread's region: the payload may be large, so its lock is taken if it is free.
+        match self.enter(self.regions.number_of(payload)) {
+            Some(held) => calls::free(held, payload, None),
+            None => self.free_slow(payload, None),
         }
     }
 }
@@ -225,8 +298,8 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
             return self.dealloc_elsewhere(payload, layout);
         }
         match self.enter(home) {
-            Some(held) => calls::free(held, payload, layout),
-            None => self.dealloc_slow(payload, layout),
+            Some(held) => calls::free(held, payload, Some(layout)),
+            None => self.free_slow(payload, Some(layout)),
         }
     }
 
@@ -242,9 +315,9 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for SmallocGlobal<L, 
         let region = self.regions.number_of(payload);
         match self.enter_drained(region) {
             // SAFETY: guaranteed by the caller.
-            Some(held) => unsafe { calls::realloc(held, payload, layout, new_size) },
+            Some(held) => unsafe { calls::realloc(held, payload, Some(layout), new_size) },
             // SAFETY: guaranteed by the caller.
-            None => unsafe { self.realloc_slow(region, payload, layout, new_size) },
+            None => unsafe { self.realloc_slow(region, payload, Some(layout), new_size) },
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::inspect::{LiveError, LivePage};
 use crate::system::clock::{boot_ns, coarse_ns};
 use crate::system::path::Path;
 use crate::system::{environment, errno};
-use crate::threads::lock::{Lock, SlowReason};
+use crate::threads::lock::{Guard, Lock, SlowReason};
 use crate::watch::Watch;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
@@ -85,15 +85,23 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Stops publishing; the file remains, with the current numbers. Returns false if the heap did not publish.
     pub fn stop_publishing(&self) -> bool {
-        let mut heaps = self.lock_all();
+        // The page is dropped without the locks.
+        let published = self.end_publishing(&mut self.lock_all());
+        published.is_some()
+    }
+
+    /// Ends publishing and returns the page, if there is one. The caller holds all locks.
+    pub(super) fn end_publishing(
+        &self,
+        heaps: &mut [Guard<'_, Guarded<L>>; REGIONS],
+    ) -> Option<Published<REGIONS>> {
         let published = self.published.lock().take();
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, false));
         if let Some(Published { page, .. }) = &published {
-            page.write(&self.stats_of(&heaps), boot_ns(), 0);
+            page.write(&self.stats_of(heaps), boot_ns(), 0);
             page.stop();
         }
-        drop(heaps);
-        published.is_some()
+        published
     }
 
     /// Publishes to the file that the environment names, if this is the first heap that asks.

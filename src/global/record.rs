@@ -10,7 +10,8 @@ use crate::recording::{self, Call, Head, Record, RecordError, Recorded};
 use crate::region::{Extent, Granule};
 use crate::system::append_file::AppendFile;
 use crate::system::errno;
-use crate::threads::lock::{Lock, SlowReason};
+use crate::threads::caches::Bypass;
+use crate::threads::lock::{Guard, Lock, SlowReason};
 use crate::watch::{Free, Named, Request, Resize, Watch};
 use core::alloc::Layout;
 use core::sync::atomic::{AtomicBool, Ordering};
@@ -72,11 +73,21 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// If the recording ended on its own, the next call reports it, once.
     pub fn stop_recording(&self) -> Option<Recorded> {
-        let mut heaps = self.lock_all();
+        let recorded = self.end_recording(&mut self.lock_all());
+        self.bypass_caches_for_recorder();
+        recorded
+    }
+
+    /// Keeps threads from their caches while the heap is recorded.
+    fn bypass_caches_for_recorder(&self) {
+        let is_recorded = || self.regions.all().iter().any(|shared| shared.lock.has(SlowReason::Recorder));
+        self.bypass_caches(Bypass::Recording, is_recorded);
+    }
+
+    /// Ends the recording, if there is one. The caller holds all locks.
+    pub(super) fn end_recording(&self, heaps: &mut [Guard<'_, Guarded<L>>; REGIONS]) -> Option<Recorded> {
         let recorded = errno::unchanged(|| self.recorder.lock().stop());
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, false));
-        drop(heaps);
-        self.bypass_caches(false);
         recorded
     }
 
@@ -87,18 +98,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Begins to record regions that are mapped.
     pub(super) fn begin_recording(&self, file: AppendFile) -> Result<(), RecordError> {
-        // Every call must reach the recorder.
-        self.bypass_caches(true);
+        // What is in caches now need not be recorded as in use.
+        drop(self.empty_caches());
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();
         let size = heaps.first().map_or(0, |heap| heap.region().size());
-        if let Err(error) = recorder.begin(file, Head::new(L::NAME, REGIONS as u32, size)) {
-            let recording = recorder.is_on();
-            drop(recorder);
-            drop(heaps);
-            self.bypass_caches(recording);
-            return Err(error);
-        }
+        recorder.begin(file, Head::new(L::NAME, REGIONS as u32, size))?;
         for (region, heap) in heaps.iter().enumerate() {
             for run in heap.runs().flatten().filter(|run| run.in_use) {
                 let held = Record::new(Call::Held, run.extent.bytes(), Some(run.extent.start.bytes()));
@@ -110,6 +115,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             }
         }
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, recorder.is_on()));
+        drop(recorder);
+        drop(heaps);
+        self.bypass_caches_for_recorder();
         Ok(())
     }
 

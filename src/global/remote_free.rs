@@ -23,6 +23,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let aligned = layout.is_none_or(|layout| is_aligned(payload, layout));
         let block = Block { at: Granule(offset / GRANULE), size: layout.map(|layout| layout.size()) };
         match block.pack() {
+            // The measurement counts a free when it happens.
+            _ if self.is_measuring_thread() => false,
             Some(packed) if aligned && offset.is_multiple_of(GRANULE) => {
                 let ticket = shared.ring().and_then(|ring| ring.push(packed));
                 if ticket.is_some_and(|ticket| ticket % PURGE_CHECK_EVERY == PURGE_CHECK_EVERY - 1) {
@@ -38,6 +40,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     fn purge_for_owner(&self, region: usize) {
+        self.count_calls(PURGE_CHECK_EVERY);
         if let Some(guard) = self.regions.get(region).lock.try_lock() {
             calls::purge_if_due(LockedSlow { global: self, guard }.drained(region));
         }
@@ -70,11 +73,13 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Locked<'_, L, REGIONS,
     #[inline(never)]
     fn free_queued(&mut self, region: usize) {
         let Some(ring) = self.global.regions.get(region).ring() else { return };
-        ring.drain(|packed| {
-            let block = Block::unpack(packed);
-            let payload = self.guard.region().pointer(block.at).as_ptr();
-            let layout = block.size.and_then(|size| Layout::from_size_align(size, 1).ok());
-            calls::free_one(self, payload, layout);
+        self.global.unmeasured(|| {
+            ring.drain(|packed| {
+                let block = Block::unpack(packed);
+                let payload = self.guard.region().pointer(block.at).as_ptr();
+                let layout = block.size.and_then(|size| Layout::from_size_align(size, 1).ok());
+                calls::free_one(self, payload, layout);
+            });
         });
     }
 }

@@ -4,7 +4,7 @@ use super::held::LockedSlow;
 use super::{Guarded, SmallocGlobal};
 use crate::free_list::FreeList;
 use crate::heap::{Corruption, Heap};
-use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::inspect::{SegmentBuffer, Snapshot, SnapshotError, Stats, Totals};
 use crate::system::clock::monotonic_ns;
 use crate::threads::lock::Guard;
 use core::sync::atomic::Ordering;
@@ -37,6 +37,21 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub fn stats(&self) -> Stats {
         let heaps = self.lock_all();
         self.stats_of(&heaps)
+    }
+
+    /// The numbers that fit a small stack: [`Stats`] of several regions take a few KiB of it.
+    ///
+    /// Regions are read one after the other, so calls of other threads may be counted in one and not in the other.
+    ///
+    /// ```
+    /// static HEAP: smalloc::SmallocGlobal<smalloc::Indexed, 4> = smalloc::SmallocGlobal::with_region_size(1 << 20);
+    /// HEAP.smalloc(core::alloc::Layout::new::<u64>());
+    /// assert_eq!(HEAP.totals().used_bytes, 16);
+    /// ```
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let totals = (0..REGIONS).map(|region| self.enter_slow(region).guard.totals());
+        totals.fold(Totals::default(), Totals::plus)
     }
 
     /// Statistics of all regions, whose locks the caller holds.
@@ -139,13 +154,16 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Err(SnapshotError::GrewTooFast { capacity })
     }
 
-    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time.
+    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time. With the
+    /// feature `hardened`, also looks for writes after a free in all free memory.
     ///
     /// # Errors
     /// The first invariant that does not hold, by name, and its place.
     pub fn check(&self) -> Result<(), Corruption> {
         (0..REGIONS).try_for_each(|region| {
-            self.enter_slow(region).guard.check().map_err(|found| Corruption { region, ..found })
+            let guard = self.enter_slow(region).guard;
+            let written = |()| guard.hardened.check(&guard.heap).map_err(Corruption::from);
+            guard.check().and_then(written).map_err(|found| Corruption { region, ..found })
         })
     }
 }

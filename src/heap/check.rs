@@ -16,7 +16,8 @@ mod tests;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[non_exhaustive]
 pub struct Corruption {
-    /// The invariant's name: M1 to M3 (segment map), L1 to L3 (free list), I1 to I5 (index), or H1 (counters and top).
+    /// The invariant's name: M1 to M3 (segment map), L1 to L3 (free list), I1 to I5 (index), H1 (counters and top),
+    /// or with the feature `hardened` F1 and F2 (free and quarantined memory).
     pub invariant: &'static str,
     /// The number of the region; 0 if there is only one.
     pub region: usize,

@@ -1,10 +1,11 @@
 //! Finding the segment that a pointer names, with or without its layout, and checking both.
 
-use super::{Heap, granules, is_aligned};
+use super::{Heap, granules, granules_or_many, is_aligned};
 use crate::free_list::FreeList;
 use crate::region::{Extent, Granule};
 use crate::segment_map::{HUGE, SHORT, Short};
 use core::alloc::Layout;
+use core::ptr::NonNull;
 
 impl<L: FreeList> Heap<L> {
     /// The segment of a payload and its layout. Ends the process if there is none.
@@ -19,12 +20,20 @@ impl<L: FreeList> Heap<L> {
     /// The segment of a payload and its layout if one window shows it. None if the slow path must look.
     #[inline(always)]
     pub(crate) fn find_fast(&self, payload: *const u8, layout: Layout) -> Option<Short> {
-        let at = self.region().granule(payload);
-        if at < self.top() && is_aligned(payload, layout) {
-            self.find_short(Extent::of(at, granules(layout.size())))
-        } else {
-            None
+        let n = granules_or_many(layout.size());
+        if n > SHORT {
+            return None;
         }
+        let at = self.region().granule(payload);
+        let found = if at < self.top() { self.tiling.ground.map.short_at(at, n) } else { None };
+        found.filter(|_| is_aligned(payload, layout))
+    }
+
+    /// The segment in use that begins at a payload if one window shows it. None if the slow path must look.
+    #[inline(always)]
+    pub(crate) fn find_fast_by_pointer(&self, payload: *const u8) -> Option<Short> {
+        let at = self.region().granule(payload);
+        if at < self.top() { self.tiling.ground.map.short_from(at) } else { None }
     }
 
     /// The segment, if it is in use and one window shows all of it.
@@ -58,11 +67,30 @@ impl<L: FreeList> Heap<L> {
 
     /// The segment in use that begins at a payload. If none does, ends the process with a line that names the layout.
     pub(crate) fn find_payload(&self, payload: *const u8, layout: Option<Layout>) -> Extent {
-        let at: Granule = self.region().granule(payload);
-        if at < self.top() && self.tiling.ground.map.is_head(at) {
-            return Extent::new(at, self.tiling.ground.map.used_end(at));
+        match self.segment_at(payload) {
+            Some(segment) => segment,
+            None => self.no_segment(payload, layout),
         }
-        self.no_segment(payload, layout)
+    }
+
+    /// The segment in use that begins at an address; None if none does.
+    pub(crate) fn segment_at(&self, payload: *const u8) -> Option<Extent> {
+        let at: Granule = self.region().granule(payload);
+        let begins = at < self.top() && self.tiling.ground.map.is_head(at);
+        begins.then(|| Extent::new(at, self.tiling.ground.map.used_end(at)))
+    }
+
+    /// The bytes that a payload may use: those of its segment, the requested size rounded up to 16. `None` if no payload
+    /// in use begins there.
+    #[must_use]
+    pub fn usable_size(&self, payload: NonNull<u8>) -> Option<usize> {
+        self.segment_at(payload.as_ptr()).map(Extent::bytes)
+    }
+
+    /// Whether an address lies in the region, in use or free.
+    #[must_use]
+    pub fn contains(&self, address: *const u8) -> bool {
+        address.addr().wrapping_sub(self.base().addr()) < self.region_size()
     }
 
     /// The length in granules of the segment in use that begins at `at`, below top; None if there is none.

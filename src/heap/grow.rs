@@ -20,31 +20,53 @@ const MAX_STEP: usize = 32 << 20;
 
 /// Maps the regions of `heaps` side by side, each of `wanted` bytes, and returns the stride in bytes. If there are
 /// several, the stride is a power of two, with room for `beside` [more](Heap::open_beside) bytes and a guard page
-/// behind each. If the system refuses the address space, halves the size and retries.
+/// behind each, and so is that of a single region with `beside` bytes. If the system refuses the address space, halves the
+/// size and retries. With a `base`, the first region begins there, or nothing is mapped.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,
     beside: usize,
+    base: Option<usize>,
 ) -> Result<usize, InitError> {
     let mut size = whole_pages(wanted.clamp(MIN_REGION, MAX_REGION));
     loop {
-        match map_all(heaps, size, beside) {
+        match map_all(heaps, size, beside, base) {
             Ok(stride) => return Ok(stride),
-            Err(errno) if size <= MIN_REGION => return Err(InitError { region_size: wanted, errno }),
+            // A smaller region would not be the one that was asked for.
+            Err(errno) if size <= MIN_REGION || (base.is_some() && errno != libc::ENOMEM) => {
+                return Err(InitError { region_size: wanted, errno, base });
+            }
             Err(_) => size = whole_pages((size / 2).max(MIN_REGION)),
         }
     }
 }
 
+/// The largest size of a region, in bytes, with which `count` heaps side by side take at most `bytes` of addresses; 0 if
+/// there is none.
+pub(crate) fn largest_region<L: FreeList>(bytes: usize, count: usize, beside: usize) -> usize {
+    let each = (bytes / count.max(1)).min(MAX_REGION);
+    // With several heaps, the stride is a power of two.
+    let stride = if count > 1 { each.checked_ilog2().map_or(0, |bits| 1 << bits) } else { each };
+    let end = if count > 1 { Reservation::end_bytes(beside) } else { 0 };
+    let tables = Heap::<L>::mapped_bytes(stride).saturating_sub(stride);
+    stride.saturating_sub(tables).saturating_sub(end) & !whole_pages(1).wrapping_sub(1)
+}
+
 /// Maps all of `heaps` with regions of `size` bytes, or none of them. Returns the stride; the error is the `errno`.
-fn map_all<L: FreeList>(heaps: &mut [&mut Heap<L>], size: usize, beside: usize) -> Result<usize, i32> {
+fn map_all<L: FreeList>(
+    heaps: &mut [&mut Heap<L>],
+    size: usize,
+    beside: usize,
+    base: Option<usize>,
+) -> Result<usize, i32> {
     let bytes = Heap::<L>::mapped_bytes(size);
-    let stride = if heaps.len() > 1 {
+    let stride = if beside > 0 {
         bytes.saturating_add(Reservation::end_bytes(beside)).max(BASE_ALIGN).next_power_of_two()
     } else {
         whole_pages(bytes)
     };
-    let mut rest = Reservation::new(stride.saturating_mul(heaps.len()))?;
+    let all = stride.saturating_mul(heaps.len());
+    let mut rest = base.map_or_else(|| Reservation::new(all), |base| Reservation::at(base, all))?;
     let count = heaps.len();
     let mapped = heaps.iter_mut().try_for_each(|heap| {
         heap.purge_policy.share(count);
@@ -106,7 +128,7 @@ impl<L: FreeList> Heap<L> {
 
     /// Commits `n` granules from `from`, which is top. False if the region has fewer or the system refuses.
     #[inline(always)]
-    pub(super) fn make_ready(&mut self, from: Granule, n: usize) -> bool {
+    pub(super) fn commit_from(&mut self, from: Granule, n: usize) -> bool {
         n <= self.tiling.ready.above(from) || self.open_more(from, n)
     }
 
@@ -126,7 +148,8 @@ impl<L: FreeList> Heap<L> {
         errno::unchanged(|| self.open(ahead) || (ahead > needed && self.open(needed)))
     }
 
-    fn open(&mut self, end: Granule) -> bool {
+    /// Commits region and tables up to `end`. False if the system refuses.
+    pub(super) fn open(&mut self, end: Granule) -> bool {
         let chunks = end.0.div_ceil(CHUNK);
         let before = self.tiling.ground.region.committed();
         let tables = self.tiling.ground.map.commit(chunks)

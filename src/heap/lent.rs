@@ -16,7 +16,7 @@ impl<L: FreeList> Heap<L> {
     ///
     /// It never asks the system for memory and returns none: [`trim`](Self::trim) does nothing. When the heap is
     /// dropped, its owner can use the memory again. The bookkeeping takes 1.6 %, at least 2.7 KiB with
-    /// [`Linked`](crate::Linked) and 3.4 KiB with [`Indexed`](crate::Indexed). The region is a multiple of 1 KiB.
+    /// [`Linked`](crate::Linked) and 3.6 KiB with [`Indexed`](crate::Indexed). The region is a multiple of 1 KiB.
     ///
     /// # Errors
     /// The memory has no room for a region and its bookkeeping.
@@ -36,7 +36,7 @@ impl<L: FreeList> Heap<L> {
     /// # Ok::<(), smalloc::InitError>(())
     /// ```
     pub unsafe fn from_raw_parts(start: NonNull<u8>, bytes: usize) -> Result<Self, InitError> {
-        let refused = InitError { region_size: bytes, errno: 0 };
+        let refused = InitError { region_size: bytes, errno: 0, base: None };
         // SAFETY: the caller's promise.
         let reservation = unsafe { Reservation::lent(start, bytes) }.ok_or(refused)?;
         let room = reservation.bytes().min(MAX_REGION);

@@ -3,6 +3,7 @@
 use super::Heap;
 use crate::free_list::FreeList;
 use crate::region::{GRANULE, Granule};
+use core::time::Duration;
 
 impl<L: FreeList> Heap<L> {
     /// Limits the heap to the first `bytes` bytes of the region: [`top`](crate::Stats::top) does not rise above them. A
@@ -34,6 +35,30 @@ impl<L: FreeList> Heap<L> {
     /// The limit in bytes, if one is set below the region's end.
     pub(crate) fn limit(&self) -> Option<usize> {
         (self.limit.0 < self.region_size() / GRANULE).then(|| self.limit.bytes())
+    }
+
+    /// Keeps memory that is idle, since use has fallen to a fraction, for `time`; [`Duration::ZERO`] restores the
+    /// default, some thousand calls. A clock is then asked, at most once every 256 calls.
+    ///
+    /// ```
+    /// use core::time::Duration;
+    ///
+    /// let mut heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 26)?;
+    /// heap.decay(Duration::from_secs(10));
+    /// # Ok::<(), smalloc::InitError>(())
+    /// ```
+    pub fn decay(&mut self, time: Duration) {
+        self.purge_policy.decay = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    }
+
+    /// Bytes of the largest payload that an empty heap could hold.
+    pub(crate) fn most_bytes(&self) -> usize {
+        self.limit().unwrap_or(self.region_size())
+    }
+
+    /// Segments freed so far.
+    pub(crate) fn freed(&self) -> u64 {
+        self.tiling.counters.freed
     }
 
     /// Asks the system to back the region with huge pages (`MADV_HUGEPAGE`), or not to (`MADV_NOHUGEPAGE`). False if it

@@ -19,11 +19,14 @@ mod find;
 mod grow;
 mod lent;
 mod limits;
+mod memory;
 mod misuse;
 mod page_moves;
 mod place;
 mod purge;
 mod purge_policy;
+mod quiet;
+mod ready;
 mod resize;
 mod statistics;
 mod status;
@@ -33,11 +36,13 @@ mod walk;
 mod zeroed;
 
 pub use check::Corruption;
-pub(crate) use grow::map_side_by_side;
+pub(crate) use grow::{largest_region, map_side_by_side};
 pub(crate) use page_moves::LEAST_TRANSFER;
 pub(crate) use place::Declined;
 pub(crate) use purge::Purge;
 pub use status::MallocStatus;
+#[cfg(feature = "hardened")]
+pub(crate) use walk::Run;
 
 use crate::checkers;
 use crate::free_list::{FreeList, Ground, Indexed};
@@ -89,6 +94,13 @@ pub(crate) const fn granules(size: usize) -> usize {
     // A Layout's size is at most isize::MAX, so the sum does not wrap.
     let n = size.wrapping_add(GRANULE - 1) / GRANULE;
     if n == 0 { 1 } else { n }
+}
+
+/// The same, except that it returns a number larger than any segment for 0 bytes, which `GlobalAlloc` does not allow. One
+/// instruction less.
+#[inline(always)]
+const fn granules_or_many(size: usize) -> usize {
+    size.wrapping_sub(1) / GRANULE + 1
 }
 
 /// The segment at `at` that holds `size` bytes.
@@ -149,6 +161,11 @@ impl<L: FreeList> Drop for Heap<L> {
         unsafe { self.reservation.release() };
     }
 }
+
+/// Marks a branch as unlikely, and keeps the compiler from merging it with another.
+#[cold]
+#[inline]
+pub(crate) const fn unlikely() {}
 
 /// Ends the process because the bookkeeping contradicts itself.
 #[cold]

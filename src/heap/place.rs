@@ -1,30 +1,27 @@
 //! Placing a request: in the lowest free segment that can hold it at its alignment, else in the wilderness.
 
-use super::{Heap, granules};
+use super::{Heap, granules, unlikely};
 use crate::free_list::{Fit, FreeList, LARGEST_LOOK, Look};
 use crate::region::{Extent, GRANULE, Granule};
-use crate::segment_map::SHORT;
+use crate::segment_map::{SHORT, chunk_start};
 
 /// Why the fast path did not place a request.
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(crate) enum Declined {
     /// The first look found no fit; the search continues from there.
     Search,
-    /// There was no first look, or taking what it found needs more than a few instructions.
+    /// The first look found this place, but taking it needs more than a few instructions.
+    At(Granule),
+    /// There was no first look, or the wilderness has to be committed.
     Other,
 }
-
-/// Marks a branch as unlikely, and keeps the compiler from merging it with another.
-#[cold]
-#[inline]
-const fn cold() {}
 
 impl<L: FreeList> Heap<L> {
     /// Places a request. The result has no start if nothing fits.
     #[inline(always)]
     pub(crate) fn place(&mut self, size: usize, align: usize) -> Fit {
         match self.place_fast(size, align) {
-            Ok(start) => Fit::NONE.at(start),
+            Ok(at) => Fit::NONE.at(at),
             Err(declined) => self.place_slow(size, align, declined),
         }
     }
@@ -34,17 +31,19 @@ impl<L: FreeList> Heap<L> {
     pub(crate) fn place_fast(&mut self, size: usize, align: usize) -> Result<Granule, Declined> {
         let n = granules(size);
         if align > GRANULE || n > LARGEST_LOOK {
-            cold();
+            unlikely();
             return Err(Declined::Other);
         }
         let tiling = &mut self.tiling;
-        let start = match tiling.list.look(&tiling.ground, n) {
-            Look::Fits(start, seen) => {
-                if !tiling.take_fast(start, n, seen) {
-                    return Err(Declined::Other);
+        let at = match tiling.list.look(&tiling.ground, n) {
+            Look::Fits { chunk, bit, seen } => {
+                let at = chunk_start(chunk).up(bit);
+                if !tiling.take_fast(chunk, bit, n, seen) {
+                    return Err(Declined::At(at));
                 }
-                start
+                at
             }
+            Look::Crosses(at) => return Err(Declined::At(at)),
             Look::Wilderness => {
                 if n > tiling.ready.above(tiling.ground.top) {
                     return Err(Declined::Other);
@@ -54,36 +53,54 @@ impl<L: FreeList> Heap<L> {
             Look::Search => return Err(Declined::Search),
         };
         tiling.counters.placed(size, n, 0);
-        Ok(start)
+        Ok(at)
     }
 
     /// Places a request that the fast path declined.
     #[inline(never)]
     pub(crate) fn place_slow(&mut self, size: usize, align: usize, declined: Declined) -> Fit {
-        self.place_by_search(size, align, declined)
+        match declined {
+            Declined::At(at) => self.place_at(at, size),
+            Declined::Search => self.place_by_search(size),
+            Declined::Other => self.place_any(size, align),
+        }
     }
 
-    /// Places a request that the fast path declined, in the caller's frame.
+    /// Places a request where the first look found a fit.
     #[inline(always)]
-    pub(crate) fn place_by_search(&mut self, size: usize, align: usize, declined: Declined) -> Fit {
+    pub(crate) fn place_at(&mut self, at: Granule, size: usize) -> Fit {
+        let n = granules(size).min(LARGEST_LOOK);
+        self.tiling.take_across(at, n);
+        self.tiling.counters.placed(size, n, 0);
+        Fit::NONE.at(at)
+    }
+
+    /// Places a request after the first look missed.
+    #[inline(always)]
+    pub(crate) fn place_by_search(&mut self, size: usize) -> Fit {
+        // Larger requests have no first look. The bound lets the compiler drop code for them.
+        let n = granules(size).min(LARGEST_LOOK);
+        let fit = self.tiling.list.search_on(&self.tiling.ground, n);
+        self.place_found(size, n, fit)
+    }
+
+    /// Places a request of any size and alignment.
+    #[inline(always)]
+    pub(crate) fn place_any(&mut self, size: usize, align: usize) -> Fit {
         if align > GRANULE {
             return self.place_aligned(size, align);
         }
-        let tiling = &mut self.tiling;
-        let (n, fit) = match declined {
-            Declined::Search => {
-                // Larger requests have no first look. The bound lets the compiler drop code for them.
-                let n = granules(size).min(LARGEST_LOOK);
-                (n, tiling.list.search_on(&tiling.ground, n))
-            }
-            Declined::Other => {
-                let n = granules(size);
-                (n, tiling.list.search(&tiling.ground, n))
-            }
-        };
+        let n = granules(size);
+        let fit = self.tiling.list.search(&self.tiling.ground, n);
+        self.place_found(size, n, fit)
+    }
+
+    /// Places a request where a search found a fit, else in the wilderness.
+    #[inline(always)]
+    fn place_found(&mut self, size: usize, n: usize, fit: Fit) -> Fit {
         let start = match fit.start() {
             Some(start) => {
-                tiling.take(start, n);
+                self.tiling.take(start, n);
                 start
             }
             None => match self.extend(n) {
@@ -118,7 +135,7 @@ impl<L: FreeList> Heap<L> {
     /// Takes `n` granules of the wilderness. None if it is too small or the system refuses memory.
     fn extend(&mut self, n: usize) -> Option<Granule> {
         let from = self.tiling.ground.top;
-        if !self.make_ready(from, n) {
+        if !self.commit_from(from, n) {
             return None;
         }
         if n <= SHORT {
@@ -133,7 +150,7 @@ impl<L: FreeList> Heap<L> {
         let top = self.tiling.ground.top;
         let place = self.tiling.ground.region.align_up(top, align)?;
         let needed = n.checked_add(place.above(top))?;
-        if !self.make_ready(top, needed) {
+        if !self.commit_from(top, needed) {
             return None;
         }
         self.tiling.extend(Extent::of(place, n));

@@ -9,9 +9,11 @@
 mod tests;
 
 use super::purge_policy::{MAX_HOLES, MIN_HOLE, Observed, WORK_PER_FREE};
+use super::quiet::Use;
 use super::{Heap, broken};
 use crate::free_list::FreeList;
 use crate::region::{Extent, GRANULE, Granule, Pieces};
+use crate::system::clock::monotonic_ns;
 
 /// Refused pieces after which an automatic pass gives up, so that a few locked ranges do not end it.
 const MAX_REFUSALS: usize = 8;
@@ -64,8 +66,8 @@ impl Purge {
 
 impl<L: FreeList> Heap<L> {
     #[inline]
-    pub(crate) fn purge_due(&mut self) -> Option<Purge> {
-        if self.purge_policy.is_due(self.tiling.counters.turnover()) { self.plan_purge() } else { None }
+    pub(crate) fn is_purge_check_due(&self) -> bool {
+        self.purge_policy.is_due(self.tiling.counters.turnover())
     }
 
     /// Work done so far, which stands in for time: granules allocated and freed, and [`WORK_PER_FREE`] for each free.
@@ -74,21 +76,49 @@ impl<L: FreeList> Heap<L> {
         counters.turnover().wrapping_add(counters.freed.wrapping_mul(WORK_PER_FREE))
     }
 
+    /// Allocations and frees so far.
+    fn calls(&self) -> u64 {
+        let counters = &self.tiling.counters;
+        counters.placed_total().wrapping_add(counters.freed)
+    }
+
+    /// Counts `calls` calls of the process, in this heap or others side by side, since the last time.
+    pub(crate) fn count_calls_elsewhere(&mut self, calls: u64) {
+        let own = self.calls();
+        self.purge_policy.count_elsewhere(calls, own);
+    }
+
+    /// Whether much memory is kept that a [quiet window](super::quiet) would return.
+    pub(crate) fn holds_idle(&self) -> bool {
+        self.purge_policy.holds_idle(self.tiling.counters.usage.used())
+    }
+
     /// Checks how much was needed since the last check. Returns a pass if more than that is free and dirty.
-    #[cold]
-    fn plan_purge(&mut self) -> Option<Purge> {
-        let (turnover, work) = (self.tiling.counters.turnover(), self.work());
-        if self.purge_policy.is_paused(turnover, work) {
+    pub(crate) fn plan_purge(&mut self) -> Option<Purge> {
+        let pass = self.plan();
+        self.purge_policy.schedule(self.tiling.counters.usage.used());
+        pass
+    }
+
+    fn plan(&mut self) -> Option<Purge> {
+        let work = self.work();
+        let counters = &self.tiling.counters;
+        let (frees, used, turnover) = (counters.freed, counters.usage.used(), counters.turnover());
+        let calls = self.purge_policy.calls(self.calls());
+        let now = self.purge_policy.asks_clock(calls).then(monotonic_ns);
+        let mut usage = Use { used, peak: used, turnover, calls, decay: self.purge_policy.decay, now };
+        if self.purge_policy.skips(&usage, work) {
             return None;
         }
-        let (peak, used) = (self.peaks().take_since_check(), self.tiling.counters.usage.used());
-        let swing = peak.saturating_sub(used);
+        usage.peak = self.peaks().take_since_check();
         let dirty_end = self.tiling.pages.end().max(self.tiling.touched).max(self.top());
-        // An upper bound on the free and dirty granules.
-        let most = (dirty_end.0 as u64).saturating_sub(used);
-        let spare = most.saturating_sub(swing);
-        let keep = self.purge_policy.learn(&Observed { turnover, work, peak, used, spare });
-        if self.is_purging() || spare <= keep {
+        let free = (dirty_end.0 as u64).saturating_sub(used);
+        let keep = self.purge_policy.learn(&Observed { usage, work, frees, free });
+        if self.is_purging() {
+            return None;
+        }
+        self.purge_policy.found(used, free);
+        if free <= keep {
             return None;
         }
         let min_hole = MIN_HOLE.max(self.top().0 / MAX_HOLES);
@@ -97,9 +127,11 @@ impl<L: FreeList> Heap<L> {
             dirty = dirty.saturating_add(piece.dirty as u64);
             true
         });
-        let keep = keep.saturating_add(swing);
         self.purge_policy.delay_next(work, holes, dirty.saturating_sub(keep));
         if dirty <= keep {
+            if self.purge_policy.holds_idle(used) {
+                self.purge_policy.found(used, dirty);
+            }
             return None;
         }
         let (mut left, mut start) = (keep as usize, Granule(0));
@@ -138,6 +170,9 @@ impl<L: FreeList> Heap<L> {
         purge.from = next;
         purge.holes = purge.holes.saturating_add(holes);
         if pieces.granules() == 0 {
+            if purge.min_hole == 1 {
+                self.purge_policy.purged_all(self.tiling.counters.usage.used());
+            }
             return None;
         }
         let marks = &mut self.tiling.pages;
@@ -164,6 +199,14 @@ impl<L: FreeList> Heap<L> {
         if n > 0 {
             purge.purged = purge.purged.saturating_add(n);
             self.purge_policy.purged(n, self.work());
+        }
+    }
+
+    /// Ends, in a forked child, the batch of a thread that the child does not have. Its pages may not have been purged.
+    pub(crate) fn forget_purge_of_others(&mut self, me: usize) {
+        if self.is_purging() && self.purging_by != me {
+            self.tiling.pages.mark_dirty(self.purging);
+            self.purging = Extent::EMPTY;
         }
     }
 

@@ -15,7 +15,7 @@ impl<L: FreeList> Heap<L> {
             self.tiling.cut(segment, to);
         } else if to > segment.end {
             let n = to.above(segment.end);
-            if segment.end == self.top() && !self.make_ready(segment.end, n) {
+            if segment.end == self.top() && !self.commit_from(segment.end, n) {
                 return false;
             }
             if !self.tiling.grow(segment, to) {

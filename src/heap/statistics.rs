@@ -4,7 +4,7 @@ use super::Heap;
 use super::usage::{Peak, Peaks};
 use crate::debugger::Parts;
 use crate::free_list::FreeList;
-use crate::inspect::{Failure, SegmentBuffer, Snapshot, SnapshotError, Stats};
+use crate::inspect::{Failure, SegmentBuffer, Snapshot, SnapshotError, Stats, Totals};
 use crate::region::{GRANULE, Granule};
 use core::ptr;
 
@@ -37,25 +37,42 @@ impl<L: FreeList> Heap<L> {
         }
     }
 
+    /// The numbers that fit a small stack, as of now.
+    #[must_use]
+    pub fn totals(&self) -> Totals {
+        let counters = &self.tiling.counters;
+        let peak = self.peak();
+        let used = Granule(counters.usage.used() as usize).bytes();
+        let top = self.tiling.ground.top.bytes();
+        Totals {
+            region_size: self.tiling.ground.region.size(),
+            used_bytes: used,
+            top,
+            live_segments: counters.placed_total().wrapping_sub(counters.freed) as usize,
+            holes: counters.holes(),
+            hole_bytes: top.saturating_sub(used),
+            committed_bytes: self.tiling.ground.region.committed(),
+            metadata_bytes: self.tables_committed(),
+            peak_top: peak.top_bytes(),
+            peak_used_bytes: peak.used_bytes(),
+        }
+    }
+
     /// All numbers but the size of the largest hole, for which [`Linked`](crate::Linked) must walk its list.
     pub(crate) fn counts(&self) -> Stats {
         let counters = &self.tiling.counters;
         let placed = counters.placed_total();
-        let peak = self.peak();
-        let used = Granule(counters.usage.used() as usize).bytes();
-        let region_size = self.tiling.ground.region.size();
+        let totals = self.totals();
         Stats {
-            region_size,
-            used_bytes: used,
-            free_bytes: region_size.saturating_sub(used),
-            top: self.tiling.ground.top.bytes(),
-            peak_used_bytes: peak.used_bytes(),
-            peak_top: peak.top_bytes(),
-            live_segments: placed.wrapping_sub(counters.freed) as usize,
-            free_segments: counters
-                .holes()
-                .wrapping_add(usize::from(self.tiling.ground.top.bytes() < region_size)),
-            hole_bytes: self.tiling.ground.top.bytes().saturating_sub(used),
+            region_size: totals.region_size,
+            used_bytes: totals.used_bytes,
+            free_bytes: totals.region_size.saturating_sub(totals.used_bytes),
+            top: totals.top,
+            peak_used_bytes: totals.peak_used_bytes,
+            peak_top: totals.peak_top,
+            live_segments: totals.live_segments,
+            free_segments: totals.holes.wrapping_add(usize::from(totals.top < totals.region_size)),
+            hole_bytes: totals.hole_bytes,
             largest_hole: 0,
             allocs: placed.wrapping_sub(counters.reallocs_moved),
             frees: counters.freed.wrapping_sub(counters.reallocs_moved),
@@ -72,8 +89,8 @@ impl<L: FreeList> Heap<L> {
             handed_over: 0,
             cached_bytes: 0,
             cache_hits: 0,
-            committed_bytes: self.tiling.ground.region.committed(),
-            metadata_bytes: self.tables_committed(),
+            committed_bytes: totals.committed_bytes,
+            metadata_bytes: totals.metadata_bytes,
             purged_total: self.purge_policy.purged_bytes(),
             hops: counters.hops,
             failed_hops: counters.failed_hops(),

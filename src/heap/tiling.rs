@@ -12,10 +12,13 @@
 //! the list. It may decline; then nothing has changed.
 
 use super::counters::Counters;
-use crate::free_list::{Deferred, FreeList, Ground, Rest};
+#[cfg(doc)]
+use crate::free_list::Look;
+use crate::free_list::{Deferred, FreeList, Ground};
 use crate::pages::Pages;
 use crate::region::{CHUNK, Extent, Granule};
 use crate::segment_map::{HUGE, NO_END, SHORT, Short};
+use core::num::NonZero;
 
 #[derive(Debug)]
 // Fields that every call needs come first, to share cache lines.
@@ -31,22 +34,17 @@ pub(crate) struct Tiling<L: FreeList> {
     pub(crate) pages: Pages,
 }
 
-/// The free rest after taking `n` granules of a free segment whose window shows `seen` free granules.
-#[inline(always)]
-const fn rest(n: usize, seen: usize) -> Rest {
-    if seen == NO_END { Rest::Long } else { Rest::Exact(seen.wrapping_sub(n)) }
-}
-
 impl<L: FreeList> Tiling<L> {
     // ---- taking ----------------------------------------------------------------------------------------------
 
-    /// Takes `n` of the `seen` free granules that a window shows at `start`. Declines if tags or the list would change.
+    /// Takes `n` granules of a chunk from its granule `bit` on, of which it has `seen` free ones: see [`Look::Fits`]. Declines if
+    /// more than the bits of the chunk has to change.
     #[inline(always)]
-    pub(crate) fn take_fast(&mut self, start: Granule, n: usize, seen: usize) -> bool {
-        let fast = (seen != NO_END || self.ground.map.keeps_tags(start, n))
-            && self.list.is_unmoved(start, start.up(n), rest(n, seen));
+    pub(crate) fn take_fast(&mut self, chunk: usize, bit: usize, n: usize, seen: usize) -> bool {
+        // A chunk that is free as a whole may be a tag.
+        let fast = (seen != NO_END || bit != 0) && self.list.takes_front(chunk, seen);
         if fast {
-            self.ground.map.take_short(start, n);
+            self.ground.map.take_in_chunk(chunk, bit, n);
             self.counters.took(n < seen);
         }
         fast
@@ -55,29 +53,47 @@ impl<L: FreeList> Tiling<L> {
     /// Takes the first `n` granules of the free segment at `start`; the rest stays free.
     #[inline(always)]
     pub(crate) fn take(&mut self, start: Granule, n: usize) {
-        if n <= SHORT {
-            let seen = self.ground.map.free_from(start);
-            if seen != NO_END || self.ground.map.keeps_tags(start, n) {
-                self.ground.map.take_short(start, n);
-                self.counters.took(n < seen);
-                self.list.took(&self.ground, start, Extent::of(start, n), rest(n, seen));
-                return;
-            }
+        let (chunk, bit) = (start.chunk(), start.bit());
+        let seen = self.ground.map.free_in_chunk(chunk, bit);
+        if n <= seen && bit.wrapping_add(n) < CHUNK && self.take_fast(chunk, bit, n, seen) {
+            return;
         }
-        self.take_slow(start, Extent::of(start, n));
+        if n <= SHORT {
+            self.take_across_slow(start, n);
+        } else {
+            self.take_slow(start, Extent::of(start, n));
+        }
+    }
+
+    #[inline(never)]
+    fn take_across_slow(&mut self, start: Granule, n: usize) {
+        self.take_across(start, n);
+    }
+
+    /// Takes the first `n` granules of the free segment at `start`, at most [`SHORT`], in whatever chunk the rest starts.
+    #[inline(always)]
+    pub(crate) fn take_across(&mut self, start: Granule, n: usize) {
+        let part = Extent::of(start, n);
+        if !self.ground.map.keeps_tags(start, n) {
+            return self.take_slow(start, part);
+        }
+        let hole = Extent::new(start, self.ground.hole_end(start));
+        self.ground.map.take_short(start, n);
+        self.counters.took(part.end < hole.end);
+        self.list.took(&self.ground, hole, part);
     }
 
     /// Takes any part of the free segment at `start`; the rests in front and behind stay free.
     #[inline(never)]
     pub(crate) fn take_slow(&mut self, start: Granule, part: Extent) {
-        let hole = Extent::new(start, self.ground.map.hole_end(start, self.ground.top));
+        let hole = Extent::new(start, self.ground.hole_end(start));
         self.ground.map.take(hole, part);
         self.counters.took(part.end < hole.end);
         if part.start > start {
             self.counters.padded();
         }
-        self.list.took(&self.ground, start, part, Rest::Exact(hole.end.above(part.end)));
         self.report_huge(part);
+        self.list.took(&self.ground, hole, part);
     }
 
     /// Takes `n` granules of the wilderness, at most [`SHORT`], which are committed. Returns their start.
@@ -107,7 +123,7 @@ impl<L: FreeList> Tiling<L> {
     /// Tells the list of a huge segment: the map's words inside it are not valid, so no search may look there.
     fn report_huge(&mut self, segment: Extent) {
         if segment.len() >= HUGE {
-            self.list.covered(segment);
+            self.list.covered(&self.ground, segment);
         }
     }
 
@@ -117,18 +133,19 @@ impl<L: FreeList> Tiling<L> {
     #[inline(always)]
     pub(crate) fn give_fast(&mut self, short: Short) -> Option<Deferred> {
         let Short { at, n, below, above, .. } = short;
-        let at_top = above == 0 && at.up(n) == self.ground.top;
-        if below == 0 || (above == 0 && !at_top) {
-            return None;
-        }
-        self.ground.map.give_found(short);
-        self.counters.freed(n);
-        let below = below.leading_zeros() as usize;
+        let below = NonZero::new(below)?.leading_zeros() as usize;
         let start = at.down(below);
-        if at_top {
+        if above == 0 {
+            if at.up(n) != self.ground.top {
+                return None;
+            }
+            self.ground.map.give_found(short);
+            self.counters.freed(n);
             self.counters.gave(below != 0, true);
             return Some(self.lower_top(at, start));
         }
+        self.ground.map.give_found(short);
+        self.counters.freed(n);
         let behind = above.trailing_zeros() as usize;
         self.counters.gave(below != 0, n < behind);
         Some(self.list.gave(&self.ground, Extent::new(start, at.up(behind)), Extent::of(at, n)))
@@ -136,7 +153,7 @@ impl<L: FreeList> Tiling<L> {
 
     #[inline(always)]
     pub(crate) fn settle(&mut self, deferred: Deferred) {
-        self.list.settle(deferred);
+        self.list.settle(&self.ground, deferred);
     }
 
     /// Frees a segment of at most [`SHORT`] granules next to a free segment that one window does not show whole.
@@ -155,19 +172,13 @@ impl<L: FreeList> Tiling<L> {
     #[inline(always)]
     pub(crate) fn give(&mut self, segment: Extent) {
         let start = self.start_below(segment.start, self.ground.map.used_below(segment.start));
-        self.join(Extent::new(start, self.hole_end_behind(segment.end)), segment.start, segment.len());
+        self.join(Extent::new(start, self.ground.hole_end(segment.end)), segment.start, segment.len());
     }
 
     /// The start of the free segment that ends at `at`, or `at` itself. `below` is the map's window.
     #[inline(always)]
     fn start_below(&self, at: Granule, below: u64) -> Granule {
         if below == 0 { self.ground.map.hole_start(at) } else { at.down(below.leading_zeros() as usize) }
-    }
-
-    /// The end of the free segment below top that starts at `end`; `end` itself if there is none.
-    #[inline(always)]
-    fn hole_end_behind(&self, end: Granule) -> Granule {
-        if self.ground.map.is_free(end) { self.ground.map.hole_end(end, self.ground.top) } else { end }
     }
 
     /// Frees the segment of `n` granules at `at`, which makes all of `hole` one free segment.
@@ -211,7 +222,7 @@ impl<L: FreeList> Tiling<L> {
         self.counters.usage.top_fell(self.ground.top);
         self.touched = self.touched.max(self.ground.top);
         let from = core::mem::replace(&mut self.ground.top, start);
-        self.list.top_fell(&self.ground, from, start, start < at)
+        self.list.top_fell(&self.ground, from, start, at)
     }
 
     // ---- resizing --------------------------------------------------------------------------------------------
@@ -225,7 +236,7 @@ impl<L: FreeList> Tiling<L> {
             self.ground.map.move_end_at_top(at, end, to);
             return self.joined_wilderness(to, to);
         }
-        let hole_end = self.hole_end_behind(end);
+        let hole_end = self.ground.hole_end(end);
         self.ground.map.move_end(at, end, to, hole_end);
         self.counters.gave(false, end < hole_end);
         self.appeared(Extent::new(to, hole_end), Extent::new(to, end));
@@ -240,14 +251,16 @@ impl<L: FreeList> Tiling<L> {
             self.ground.map.move_end_at_top(at, end, to);
             self.ground.top = to;
         } else {
-            let hole_end = self.hole_end_behind(end);
+            let hole_end = self.ground.hole_end(end);
             if hole_end < to {
                 return false;
             }
             self.ground.map.move_end(at, end, to, hole_end);
             self.counters.grew_into_hole();
             self.counters.took(to < hole_end);
-            self.list.took(&self.ground, end, Extent::new(end, to), Rest::Exact(hole_end.above(to)));
+            self.report_growth(segment, to);
+            self.list.took(&self.ground, Extent::new(end, hole_end), Extent::new(end, to));
+            return true;
         }
         self.report_growth(segment, to);
         true
@@ -258,7 +271,7 @@ impl<L: FreeList> Tiling<L> {
         if to.above(before.start) >= HUGE {
             // The words of the last chunk of a huge segment were valid until now.
             let from = if before.len() >= HUGE { before.end.down(CHUNK + 1) } else { before.start };
-            self.list.covered(Extent::new(from, to));
+            self.list.covered(&self.ground, Extent::new(from, to));
         }
     }
 

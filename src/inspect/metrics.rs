@@ -1,5 +1,5 @@
-//! The table of all numbers in [`Stats`], and two ways to write it: as JSON, and in the text format of Prometheus.
-//! `report` writes it for people.
+//! The table of all numbers in [`Stats`], and how to write it as JSON. `prometheus` writes it for Prometheus, `report` for
+//! people.
 //!
 //! A new number of [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test fails without it.
 
@@ -11,7 +11,7 @@ use super::stats::Stats;
 
 /// Whether a number can fall.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+pub(super) enum Kind {
     /// State at one instant.
     Gauge,
     /// Events or bytes since the heap was created; never falls.
@@ -28,12 +28,12 @@ pub(super) enum Unit {
 pub(super) struct Metric {
     /// The field or method of [`Stats`]: the key in JSON and, after `smalloc_`, the name in Prometheus.
     pub(super) name: &'static str,
-    kind: Kind,
+    pub(super) kind: Kind,
     pub(super) unit: Unit,
     /// The label in the block of text; empty if the line's title says it.
     pub(super) label: &'static str,
     /// The help text for Prometheus.
-    help: &'static str,
+    pub(super) help: &'static str,
     pub(super) get: fn(&Stats) -> u64,
 }
 
@@ -188,6 +188,13 @@ pub(super) fn histograms(stats: &Stats) -> [(&'static str, &'static str, &HopHis
     ]
 }
 
+impl Metric {
+    /// The name without its unit and kind, which each format writes in its own way.
+    pub(super) fn stem(&self) -> &'static str {
+        self.name.trim_end_matches("_total").trim_end_matches("_bytes").trim_end_matches("_size")
+    }
+}
+
 pub(super) fn metrics() -> impl Iterator<Item = &'static Metric> {
     GROUPS.iter().flat_map(|group| group.metrics)
 }
@@ -219,51 +226,6 @@ impl Stats {
         }
         out.write_char('}')
     }
-
-    /// Writes all numbers in the text format that Prometheus scrapes (`text/plain; version=0.0.4`).
-    ///
-    /// The names are `smalloc_` and the field's name, with the suffixes that Prometheus expects: `_bytes` for sizes,
-    /// `_total` for counters. The hops are histograms.
-    ///
-    /// # Errors
-    /// Any error of `out`.
-    ///
-    /// ```
-    /// let heap = smalloc::Heap::<smalloc::Indexed>::with_region_size(1 << 20)?;
-    /// let mut text = String::new();
-    /// heap.stats().write_prometheus(&mut text)?;
-    /// assert!(text.contains("# TYPE smalloc_used_bytes gauge\nsmalloc_used_bytes 0\n"));
-    /// assert!(text.contains("smalloc_hops_bucket{le=\"+Inf\"} 0\n"));
-    /// # Ok::<(), Box<dyn std::error::Error>>(())
-    /// ```
-    pub fn write_prometheus(&self, out: &mut (impl Write + ?Sized)) -> fmt::Result {
-        for metric in metrics() {
-            let kind = match metric.kind {
-                Kind::Gauge => "gauge",
-                Kind::Counter => "counter",
-            };
-            let name = PrometheusName(metric);
-            let value = (metric.get)(self);
-            write!(out, "# HELP {name} {}\n# TYPE {name} {kind}\n{name} {value}\n", metric.help)?;
-        }
-        for (name, help, histogram) in histograms(self) {
-            histogram_prometheus(name, help, histogram, out)?;
-        }
-        Ok(())
-    }
-}
-
-/// The name of a metric with the prefix and suffixes of the Prometheus conventions.
-struct PrometheusName(&'static Metric);
-
-impl fmt::Display for PrometheusName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Metric { name, kind, unit, .. } = self.0;
-        let stem = name.trim_end_matches("_total").trim_end_matches("_bytes").trim_end_matches("_size");
-        let unit = if *unit == Unit::Bytes { "_bytes" } else { "" };
-        let total = if *kind == Kind::Counter { "_total" } else { "" };
-        write!(f, "smalloc_{stem}{unit}{total}")
-    }
 }
 
 fn histogram_json(histogram: &HopHistogram, out: &mut (impl Write + ?Sized)) -> fmt::Result {
@@ -276,25 +238,6 @@ fn histogram_json(histogram: &HopHistogram, out: &mut (impl Write + ?Sized)) -> 
         write!(out, "{}[{low},{high},{count}]", if i == 0 { "" } else { "," })?;
     }
     out.write_str("]}")
-}
-
-/// Writes cumulative buckets up to 0, 1, 3, 7 and so on to 2^20 - 1, which are bounds of the histogram's own buckets.
-fn histogram_prometheus(
-    name: &str,
-    help: &str,
-    histogram: &HopHistogram,
-    out: &mut (impl Write + ?Sized),
-) -> fmt::Result {
-    write!(out, "# HELP smalloc_{name} {help}\n# TYPE smalloc_{name} histogram\n")?;
-    for power in 0..=20 {
-        let bound = (1usize << power) - 1;
-        let below = histogram.iter().take_while(|&(low, _, _)| low <= bound);
-        let count: u64 = below.map(|(_, _, count)| count).sum();
-        writeln!(out, "smalloc_{name}_bucket{{le=\"{bound}\"}} {count}")?;
-    }
-    let (count, sum) = (histogram.count(), histogram.sum());
-    writeln!(out, "smalloc_{name}_bucket{{le=\"+Inf\"}} {count}")?;
-    write!(out, "smalloc_{name}_sum {sum}\nsmalloc_{name}_count {count}\n")
 }
 
 #[cfg(test)]

@@ -43,6 +43,12 @@ impl Granule {
     }
 }
 
+/// Whether two granules are in the same chunk.
+#[inline(always)]
+pub(crate) const fn same_chunk(one: Granule, other: Granule) -> bool {
+    one.0 ^ other.0 < CHUNK
+}
+
 /// A range of granules: from `start` up to, but not including, `end`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Extent {

@@ -10,30 +10,34 @@
 //! |  committed  |     PROT_NONE     |     rw     |rw|  none  |rw|  none  |     |    rw    | none |
 //! ```
 //!
-//! Reserving is free: `PROT_NONE` pages count against no limit but `RLIMIT_AS` and stay out of core files. As the heap
-//! grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
+//! Reserving is free: `PROT_NONE` pages count against no limit but `RLIMIT_AS`. They also stay out of core files: the
+//! kernel would leave them out anyway, but debuggers such as gdb write them unless `MADV_DONTDUMP` says otherwise. As the
+//! heap grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
 //!
 //! - **R1** the region is one range of addresses, all mapped, and never moves.
 //! - **R2** every table with entries for chunks is committed for each chunk that begins below the region's committed
 //!   end, and for [`SPARE_CHUNKS`] more. Callers pass only such granules and chunks to a table.
 
 mod granule;
+mod locking;
 mod outside;
 mod pieces;
+mod remap;
 mod table;
 mod transfer;
 
 pub(crate) use granule::{CHUNK, GRANULE};
-pub(crate) use granule::{Extent, Granule};
+pub(crate) use granule::{Extent, Granule, same_chunk};
 pub(crate) use outside::{Outside, mark};
 pub(crate) use pieces::Pieces;
-pub(crate) use table::{LINE, Node, Table, WINDOW};
+use remap::remap;
+pub(crate) use table::{LINE, NODE, Node, Table, WINDOW};
 pub(crate) use transfer::Transfer;
 
 use crate::checkers::{opened_for_owner, unwatched};
 use crate::system::errno::{self, Reason};
 use crate::system::fatal::fatal;
-use crate::system::mapping::{map, unmap, whole_pages};
+use crate::system::mapping::{map, set_dumped, unmap, whole_pages};
 use core::fmt;
 use core::ptr::{self, NonNull};
 
@@ -63,13 +67,21 @@ pub struct InitError {
     pub region_size: usize,
     /// The `errno` of the last refusal; 0 if the kernel was not asked.
     pub errno: i32,
+    /// The address that was asked for by [`at_base`](crate::SmallocGlobal::at_base), if any.
+    pub base: Option<usize>,
 }
 
 impl fmt::Display for InitError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
-            Self { region_size, errno: 0 } => write!(f, "{region_size} bytes are too few for a heap"),
-            Self { region_size, errno } => {
+            Self { base: Some(base), .. } if !base.is_multiple_of(BASE_ALIGN) => {
+                write!(f, "cannot map a region at {base:#x}: the address is not a multiple of 2 MiB")
+            }
+            Self { region_size, errno, base: Some(base) } => {
+                write!(f, "cannot map a region of {region_size} bytes at {base:#x}: {}", Reason(errno))
+            }
+            Self { region_size, errno: 0, .. } => write!(f, "{region_size} bytes are too few for a heap"),
+            Self { region_size, errno, base: None } => {
                 write!(f, "cannot map a region of {region_size} bytes: {}", Reason(errno))
             }
         }
@@ -77,6 +89,11 @@ impl fmt::Display for InitError {
 }
 
 impl core::error::Error for InitError {}
+
+/// Maps inaccessible addresses anywhere. The error is the `errno`.
+fn map_closed(bytes: usize) -> Result<*mut u8, i32> {
+    map(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_NORESERVE)
+}
 
 /// A reserved range of addresses, aligned to [`BASE_ALIGN`], whose pages are committed as needed.
 #[derive(Debug)]
@@ -96,13 +113,39 @@ impl Reservation {
     /// Reserves `bytes` bytes of address space, rounded up to whole pages. The error is the `errno`.
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
         let bytes = whole_pages(bytes);
-        Self::padded(bytes).or_else(|_| Self::exact(bytes))
+        let unlocked = |errno| match errno {
+            libc::EAGAIN => Self::padded(bytes, locking::map_unlocked),
+            errno => Err(errno),
+        };
+        let reservation =
+            Self::padded(bytes, map_closed).or_else(|_| Self::exact(bytes)).or_else(unlocked)?;
+        // If the system refuses, core files are larger.
+        // SAFETY: the reservation is new and belongs to this value.
+        unsafe { set_dumped(reservation.start, bytes, false) };
+        Ok(reservation)
     }
 
-    /// Reserves more than needed and unmaps the parts around the aligned range.
-    fn padded(bytes: usize) -> Result<Self, i32> {
+    /// Reserves `bytes` bytes, rounded up to whole pages, at an address. The error is the `errno`: `EEXIST` if another
+    /// mapping is in the way, `EINVAL` if the address is not aligned to [`BASE_ALIGN`].
+    pub(crate) fn at(address: usize, bytes: usize) -> Result<Self, i32> {
+        if address == 0 || !address.is_multiple_of(BASE_ALIGN) {
+            return Err(libc::EINVAL);
+        }
+        let (wish, bytes) = (ptr::without_provenance_mut(address), whole_pages(bytes));
+        let start = map(wish, bytes, libc::PROT_NONE, libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE)?;
+        if start != wish {
+            // Kernels before 4.17 do not know the flag and map elsewhere.
+            // SAFETY: nothing refers to the new mapping.
+            unsafe { unmap(start, bytes) };
+            return Err(libc::EEXIST);
+        }
+        Ok(Self { start, bytes, lent: false })
+    }
+
+    /// Reserves more than needed by `map`, and unmaps the parts around the aligned range.
+    fn padded(bytes: usize, map: fn(usize) -> Result<*mut u8, i32>) -> Result<Self, i32> {
         let padded = bytes.saturating_add(BASE_ALIGN);
-        let raw = map(ptr::null_mut(), padded, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        let raw = map(padded)?;
         let front = raw.addr().wrapping_neg() & (BASE_ALIGN - 1);
         // SAFETY: front is less than BASE_ALIGN, so the start lies inside the padded mapping.
         let start = unsafe { raw.add(front) };
@@ -118,7 +161,7 @@ impl Reservation {
     /// Reserves no more than needed, for processes near their address space limit. Tries the highest aligned address
     /// below a free place, then lower ones.
     fn exact(bytes: usize) -> Result<Self, i32> {
-        let anywhere = map(ptr::null_mut(), bytes, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+        let anywhere = map_closed(bytes)?;
         // SAFETY: nothing refers to the new mapping.
         unsafe { unmap(anywhere, bytes) };
         let highest = anywhere.map_addr(|address| address & !(BASE_ALIGN - 1));
@@ -248,17 +291,53 @@ impl Span {
         let from = unsafe { self.start.add(self.committed) };
         // SAFETY: shared is the distance to the start of that page, which lies in the part in front.
         let from = unsafe { from.sub(shared) };
-        // SAFETY: the pages belong to this part and its neighbours; making them accessible harms neither.
-        let refused = unsafe { libc::mprotect(from.cast(), more, libc::PROT_READ | libc::PROT_WRITE) };
-        if refused == 0 {
+        let may_be_open = if shared > 0 { whole_pages(1) } else { 0 };
+        // SAFETY: if they were opened, the pages are accessible.
+        let opened = self.open(from, more, may_be_open) && unsafe { locking::lock_if_due(from, more) };
+        if opened {
             let open = self.committed.wrapping_add(more).wrapping_sub(shared);
             self.committed = open.min(self.reserved);
         }
-        refused == 0
+        opened
+    }
+
+    /// Makes `bytes` bytes from a page of this part on accessible, and a part of core files. The first `shared` of them
+    /// may be so already. False if the system refuses.
+    ///
+    /// The two calls change one property each, so between them the pages are a mapping of their own. If the process may
+    /// have no more mappings, new pages replace the closed ones in one step, which takes none.
+    fn open(&self, from: *mut u8, bytes: usize, shared: usize) -> bool {
+        // SAFETY: the pages belong to this part, and the first one to the part in front of it too.
+        let dumped = unsafe { set_dumped(from, bytes, true) };
+        // SAFETY: these pages are closed, so nobody uses them and they hold nothing.
+        if !dumped && shared == 0 && unsafe { remap(from, bytes) } {
+            return true;
+        }
+        // SAFETY: making pages of these parts accessible harms neither.
+        if unsafe { libc::mprotect(from.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE) } == 0 {
+            return true;
+        }
+        let errno = errno::get();
+        // SAFETY: `shared` is at most `bytes`, so the sum lies in this part or at its end.
+        let closed = unsafe { from.add(shared) };
+        // SAFETY: these pages stay inaccessible, so a core file needs none of them.
+        unsafe { set_dumped(closed, bytes.wrapping_sub(shared), false) };
+        errno::set(errno);
+        false
     }
 
     pub(crate) fn committed(&self) -> usize {
         self.committed
+    }
+
+    /// Gives the whole pages of this part back to the system. They stay committed, and become zero.
+    fn discard(&mut self) {
+        let from = whole_pages(self.start.addr());
+        let end = self.start.addr().wrapping_add(self.committed) & whole_pages(1).wrapping_neg();
+        let start = self.start.with_addr(from);
+        let bytes = end.saturating_sub(from);
+        // SAFETY: the pages are committed and contain nothing but this part, which the caller says is not needed.
+        errno::unchanged(|| unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) });
     }
 
     /// Carves off the first `bytes` bytes, which are committed.
@@ -317,6 +396,19 @@ impl Region {
         let advice = if wanted { libc::MADV_HUGEPAGE } else { libc::MADV_NOHUGEPAGE };
         // SAFETY: the range is the region's own; the advice changes no contents.
         errno::unchanged(|| unsafe { libc::madvise(self.base.cast(), self.size, advice) == 0 })
+    }
+
+    /// Brings free whole pages of the committed region into memory, and changes nothing in them.
+    pub(crate) fn populate(&self, pages: Extent) {
+        for page in (pages.start.bytes()..pages.end.bytes()).step_by(whole_pages(1)) {
+            let byte = self.bytes(page, 1).cast::<u8>();
+            unwatched(byte, 1, || {
+                // SAFETY: the page lies in the committed region (R1).
+                let value = unsafe { byte.read_volatile() };
+                // SAFETY: as above, and nobody else uses free memory.
+                unsafe { byte.write_volatile(value) };
+            });
+        }
     }
 
     /// The payload at a granule of the committed region.

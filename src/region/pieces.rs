@@ -1,6 +1,6 @@
 //! Ranges of pages that are purged together.
 
-use super::transfer::remap;
+use super::remap::remap;
 use super::{Extent, Granule, Region};
 use crate::system::errno;
 

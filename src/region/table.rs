@@ -87,6 +87,11 @@ impl<T: Copy> Table<T> {
         self.base.addr()
     }
 
+    /// Gives the whole pages of a table that is not needed back to the system, unless they are lent. They stay committed.
+    pub(crate) fn discard(&mut self) {
+        self.span.discard();
+    }
+
     pub(crate) fn committed(&self) -> usize {
         self.span.committed()
     }
@@ -117,18 +122,31 @@ impl<T: Copy> Table<T> {
 /// Bytes of a cache line.
 pub(crate) const LINE: usize = 64;
 
-impl Table<u8> {
-    /// The 64 entries from `64 * index` on, which share a cache line.
+impl<T: Copy> Table<T> {
+    /// The `N` entries from `first` on.
+    #[inline(always)]
+    pub(crate) fn run<const N: usize>(&self, first: usize) -> [T; N] {
+        #[cfg(debug_assertions)]
+        self.entry(first.wrapping_add(N - 1));
+        // SAFETY: the caller's entries are committed (R2) like the first one, and aligned.
+        unsafe { self.entry(first).cast::<[T; N]>().read() }
+    }
+
+    /// The entries from `NODE * index` on.
     #[inline]
-    pub(crate) fn node(&self, index: usize) -> &Node {
+    pub(crate) fn node(&self, index: usize) -> &Node<T> {
         // SAFETY: a table of nodes is committed in whole nodes (R2) and aligned to them; any bytes are a node.
-        unsafe { &*self.entry(index.wrapping_mul(LINE)).cast() }
+        unsafe { &*self.entry(index.wrapping_mul(NODE)).cast() }
     }
 }
 
+/// Entries of a node.
+pub(crate) const NODE: usize = 64;
+
+/// 64 entries of a table that are compared at once. 64 bytes share a cache line.
 #[derive(Debug)]
 #[repr(C, align(64))]
-pub(crate) struct Node(pub(crate) [u8; LINE]);
+pub(crate) struct Node<T>(pub(crate) [T; NODE]);
 
 /// The least number of bits that [`Table<u64>::window`] returns: eight bytes, less up to seven bits of the first one.
 pub(crate) const WINDOW: usize = 57;

@@ -21,9 +21,10 @@
 //! - **X4** Parts ascend, do not overlap, and are handled in that order. So all bytes below a part are in their new
 //!   place, below the pages that the part moves to: those are at or above the part's own place.
 
+use super::remap::{remap, restore_mapping};
 use super::{Extent, Granule, Region};
+use crate::system::call;
 use crate::system::errno;
-use crate::system::fatal::fatal;
 use core::ptr;
 
 /// The largest number of parts: their list takes 256 bytes of stack.
@@ -162,8 +163,8 @@ impl Transfer {
 }
 
 /// Moves pages with their contents. The old place stays mapped and becomes zero. False, and nothing has changed, if the
-/// system refuses: the old pages are not in one mapping, the process has too many mappings or addresses, or the kernel
-/// has no `MREMAP_DONTUNMAP`.
+/// system refuses: a page is locked in memory, the old pages are not in one mapping, the process has too many mappings
+/// or addresses, or the kernel has no `MREMAP_DONTUNMAP`.
 ///
 /// The first step moves the pages to an address that the kernel chooses. It may fail, but destroys nothing. The second
 /// step unmaps the new place, so every problem with the old pages must show up before it.
@@ -173,7 +174,12 @@ impl Transfer {
 unsafe fn move_pages(old: *mut u8, new: *mut u8, bytes: usize) -> bool {
     let (keep_mapped, replace) = (libc::MREMAP_DONTUNMAP, libc::MREMAP_FIXED);
     let anywhere = ptr::null_mut::<libc::c_void>();
-    // Fails if memory is locked. Moving would unlock it: the first step unlocks the whole old mapping.
+    // The first step would unlock the whole old mapping: also what lies beside these pages, and locked memory never
+    // becomes less by that in the system's accounts. A mapping is locked as a whole or not at all.
+    if call::is_locked(old, bytes) {
+        return false;
+    }
+    // Fails if the new place is locked; the pages would lose that lock.
     // SAFETY: the contents of the new pages are not needed.
     if unsafe { libc::madvise(new.cast(), bytes, libc::MADV_DONTNEED) } != 0 {
         return false;
@@ -206,49 +212,6 @@ unsafe fn copy_from_transit(transit: *mut u8, new: *mut u8, bytes: usize) {
     unsafe { new.copy_from_nonoverlapping(transit, bytes) };
     // SAFETY: the caller's promise.
     unsafe { libc::munmap(transit.cast(), bytes) };
-}
-
-/// Replaces pages by empty ones that belong to the mapping around them. False if the system refuses.
-///
-/// The kernel numbers pages within a mapping, and moved pages keep their old numbers. So moved pages are a mapping of
-/// their own until they are mapped again.
-///
-/// # Safety
-/// These are whole, committed pages of the region, nobody uses them meanwhile, and their contents are not needed.
-pub(super) unsafe fn remap(start: *mut u8, bytes: usize) -> bool {
-    // SAFETY: the caller's promise.
-    let mapped = unsafe { map_at(start, bytes, libc::MAP_FIXED) };
-    if !mapped {
-        // SAFETY: the caller's promise.
-        unsafe { restore_mapping(start, bytes) };
-    }
-    mapped
-}
-
-/// Maps pages of the region again if the kernel unmapped them and then failed to replace them. Ends the process if that
-/// fails too, since the region would have a gap (R1).
-///
-/// # Safety
-/// These are whole pages of the region and belong to this thread.
-#[cold]
-unsafe fn restore_mapping(start: *mut u8, bytes: usize) {
-    // SAFETY: the advice changes nothing. It fails if a page is not mapped.
-    let mapped = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_NORMAL) } == 0;
-    // SAFETY: the flag keeps existing mappings.
-    if !mapped && !unsafe { map_at(start, bytes, libc::MAP_FIXED_NOREPLACE) } {
-        fatal(format_args!("the system took {bytes} bytes at {start:p} away and does not give them back"));
-    }
-}
-
-/// Maps empty readable and writable pages. False if the system refuses.
-///
-/// # Safety
-/// If `flag` allows replacing mappings, nothing refers to those in this range.
-unsafe fn map_at(start: *mut u8, bytes: usize, flag: libc::c_int) -> bool {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | flag;
-    // SAFETY: the caller's promise.
-    let there = unsafe { libc::mmap(start.cast(), bytes, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    there == start.cast()
 }
 
 #[cfg(test)]

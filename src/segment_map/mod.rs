@@ -31,11 +31,12 @@
 //! - **M3** no free segment touches top: it would be part of the wilderness.
 
 mod ends;
+mod holes;
 mod long;
 mod runs;
 
 use crate::region::{CHUNK, Extent, Granule, LINE, Reservation, SPARE_CHUNKS, Table, WINDOW};
-use runs::{longest_run, longest_run_about, runs};
+use runs::{longest_run_about, runs};
 use static_assertions::const_assert;
 
 /// The least size, in granules, of a segment in use that keeps its end in a tag: 64 KiB. The bits of smaller segments
@@ -141,9 +142,21 @@ impl SegmentMap {
     /// bit left, or the first free granule, is the segment's length, and 0 means that none begins here.
     #[inline(always)]
     pub(crate) fn short_at(&self, at: Granule, n: usize) -> Option<Short> {
+        self.short_if(at, |found| found == n)
+    }
+
+    /// The segment in use of at most [`SHORT`] granules at `at`; None if there is no such segment.
+    #[inline(always)]
+    pub(crate) fn short_from(&self, at: Granule) -> Option<Short> {
+        self.short_if(at, |found| found.wrapping_sub(1) < SHORT)
+    }
+
+    #[inline(always)]
+    fn short_if(&self, at: Granule, is_wanted: impl FnOnce(usize) -> bool) -> Option<Short> {
         let used = self.used.window(at);
         let boundaries = self.heads.window(at).wrapping_sub(1) | !used;
-        if boundaries.trailing_zeros() as usize != n {
+        let n = boundaries.trailing_zeros() as usize;
+        if !is_wanted(n) {
             return None;
         }
         let mask = boundaries.wrapping_sub(1) & !boundaries;
@@ -151,25 +164,37 @@ impl SegmentMap {
     }
 
     /// The end of the free segment at `start`, or `limit` (which is top) if it does not end below that.
+    #[inline]
     pub(crate) fn hole_end(&self, start: Granule, limit: Granule) -> Granule {
-        let mut chunk = first_whole(start);
-        if chunk_start(chunk) != start {
-            let taken = self.used.get(start.chunk()) & (u64::MAX << start.bit());
-            if taken != 0 {
-                return chunk_start(start.chunk()).up(taken.trailing_zeros() as usize);
-            }
+        let (chunk, bit) = (start.chunk(), start.bit());
+        if bit == 0 {
+            return self.hole_end_from(chunk, limit);
         }
-        if self.is_tag(chunk) && self.used.get(chunk) == 0 {
-            return Granule((self.heads.get(chunk) & !TAG) as usize);
+        let taken = self.used.get(chunk) & (u64::MAX << bit);
+        if taken != 0 {
+            return chunk_start(chunk).up(taken.trailing_zeros() as usize);
         }
-        while chunk_start(chunk) < limit {
+        self.hole_end_from(chunk.wrapping_add(1), limit)
+    }
+
+    /// The end of a free segment that reaches up to the chunk, or starts with it, if it does not end below `limit`.
+    #[inline(always)]
+    fn hole_end_from(&self, mut chunk: usize, limit: Granule) -> Granule {
+        let heads = self.heads.get(chunk);
+        loop {
             let taken = self.used.get(chunk);
             if taken != 0 {
                 return chunk_start(chunk).up(taken.trailing_zeros() as usize);
             }
+            // Only the first whole chunk is a tag that says where the segment ends.
+            if heads & TAG != 0 {
+                return Granule((heads & !TAG) as usize);
+            }
             chunk = chunk.wrapping_add(1);
+            if chunk_start(chunk) >= limit {
+                return limit;
+            }
         }
-        limit
     }
 
     /// Whether all words from `at` to the end of the next chunk are zero.
@@ -202,17 +227,6 @@ impl SegmentMap {
         Granule(0)
     }
 
-    /// The start of the free segment that contains `place`, if it starts in the same chunk or the one below.
-    pub(crate) fn near_hole_start(&self, place: Granule) -> Granule {
-        let chunk = place.chunk();
-        let taken = self.used.get(chunk) & low_bits(place.bit());
-        if taken != 0 {
-            return chunk_start(chunk).up(CHUNK - taken.leading_zeros() as usize);
-        }
-        let free_below = if chunk == 0 { 0 } else { self.used.get(chunk - 1).leading_zeros() as usize };
-        chunk_start(chunk).down(free_below)
-    }
-
     /// Whether [`give_short`](Self::give_short) can free a segment that ends at `to` and becomes part of the free
     /// segment `start..end`: this has no tags, or keeps those it has, since it starts in the same chunk and no chunk
     /// becomes free.
@@ -228,43 +242,30 @@ impl SegmentMap {
         start.down(1).0 ^ start.up(n).down(1).0 < CHUNK || !self.is_tag(first_whole(start))
     }
 
-    /// The lowest place in the chunk, at or above bit `from` and among the bits of `grid`, with `n` free granules, at
-    /// most 64. The run may end in the next chunk, and may start with its first granule, which every grid has.
+    /// The lowest place in the chunk with `n` free granules, at most 64. The run may end in the next chunk, and may start
+    /// with its first granule.
     ///
     /// A run that reaches the chunk's end counts as long enough at first; the next word decides.
     #[inline(always)]
-    pub(crate) fn run_in_chunk(&self, chunk: usize, from: usize, n: usize, grid: u64) -> Option<Granule> {
-        let free = !self.used.get(chunk) & (u64::MAX << (from % CHUNK));
+    pub(crate) fn run_in_chunk(&self, chunk: usize, n: usize) -> Option<Granule> {
+        let free = !self.used.get(chunk);
         let behind = self.used.get(chunk.wrapping_add(1)).trailing_zeros() as usize;
-        let start = (runs(free, n) & grid).trailing_zeros() as usize;
+        let start = runs(free, n).trailing_zeros() as usize;
         (start.wrapping_add(n) <= behind.wrapping_add(CHUNK)).then(|| chunk_start(chunk).up(start))
     }
 
-    /// The first free granule of the chunk; the first granule of the next chunk if none is free.
+    /// The place of the first free granule in the chunk, 64 if none is free, and [how many are](Self::free_in_chunk) from there.
     #[inline(always)]
-    pub(crate) fn first_hole_in_chunk(&self, chunk: usize) -> Granule {
-        chunk_start(chunk).up(self.used.get(chunk).trailing_ones() as usize)
-    }
-
-    /// The start of the free segment at the chunk's end; None if that is in use or starts in a lower chunk.
-    #[inline(always)]
-    pub(crate) fn last_hole_in_chunk(&self, chunk: usize) -> Option<Granule> {
-        let inside = self.used.get(chunk).leading_zeros() as usize;
-        let start = chunk_start(chunk).up(CHUNK - inside);
-        (inside > 0 && (inside < CHUNK || self.used_below(start) >> 63 != 0)).then_some(start)
-    }
-
-    /// An upper bound, in granules, on the free segments below `top` that start in the chunk. It exceeds the longest of
-    /// them only if a segment from a lower chunk covers more of this one.
-    pub(crate) fn longest_hole_in_chunk(&self, chunk: usize, top: Granule) -> usize {
+    pub(crate) fn first_run(&self, chunk: usize) -> (usize, usize) {
         let used = self.used.get(chunk);
-        if chunk == top.chunk() {
-            // All free granules from top on are wilderness.
-            return longest_run(!used & low_bits(top.bit()));
-        }
-        let inside = longest_run(!used);
-        let last = self.last_hole_in_chunk(chunk);
-        last.map_or(inside, |start| inside.max(self.hole_end(start, top).above(start)))
+        let bit = used.trailing_ones() as usize;
+        (bit, (used >> (bit % CHUNK)).trailing_zeros() as usize)
+    }
+
+    /// Free granules of the chunk from its granule `bit` on; [`NO_END`] if all of them are free.
+    #[inline(always)]
+    pub(crate) fn free_in_chunk(&self, chunk: usize, bit: usize) -> usize {
+        (self.used.get(chunk) >> (bit % CHUNK)).trailing_zeros() as usize
     }
 
     /// A cheap upper bound, in granules, on the free segments that start in the chunk, if none is longer than a chunk.
@@ -286,6 +287,16 @@ impl SegmentMap {
     }
 
     // ---- changing --------------------------------------------------------------------------------------------
+
+    /// Puts `n` granules of a chunk in use from its granule `bit` on, which are free, and fewer than all that are left. The chunk
+    /// is no tag.
+    #[inline(always)]
+    pub(crate) fn take_in_chunk(&mut self, chunk: usize, bit: usize, n: usize) {
+        let head = 1_u64 << (bit % CHUNK);
+        let mask = (head << (n % CHUNK)).wrapping_sub(head);
+        self.used.set(chunk, self.used.get(chunk) | mask);
+        self.heads.set(chunk, self.heads.get(chunk) | head);
+    }
 
     /// Puts `n` granules at `at`, at most [`SHORT`], in use, in a free segment that [keeps its tags](Self::keeps_tags).
     #[inline(always)]

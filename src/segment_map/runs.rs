@@ -40,20 +40,18 @@ pub(super) const fn runs(word: u64, n: usize) -> u64 {
     word as u64
 }
 
-/// The length of the longest run of ones in a word.
+/// The length of the longest run of ones in a word. Without a branch, since none could be predicted.
+#[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "loops over an array of six, unrolled")]
 pub(super) const fn longest_run(word: u64) -> usize {
-    if word == u64::MAX {
-        return CHUNK;
-    }
-    // starts[k] has a bit set where 2^k ones in a row begin.
+    // starts[k] has a bit set where 2^k ones in a row start.
     let mut starts = [word; 6];
     let mut k = 1;
     while k < 6 {
         starts[k] = starts[k - 1] & (starts[k - 1] >> (1 << (k - 1)));
         k += 1;
     }
-    let mut length = 0;
+    let mut length = (word == u64::MAX) as usize;
     let mut longest = u64::MAX;
     while k > 0 {
         k -= 1;

@@ -9,8 +9,9 @@
 //! Blocks are allocated one window ahead of the mapping: on a full disk that allocation fails with an error, whereas
 //! writing to a mapped page without a block raises `SIGBUS`.
 
-use super::errno;
+use super::file_limit::largest_file;
 use super::mapping::Mapping;
+use super::{call, errno};
 use core::ffi::CStr;
 use core::sync::atomic::{Ordering, compiler_fence};
 
@@ -132,8 +133,7 @@ struct File {
 impl File {
     fn create(path: &CStr, magic: u64) -> Result<Self, i32> {
         let flags = libc::O_RDWR | libc::O_CREAT | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK;
-        // SAFETY: the path is NUL-terminated.
-        let descriptor = unsafe { libc::open(path.as_ptr(), flags, 0o666) };
+        let descriptor = call::open(path, flags, 0o666);
         if descriptor < 0 {
             return Err(errno::get());
         }
@@ -157,8 +157,7 @@ impl File {
     /// Whether the file is empty or begins with `magic`.
     fn may_be_replaced(&self, magic: u64) -> bool {
         let mut first = [0; size_of::<u64>()];
-        // SAFETY: the descriptor is open, and `first` is writable for its length.
-        let read = unsafe { libc::pread(self.descriptor, first.as_mut_ptr().cast(), first.len(), 0) };
+        let read = call::read_start(self.descriptor, &mut first);
         // A pipe (`ESPIPE`) has no contents to lose.
         read == 0 || read < 0 && errno::get() == libc::ESPIPE || first == magic.to_ne_bytes()
     }
@@ -188,16 +187,7 @@ impl File {
         }
         // `end` is at most `RLIMIT_FSIZE`, and no file is larger than `off_t` can say.
         let offset = at as libc::off_t;
-        let refused = loop {
-            // SAFETY: the descriptor is open.
-            match unsafe { libc::posix_fallocate(self.descriptor, offset, WINDOW as libc::off_t) } {
-                libc::EINTR => {}
-                errno => break errno,
-            }
-        };
-        if refused != 0 {
-            return Err(refused);
-        }
+        call::allocate(self.descriptor, offset, WINDOW)?;
         let protection = libc::PROT_READ | libc::PROT_WRITE;
         Mapping::of_file(self.descriptor, offset, WINDOW, protection).map(Window)
     }
@@ -212,8 +202,7 @@ impl File {
         // SAFETY: the descriptor is open.
         let cut = unsafe { libc::ftruncate(self.descriptor, end as libc::off_t) } == 0;
         if cut {
-            // SAFETY: the descriptor is open, and pointer and length are those of a slice.
-            unsafe { libc::pwrite(self.descriptor, head.as_ptr().cast(), size_of_val(head), 0) };
+            call::write_at(self.descriptor, head, 0);
         }
         // SAFETY: the descriptor is open.
         unsafe { libc::flock(self.descriptor, libc::LOCK_UN) };
@@ -224,18 +213,9 @@ impl Drop for File {
     fn drop(&mut self) {
         // Inode 0: the file was just opened and not identified yet.
         if self.inode == 0 || self.is_open() {
-            // SAFETY: the descriptor refers to this file and is not used again.
-            unsafe { libc::close(self.descriptor) };
+            call::close(self.descriptor);
         }
     }
-}
-
-/// The process's limit on file size (`RLIMIT_FSIZE`), in bytes. Exceeding it raises `SIGXFSZ`.
-fn largest_file() -> u64 {
-    let mut limits = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limits` is writable. If the call fails, the limit stays infinite.
-    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &mut limits) };
-    limits.rlim_cur
 }
 
 const _: () = assert!(WINDOW.is_multiple_of(size_of::<Entry>()) && WINDOW.is_multiple_of(1 << 16));

@@ -1,7 +1,6 @@
 //! Clocks and sleeping.
 
-use super::errno;
-use core::ptr;
+use super::{call, errno};
 
 pub(crate) fn monotonic_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
@@ -26,7 +25,5 @@ fn clock_ns(clock: libc::clockid_t) -> u64 {
 
 /// Sleeps for `nanoseconds`, which is less than a second, or until a signal arrives.
 pub(crate) fn sleep_ns(nanoseconds: u32) {
-    let time = libc::timespec { tv_sec: 0, tv_nsec: nanoseconds.into() };
-    // SAFETY: `time` is a valid duration, and a null pointer means that the remaining time is not wanted.
-    errno::unchanged(|| unsafe { libc::nanosleep(&time, ptr::null_mut()) });
+    errno::unchanged(|| call::sleep_ns(nanoseconds));
 }

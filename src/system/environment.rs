@@ -15,6 +15,10 @@ pub(crate) struct Variable(&'static CStr);
 
 /// Size of each region in bytes.
 pub(crate) const REGION: Variable = Variable(c"SMALLOC_REGION");
+/// Address of the first region of the first heap.
+pub(crate) const BASE: Variable = Variable(c"SMALLOC_BASE");
+/// Number of regions.
+pub(crate) const REGIONS: Variable = Variable(c"SMALLOC_REGIONS");
 /// 1 reports the first request that fails.
 pub(crate) const REPORT: Variable = Variable(c"SMALLOC_REPORT");
 /// File to record to.
@@ -24,7 +28,7 @@ pub(crate) const LIVE: Variable = Variable(c"SMALLOC_LIVE");
 /// 1 ends the program if a variable cannot be honoured.
 pub(crate) const STRICT: Variable = Variable(c"SMALLOC_STRICT");
 
-const KNOWN: [Variable; 5] = [REGION, REPORT, RECORD, LIVE, STRICT];
+const KNOWN: [Variable; 7] = [REGION, BASE, REGIONS, REPORT, RECORD, LIVE, STRICT];
 /// The library owns every name with this prefix.
 const PREFIX: &[u8] = b"SMALLOC_";
 /// Except these, which are left to programs that test the library.
@@ -77,6 +81,37 @@ impl Variable {
         Some(cut)
     }
 
+    /// An address: a number, hexadecimal after `0x`. An unreadable one ends the program.
+    pub(crate) fn address(self) -> Option<usize> {
+        let text = self.value()?;
+        let number = |text: &str| match text.strip_prefix("0x") {
+            Some(digits) => usize::from_str_radix(digits, 16).ok(),
+            None => text.parse().ok(),
+        };
+        match core::str::from_utf8(text).ok().and_then(number) {
+            Some(address) => Some(address),
+            None => refuse(format_args!(
+                "{self}: \"{}\" is not an address (a multiple of 2 MiB, such as 0x100000000000)",
+                text.escape_ascii()
+            )),
+        }
+    }
+
+    /// A number of at least 1, or `cores`. Any other value ends the program.
+    pub(crate) fn count(self, cores: impl FnOnce() -> usize) -> Option<usize> {
+        let text = self.value()?;
+        if text == b"cores" {
+            return Some(cores());
+        }
+        match core::str::from_utf8(text).ok().and_then(|text| text.parse().ok()) {
+            Some(count) if count > 0 => Some(count),
+            _ => refuse(format_args!(
+                "{self}: \"{}\" is not a number of regions (1 or more, or cores)",
+                text.escape_ascii()
+            )),
+        }
+    }
+
     /// Warns that a variable could not be honoured; with `SMALLOC_STRICT=1`, ends the program.
     #[cold]
     pub(crate) fn complain(self, what: fmt::Arguments<'_>) {
@@ -124,9 +159,11 @@ pub(crate) fn warn_unknown() {
 #[inline(never)]
 fn warn_unknown_name(name: &[u8]) {
     say(format_args!(
-        "{}: unknown variable (use {}, {}, {}, {} or {})",
+        "{}: unknown variable (use {}, {}, {}, {}, {}, {} or {})",
         name.escape_ascii(),
         REGION,
+        BASE,
+        REGIONS,
         REPORT,
         RECORD,
         LIVE,

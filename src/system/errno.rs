@@ -12,7 +12,7 @@ pub(crate) fn get() -> c_int {
     unsafe { *place }
 }
 
-fn set(number: c_int) {
+pub(crate) fn set(number: c_int) {
     // SAFETY: the call has no preconditions.
     let place = unsafe { location() };
     // SAFETY: the location belongs to this thread, and nothing borrows it.

@@ -3,6 +3,7 @@
 //! A misused or broken heap must not allocate, unwind or panic: the panic hook allocates and would wait for the lock
 //! that its own thread holds. So the line is formatted into a stack buffer and written with `write(2)`.
 
+use super::{call, errno};
 use core::fmt::{self, Write};
 use core::sync::atomic::{AtomicBool, Ordering};
 
@@ -83,12 +84,10 @@ impl Write for Line {
 /// Writes all of `bytes`, retrying after partial writes and `EINTR`; gives up on any other error.
 pub(crate) fn write_to_stderr(mut bytes: &[u8]) {
     while !bytes.is_empty() {
-        // SAFETY: pointer and length are those of a live slice.
-        let written = unsafe { libc::write(libc::STDERR_FILENO, bytes.as_ptr().cast(), bytes.len()) };
-        match usize::try_from(written) {
+        match usize::try_from(call::write(libc::STDERR_FILENO, bytes)) {
             Ok(0) => return,
             Ok(written) => bytes = bytes.get(written..).unwrap_or(&[]),
-            Err(_) if crate::system::errno::get() == libc::EINTR => {}
+            Err(_) if errno::get() == libc::EINTR => {}
             Err(_) => return,
         }
     }

@@ -36,6 +36,16 @@ pub(crate) unsafe fn unmap(start: *mut u8, bytes: usize) {
     }
 }
 
+/// Tells the kernel and debuggers whether core files hold these pages. False if the system refuses.
+///
+/// # Safety
+/// The caller owns the range.
+pub(crate) unsafe fn set_dumped(start: *mut u8, bytes: usize, dumped: bool) -> bool {
+    let advice = if dumped { libc::MADV_DODUMP } else { libc::MADV_DONTDUMP };
+    // SAFETY: the advice changes no contents, and the range is the caller's.
+    unsafe { libc::madvise(start.cast(), bytes, advice) == 0 }
+}
+
 /// Pointer to element `index` of an array.
 ///
 /// # Safety

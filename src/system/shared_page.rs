@@ -1,7 +1,8 @@
 //! A page of words shared by processes: one writes, the others read.
 
-use super::errno;
+use super::file_limit::largest_file;
 use super::mapping::Mapping;
+use super::{call, errno};
 use core::ffi::CStr;
 use core::sync::atomic::AtomicU64;
 
@@ -14,7 +15,8 @@ pub(crate) type Words = [AtomicU64; PAGE_WORDS];
 pub(crate) struct SharedPage(Mapping);
 
 impl SharedPage {
-    /// Creates the file; `first` are the page's first words. Fails with the system's `errno`: `EEXIST` if it exists.
+    /// Creates the file; `first` are the page's first words. Fails with the system's `errno`: `EEXIST` if it exists,
+    /// `EFBIG` if the process may not write so large a file, which would raise `SIGXFSZ`.
     ///
     /// The contents are written with `write(2)` to allocate the file's block: on a full disk that fails with an error,
     /// whereas writing to a mapped page without a block raises `SIGBUS`.
@@ -24,9 +26,11 @@ impl SharedPage {
             *word = *first;
         }
         let file = File::open(path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL)?;
-        // SAFETY: pointer and length are those of the array.
-        let written = unsafe { libc::write(file.0, contents.as_ptr().cast(), PAGE_BYTES) };
-        let page = match usize::try_from(written) {
+        if largest_file() < PAGE_BYTES as u64 {
+            remove(path);
+            return Err(libc::EFBIG);
+        }
+        let page = match usize::try_from(call::write(file.0, &contents)) {
             Ok(PAGE_BYTES) => file.map(libc::PROT_READ | libc::PROT_WRITE),
             Ok(_) => Err(libc::ENOSPC),
             Err(_) => Err(errno::get()),
@@ -64,8 +68,7 @@ impl SharedPage {
 
 /// Removes a file; errors are ignored.
 pub(crate) fn remove(path: &CStr) {
-    // SAFETY: the path is NUL-terminated.
-    let _ = unsafe { libc::unlink(path.as_ptr()) };
+    call::unlink(path);
 }
 
 struct File(i32);
@@ -73,8 +76,7 @@ struct File(i32);
 impl File {
     fn open(path: &CStr, flags: i32) -> Result<Self, i32> {
         let everyone_reads: libc::mode_t = 0o644;
-        // SAFETY: the path is NUL-terminated.
-        let file = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC, everyone_reads) };
+        let file = call::open(path, flags | libc::O_CLOEXEC, everyone_reads);
         if file < 0 { Err(errno::get()) } else { Ok(Self(file)) }
     }
 
@@ -85,7 +87,6 @@ impl File {
 
 impl Drop for File {
     fn drop(&mut self) {
-        // SAFETY: this value owns the descriptor.
-        unsafe { libc::close(self.0) };
+        call::close(self.0);
     }
 }

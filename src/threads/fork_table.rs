@@ -12,44 +12,76 @@
 //! Registration may allocate and therefore holds no lock: for allocations of the registering thread it counts as done,
 //! and other threads register again, so that no heap is used before the handlers exist. Registering twice is harmless.
 //!
+//! A signal handler may fork while its thread is inside a call on a heap, whose locks that call holds. These stay as they
+//! are: the call goes on in both processes when the handler returns. Signals are blocked while a thread changes the table
+//! or locks the heaps, so that no handler finds that half done.
+//!
 //! A heap first used during a fork, in another library's handler, is locked for the rest of the fork.
 
 use super::caches;
 use super::home;
 use super::lock::{Lock, thread_token};
-use super::object;
+use super::{object, preparing, streams};
+use crate::system::clock::sleep_ns;
+use crate::system::signals::Blocked;
 use core::mem;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
+/// Nanoseconds before all locks are tried again.
+const RETRY_NS: u32 = 100_000;
 /// Heaps in the table; further ones are not registered. Few programs have more than one.
 const CAPACITY: usize = 32;
 
-/// Called with a heap's address before or after a fork. Returns false if the heap is no longer there.
+/// Called with a heap's address.
 ///
 /// # Safety
 /// A heap was passed to [`add`] with this address and this handler, and its memory is still readable.
-pub(crate) type Handler = unsafe fn(*const ()) -> bool;
+pub(crate) type Handler = unsafe fn(*const ());
+
+/// The outcome of locking a heap before a fork.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Before {
+    /// The heap is no longer there.
+    Gone,
+    /// Locked, except for what the interrupted call of this thread holds.
+    Locked,
+    /// Not locked: another thread holds a lock and prepares a fork itself.
+    GaveUp,
+}
+
+/// What a heap does around a fork, and when the library that contains this crate is unloaded.
+#[derive(Clone, Copy)]
+pub(crate) struct Handlers {
+    /// Whether this thread is inside a call on the heap: it forks in a signal handler.
+    pub(crate) is_inside: unsafe fn(*const ()) -> bool,
+    /// Locks the heap. `inside` tells whether this thread is inside a call on any heap.
+    pub(crate) before: unsafe fn(*const (), inside: bool) -> Before,
+    /// In the child: ends what other threads had begun.
+    pub(crate) in_child: Handler,
+    /// Unlocks the heap, in parent and child.
+    pub(crate) after: Handler,
+    pub(crate) unload: Handler,
+}
 
 #[derive(Clone, Copy)]
 struct Entry {
     heap: *const (),
-    before: Handler,
-    after: Handler,
-    after_in_child: Handler,
+    handlers: Handlers,
     /// Whether the current fork has locked the heap.
     locked: bool,
 }
 
 struct Table {
-    /// Whether a fork is in progress: then its thread holds the table's lock and has run `prepare`.
-    forking: bool,
+    /// How often `prepare` has run for the forks in progress, all of one thread, which holds the table's lock. There may
+    /// be several: a signal handler forks during a fork, or the handlers were registered twice.
+    depth: usize,
     entries: [Option<Entry>; CAPACITY],
 }
 
 // SAFETY: the addresses are only passed to handlers, which any thread may call.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> = Lock::new(Table { forking: false, entries: [None; CAPACITY] });
+static TABLE: Lock<Table> = Lock::new(Table { depth: 0, entries: [None; CAPACITY] });
 
 impl Table {
     /// Adds a heap or replaces its entry; `None` if the table is full.
@@ -89,6 +121,7 @@ fn register_handlers() -> bool {
 #[cfg_attr(not(miri), unsafe(link_section = ".init_array"))]
 static BEFORE_MAIN: extern "C" fn() = {
     extern "C" fn begin() {
+        let _blocked = Blocked::new();
         register_handlers();
         object::find_own_object();
     }
@@ -103,24 +136,22 @@ const FAILED: usize = 1;
 /// Registers a heap if it is a static, and stores the result in `registered_at`: the heap's address, or `FAILED`.
 ///
 /// The store happens with the table locked, so a fork comes entirely before or after.
-pub(crate) fn add(
-    heap: *const (),
-    [before, after, after_in_child]: [Handler; 3],
-    registered_at: &AtomicUsize,
-) {
+pub(crate) fn add(heap: *const (), handlers: Handlers, registered_at: &AtomicUsize) {
+    let _blocked = Blocked::new();
     let eligible = object::is_in_loaded_object(heap.addr()) && register_handlers();
-    let entry = Entry { heap, before, after, after_in_child, locked: false };
+    let entry = Entry { heap, handlers, locked: false };
     let mut table = TABLE.lock();
-    let forking = table.forking;
+    let forking = table.depth > 0;
     let added = if eligible { table.insert(entry) } else { None };
     registered_at.store(if added.is_some() { heap.addr() } else { FAILED }, Ordering::Relaxed);
     if forking && let Some(entry) = added {
         // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
-        entry.locked = unsafe { (entry.before)(entry.heap) };
+        entry.locked = unsafe { (entry.handlers.before)(entry.heap, false) } == Before::Locked;
     }
 }
 
 pub(crate) fn remove(heap: *const ()) {
+    let _blocked = Blocked::new();
     for entry in &mut TABLE.lock().entries {
         if entry.is_some_and(|entry| entry.heap == heap) {
             *entry = None;
@@ -128,44 +159,121 @@ pub(crate) fn remove(heap: *const ()) {
     }
 }
 
-extern "C" fn prepare() {
-    if TABLE.lock().forking {
-        // A second registration: this fork's handler has run already.
-        return;
+/// Called by the loader when it unloads the library that contains this crate, after all other destructors in it, and
+/// when the process exits.
+///
+/// Nothing may be left behind that points into the library. The C library removes the fork handlers by itself.
+#[used]
+#[cfg_attr(not(miri), unsafe(link_section = ".fini_array.00101"))]
+static AT_UNLOAD: extern "C" fn() = {
+    extern "C" fn end() {
+        if !object::is_in_program() {
+            let _blocked = Blocked::new();
+            home::delete_key();
+            caches::delete_key();
+            unload_all();
+        }
     }
-    // SAFETY: `release` unlocks it on the same thread, in both processes.
-    unsafe { object::LOADER.lock_for_fork() };
-    // SAFETY: `release` unlocks it on the same thread, in both processes.
-    unsafe { TABLE.lock_for_fork() };
-    // SAFETY: `release` unlocks it on the same thread, in both processes.
-    unsafe { caches::lock_for_fork() };
-    let mut table = TABLE.lock();
-    table.forking = true;
-    for entry in table.entries.iter_mut().flatten() {
+    end
+};
+
+/// Unloads every heap. All stays if another thread is in the table, as can be only while the process exits.
+fn unload_all() {
+    let Some(table) = TABLE.try_lock() else { return };
+    for entry in table.entries.iter().flatten() {
         // SAFETY: the heap was passed to `add` with this handler, and lies in a loaded object.
-        entry.locked = unsafe { (entry.before)(entry.heap) };
+        unsafe { (entry.handlers.unload)(entry.heap) };
     }
+}
+
+extern "C" fn prepare() {
+    let _blocked = Blocked::new();
+    preparing::begin();
+    while !lock_all() {
+        sleep_ns(RETRY_NS);
+    }
+    preparing::end();
+}
+
+/// Locks all heaps, or none and returns false: another thread holds a lock by a call that it has interrupted to fork.
+///
+/// A thread inside a call cannot give way. It leaves out what others do not release; in the child this is abandoned.
+fn lock_all() -> bool {
+    let mut table = TABLE.lock();
+    if table.depth > 0 {
+        table.depth = table.depth.saturating_add(1);
+        return true;
+    }
+    drop(table);
+    streams::lock();
+    // SAFETY: `release` unlocks it on the same thread, in both processes.
+    unsafe { object::LOADER.lock_for_fork(|_| false) };
+    // SAFETY: `release` unlocks it on the same thread, in both processes.
+    unsafe { TABLE.lock_for_fork(|_| false) };
+    let mut table = TABLE.lock();
+    table.depth = 1;
+    let entries = || table.entries.iter().flatten();
+    // SAFETY: the heap was passed to `add` with this handler, and lies in a loaded object.
+    let inside = entries().any(|entry| unsafe { (entry.handlers.is_inside)(entry.heap) });
+    // SAFETY: `release` unlocks it on the same thread, in both processes.
+    unsafe { caches::lock_for_fork(inside) };
+    for entry in table.entries.iter_mut().flatten() {
+        // SAFETY: as above.
+        let before = unsafe { (entry.handlers.before)(entry.heap, inside) };
+        entry.locked = before == Before::Locked;
+        if before == Before::GaveUp {
+            drop(table);
+            if release_all() {
+                // SAFETY: this thread has just locked the list.
+                unsafe { streams::unlock() };
+            }
+            return false;
+        }
+    }
+    true
 }
 
 extern "C" fn release() {
-    release_all(|entry| entry.after);
+    let _blocked = Blocked::new();
+    if release_all() {
+        // SAFETY: `lock_all` locked the list on this thread.
+        unsafe { streams::unlock() };
+    }
 }
 
 extern "C" fn release_in_child() {
+    let _blocked = Blocked::new();
     home::forget_other_threads();
-    release_all(|entry| entry.after_in_child);
+    preparing::forget_all();
+    // SAFETY: a child begins with one thread.
+    unsafe { caches::forget_other_threads() };
+    let table = TABLE.lock();
+    for entry in table.entries.iter().flatten().filter(|entry| entry.locked) {
+        // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
+        unsafe { (entry.handlers.in_child)(entry.heap) };
+    }
+    drop(table);
+    if release_all() {
+        // SAFETY: a child begins with one thread.
+        unsafe { streams::reset() };
+    }
 }
 
-/// Releases what `prepare` locked, each heap through the handler that `after` selects.
-fn release_all(after: fn(&Entry) -> Handler) {
+/// Releases what `lock_all` locked, when this is the last of its calls. False if it is not.
+fn release_all() -> bool {
     let mut table = TABLE.lock();
-    if !mem::take(&mut table.forking) {
-        return;
+    match table.depth {
+        0 => return false,
+        1 => table.depth = 0,
+        more => {
+            table.depth = more.wrapping_sub(1);
+            return false;
+        }
     }
     for entry in table.entries.iter_mut().flatten() {
         if mem::take(&mut entry.locked) {
             // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
-            unsafe { after(entry)(entry.heap) };
+            unsafe { (entry.handlers.after)(entry.heap) };
         }
     }
     drop(table);
@@ -175,4 +283,5 @@ fn release_all(after: fn(&Entry) -> Handler) {
     unsafe { TABLE.unlock_after_fork() };
     // SAFETY: this thread took it in `prepare`, and holds no guard of it.
     unsafe { object::LOADER.unlock_after_fork() };
+    true
 }

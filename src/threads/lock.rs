@@ -30,13 +30,13 @@
 //! `sched_yield` keeps the waiter runnable, so it competes again at once and total waiting grows. Sleep times are
 //! proportional to the number of sleepers: on average one wakes every 100 µs.
 
+use crate::system::clock::sleep_ns;
+use crate::system::fatal::fatal;
 use core::cell::UnsafeCell;
 use core::marker::PhantomData;
 use core::ops::{Deref, DerefMut};
-use core::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
-
-use crate::system::clock::sleep_ns;
-use crate::system::fatal::fatal;
+use core::ptr::NonNull;
+use core::sync::atomic::{AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence};
 
 /// The word of a free lock. No thread has this token.
 const FREE: usize = 0;
@@ -44,11 +44,12 @@ const FREE: usize = 0;
 const FORKING: usize = 1;
 /// Set in the word at rest while every use of the value must take the slow path.
 const SLOW: usize = 2;
+/// The word, in a forked child, of a lock whose holder the child does not have. No thread has this token.
+const ABANDONED: usize = 4;
 
 /// Pauses before the first retry; each retry doubles them.
 const FIRST_PAUSES: u32 = 4;
-/// Pauses before the last retry without a sleep. All of them take some microseconds, far more than a call under the
-/// lock.
+/// Pauses before the last retry without a sleep. All take some microseconds, far more than a call under the lock.
 const MOST_PAUSES: u32 = 64;
 /// Nanoseconds of sleep per sleeping thread. With less, waking threads slow down the working ones.
 const SLEEP_NS: u32 = 100_000;
@@ -64,6 +65,14 @@ pub(crate) enum SlowReason {
     Purge = 4,
     /// The heap has not been registered for `fork` yet.
     FirstUse = 8,
+    /// This is a forked child, and the thread was inside a call when it forked.
+    Forked = 16,
+    /// A heap keeps memory that this one's calls may turn out not to need.
+    Idle = 32,
+    /// A thread of the program is being measured.
+    Measurement = 64,
+    /// The heap's top lies in the reserve.
+    Reserve = 128,
 }
 
 #[repr(C)]
@@ -78,6 +87,9 @@ pub(crate) struct Lock<T> {
     sleepers: AtomicU32,
     /// Bits of the current [`SlowReason`]s. Written only by the lock's holder.
     reasons: AtomicU8,
+    /// Points to a byte that is not 0 while the process is known to have a single thread, which takes the lock without an
+    /// atomic instruction.
+    single_threaded: AtomicPtr<u8>,
     value: UnsafeCell<T>,
 }
 
@@ -108,6 +120,7 @@ impl<T> Lock<T> {
             contended: AtomicU64::new(0),
             sleepers: AtomicU32::new(0),
             reasons: AtomicU8::new(reasons),
+            single_threaded: AtomicPtr::new((&raw const NOT_KNOWN).cast_mut()),
             value: UnsafeCell::new(value),
         }
     }
@@ -146,11 +159,50 @@ impl<T> Lock<T> {
 
     /// Adds or removes a reason for the slow path. The caller holds the lock.
     pub(crate) fn set_slow(&self, reason: SlowReason, slow: bool) {
-        let others = self.reasons.load(Ordering::Relaxed) & !(reason as u8);
-        let reasons = if slow { others | reason as u8 } else { others };
-        self.reasons.store(reasons, Ordering::Relaxed);
-        let rest = self.rest.load(Ordering::Relaxed) & !SLOW;
-        self.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
+        if slow {
+            self.reasons.fetch_or(reason as u8, Ordering::Relaxed);
+        } else {
+            self.reasons.fetch_and(!(reason as u8), Ordering::Relaxed);
+        }
+        loop {
+            let reasons = self.reasons.load(Ordering::Relaxed);
+            let rest = self.rest.load(Ordering::Relaxed) & !SLOW;
+            self.rest.store(if reasons != 0 { rest | SLOW } else { rest }, Ordering::Relaxed);
+            compiler_fence(Ordering::SeqCst);
+            // A signal handler that forks may have added a reason meanwhile.
+            if self.reasons.load(Ordering::Relaxed) == reasons {
+                return;
+            }
+        }
+    }
+
+    /// [`lock`](Self::lock), but `None` if the wait is for a thread of which `give_up` returns true, by its token.
+    pub(crate) fn lock_unless(&self, give_up: impl FnMut(usize) -> bool) -> Option<Guard<'_, T>> {
+        self.try_lock().or_else(|| self.take_contended(thread_token(), give_up).then(|| self.guard()))
+    }
+
+    /// Whether this thread holds the lock: a signal handler runs on a thread that it has interrupted.
+    pub(crate) fn is_held_here(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == thread_token()
+    }
+
+    pub(crate) fn is_locked_for_fork(&self) -> bool {
+        self.rest.load(Ordering::Relaxed) & FORKING != 0
+    }
+
+    /// Whether this is the lock of a thread that a forked child does not have.
+    pub(crate) fn is_abandoned(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == ABANDONED
+    }
+
+    /// Marks, in a forked child, the lock of a thread that the child does not have. Taking it ends the process.
+    pub(crate) fn abandon(&self) {
+        self.word.store(ABANDONED, Ordering::Relaxed);
+    }
+
+    /// Whether a reason is set. The caller holds the lock.
+    pub(crate) fn has(&self, reason: SlowReason) -> bool {
+        self.reasons.load(Ordering::Relaxed) & reason as u8 != 0
     }
 
     /// Number of times a thread had to wait for the lock.
@@ -160,17 +212,20 @@ impl<T> Lock<T> {
 
     /// Takes the lock for the duration of a `fork`, so that the child inherits a consistent value.
     ///
-    /// Until `unlock_after_fork` this thread may still lock and unlock: other libraries' prepare handlers allocate.
-    pub(crate) unsafe fn lock_for_fork(&self) {
+    /// Until `unlock_after_fork` this thread may still lock and unlock: other libraries' prepare handlers allocate. False
+    /// if the wait is for a thread of which `give_up` returns true, by its token.
+    pub(crate) unsafe fn lock_for_fork(&self, give_up: impl FnMut(usize) -> bool) -> bool {
         let me = thread_token();
         let word = self.word.load(Ordering::Relaxed);
-        if !(word & !SLOW == FREE && self.take(word, me)) {
-            self.take_contended(me);
+        let taken = word & !SLOW == FREE && self.take(word, me);
+        if !taken && !self.take_contended(me, give_up) {
+            return false;
         }
         // A signal handler that runs in between finds the lock held by its own thread, as it is.
         let rest = me | FORKING | self.rest.load(Ordering::Relaxed);
         self.rest.store(rest, Ordering::Relaxed);
         self.word.store(rest, Ordering::Release);
+        true
     }
 
     /// Releases a lock taken by `lock_for_fork`. The child's only thread has the token of the thread that forked.
@@ -187,7 +242,7 @@ impl<T> Lock<T> {
     /// Changes the word from `from` to `to`; the only step that takes the lock.
     #[inline(always)]
     fn take(&self, from: usize, to: usize) -> bool {
-        if single_threaded() {
+        if self.is_single_threaded() {
             return self.take_single_threaded(from, to);
         }
         self.word.compare_exchange(from, to, Ordering::Acquire, Ordering::Relaxed).is_ok()
@@ -204,6 +259,20 @@ impl<T> Lock<T> {
         free
     }
 
+    /// Whether the process is known to have a single thread.
+    #[inline(always)]
+    fn is_single_threaded(&self) -> bool {
+        // SAFETY: the pointer is never null, and what it points to lives as long as the process.
+        unsafe { self.single_threaded.load(Ordering::Relaxed).read_volatile() != 0 }
+    }
+
+    /// Lets the lock find out whether the process has a single thread.
+    pub(crate) fn learn_threads(&self) {
+        if let Some(flag) = flag_of_libc() {
+            self.single_threaded.store(flag.as_ptr(), Ordering::Relaxed);
+        }
+    }
+
     #[inline(always)]
     fn guard(&self) -> Guard<'_, T> {
         Guard { lock: self, _not_send: PhantomData }
@@ -214,15 +283,15 @@ impl<T> Lock<T> {
     fn lock_slow(&self, me: usize) -> Guard<'_, T> {
         let word = self.word.load(Ordering::Relaxed);
         if !(at_rest(word, me) && self.take(word, me)) {
-            self.take_contended(me);
+            self.take_contended(me, |_| false);
         }
         self.guard()
     }
 
-    /// Waits until the word is free and sets it to `me`.
+    /// Waits until the word is free and sets it to `me`. False if `give_up` returns true for the holder's token.
     #[cold]
     #[inline(never)]
-    fn take_contended(&self, me: usize) {
+    fn take_contended(&self, me: usize, mut give_up: impl FnMut(usize) -> bool) -> bool {
         if self.word.load(Ordering::Relaxed) & !(FORKING | SLOW) == me {
             recursive_call();
         }
@@ -231,7 +300,13 @@ impl<T> Lock<T> {
         loop {
             let word = self.word.load(Ordering::Relaxed);
             if word & !SLOW == FREE && self.take(word, me) {
-                return;
+                return true;
+            }
+            if word == ABANDONED {
+                lost_in_fork();
+            }
+            if give_up(word & !SLOW) {
+                return false;
             }
             backoff.pause(&self.sleepers);
         }
@@ -317,6 +392,14 @@ pub(crate) fn recursive_call() -> ! {
     fatal(format_args!("recursive call: the thread already holds the heap's lock"))
 }
 
+/// Ends the process: the thread that holds the lock was not copied by `fork`.
+#[cold]
+fn lost_in_fork() -> ! {
+    fatal(format_args!(
+        "fork in a signal handler: another thread was changing the heap, which this child cannot use (call exec or _exit)"
+    ))
+}
+
 pub(crate) struct Backoff {
     pauses: u32,
 }
@@ -349,12 +432,16 @@ fn sleep_time(sleepers: u32) -> u32 {
     sleepers.saturating_mul(SLEEP_NS).min(LONGEST_SLEEP_NS)
 }
 
-/// Whether the process is known to have a single thread. glibc 2.32 and newer clear this flag before they start a
-/// thread, and reading it takes no call. The symbol is weak, because other versions lack it.
-#[inline(always)]
+/// A byte that is 0: nothing is known of other threads.
+static NOT_KNOWN: u8 = 0;
+
+/// The C library's flag, which is not 0 while the process has a single thread; reading it takes no call. glibc 2.32 and newer
+/// clear it before they start a thread.
+///
+/// The symbol is weak, because other versions lack it.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri)))]
-fn single_threaded() -> bool {
-    let flag: *const u8;
+pub(super) fn flag_of_libc() -> Option<NonNull<u8>> {
+    let flag: *mut u8;
     // SAFETY: reads the variable's address, or null if it does not exist, from the global offset table.
     unsafe {
         core::arch::asm!(
@@ -364,14 +451,12 @@ fn single_threaded() -> bool {
             options(pure, readonly, nostack, preserves_flags)
         );
     }
-    // SAFETY: a non-null address is that of the C library's variable, which lives as long as the process.
-    !flag.is_null() && unsafe { flag.read_volatile() } != 0
+    NonNull::new(flag)
 }
 
-#[inline(always)]
 #[cfg(not(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri))))]
-fn single_threaded() -> bool {
-    false
+pub(super) fn flag_of_libc() -> Option<NonNull<u8>> {
+    None
 }
 
 /// A token unique among living threads: not 0, a multiple of 4, and unchanged by `fork`.

@@ -3,8 +3,10 @@
 pub(crate) mod caches;
 pub(crate) mod fork_table;
 pub(crate) mod free_ring;
-mod home;
+pub(crate) mod home;
 pub(crate) mod lock;
 mod object;
+pub(crate) mod preparing;
 pub(crate) mod regions;
 pub(crate) mod shared;
+mod streams;

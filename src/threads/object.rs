@@ -7,20 +7,30 @@
 use super::lock::Lock;
 use core::ptr;
 use core::slice;
+use core::sync::atomic::{AtomicBool, Ordering};
 use spin::mutex::SpinMutex;
 
 /// The object that contains this crate, once found. Only `try_lock` is used: a child forked while it is locked asks the
 /// loader instead of waiting. (`spin::Once` would fit, but its slow path contains a panic, and no call may reach one.)
 static OWN_OBJECT: SpinMutex<Option<Object>> = SpinMutex::new(None);
 
+/// Whether that object is the program and no library, once known.
+static IS_PROGRAM: AtomicBool = AtomicBool::new(false);
+
 /// Held while the loader is asked and during a fork, so that a child does not inherit the loader's own lock taken.
 pub(super) static LOADER: Lock<()> = Lock::new(());
 
 pub(super) fn find_own_object() {
     let found = Object::at(ptr::from_ref(&OWN_OBJECT).addr());
+    IS_PROGRAM.store(found.as_ref().is_none_or(Object::is_program), Ordering::Relaxed);
     if let Some(mut own) = OWN_OBJECT.try_lock() {
         *own = found;
     }
+}
+
+/// Whether this crate is a part of the program, which is never unloaded.
+pub(super) fn is_in_program() -> bool {
+    IS_PROGRAM.load(Ordering::Relaxed)
 }
 
 /// Whether an address lies in a loaded object. The loader is asked only if it is not this crate's own.
@@ -62,6 +72,13 @@ impl Object {
         // SAFETY: the callback has the right type, and `search` outlives the call.
         let _ = unsafe { libc::dl_iterate_phdr(Some(visit), ptr::from_mut(&mut search).cast()) };
         search.1
+    }
+
+    /// Whether it is the program, whose program headers the system has told.
+    fn is_program(&self) -> bool {
+        // SAFETY: the call has no preconditions.
+        let headers = unsafe { libc::getauxval(libc::AT_PHDR) };
+        self.headers.as_ptr().addr() == headers as usize
     }
 
     /// Whether an address lies in a loaded segment of the object.

@@ -20,6 +20,9 @@ const_assert!(RING.is_multiple_of(align_of::<FreeRing>()));
 pub(crate) struct Guarded<L: FreeList> {
     pub(crate) heap: Heap<L>,
     pub(crate) hardened: Hardened,
+    pub(crate) name: Option<&'static str>,
+    /// The program's limit in bytes, which includes the reserve; `usize::MAX` for none.
+    pub(crate) limit: usize,
 }
 
 impl<L: FreeList> Deref for Guarded<L> {
@@ -49,7 +52,8 @@ pub(crate) struct SharedHeap<L: FreeList> {
 impl<L: FreeList> SharedHeap<L> {
     /// A heap without a region. Its first use takes the slow path.
     pub(crate) const fn unmapped() -> Self {
-        let guarded = Guarded { heap: Heap::UNMAPPED, hardened: Hardened::NEW };
+        let guarded =
+            Guarded { heap: Heap::UNMAPPED, hardened: Hardened::NEW, name: None, limit: usize::MAX };
         Self { lock: Lock::slow(SlowReason::FirstUse, guarded), ring: AtomicPtr::new(ptr::null_mut()) }
     }
 
@@ -59,6 +63,14 @@ impl<L: FreeList> SharedHeap<L> {
         // The ring ends at a page boundary, so it is aligned. New memory is zero, which is an empty ring.
         let ring = heap.open_beside(RING).map_or(ptr::null_mut(), |ring| ring.cast().as_ptr());
         self.ring.store(ring, Ordering::Release);
+    }
+
+    /// Unmaps the region of a heap whose lock the caller holds, and in which nothing is in use.
+    pub(crate) fn unmap(&self, guarded: &mut Guarded<L>) {
+        self.ring.store(ptr::null_mut(), Ordering::Release);
+        // Dropping the heap unmaps the region. A region that is mapped later has no freed bytes to look at.
+        guarded.heap = Heap::UNMAPPED;
+        guarded.hardened = Hardened::NEW;
     }
 
     /// The queue of remote frees; `None` with a single region.

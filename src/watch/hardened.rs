@@ -21,8 +21,8 @@
 
 use super::{Free, Named, Request, Resize, Watch};
 use crate::checkers::unwatched;
-use crate::free_list::{Fit, FreeList};
-use crate::heap::{Heap, granules};
+use crate::free_list::{Broken, Fit, FreeList};
+use crate::heap::{Heap, Run, granules};
 use crate::region::{Extent, GRANULE, Granule};
 use crate::system::fatal::fatal;
 use core::alloc::Layout;
@@ -44,6 +44,33 @@ pub(crate) struct Hardened {
 
 impl Hardened {
     pub(crate) const NEW: Self = Self { queue: Quarantine::EMPTY, highest_top: Granule(0) };
+
+    /// Whether a payload is in quarantine: free for the program, in use for the heap.
+    pub(crate) fn holds<L: FreeList>(&self, heap: &Heap<L>, payload: *const u8) -> bool {
+        self.queue.holds(heap.region().granule(payload))
+    }
+
+    /// Looks for writes after a free in all memory that is filled (F1, F2).
+    pub(crate) fn check<L: FreeList>(&self, heap: &Heap<L>) -> Result<(), Broken> {
+        let filled = |invariant, from: Granule, to: Granule, links| match bytes_of(
+            heap,
+            from.bytes(),
+            to.bytes(),
+            |bytes| first_change(bytes, links),
+        ) {
+            Some(_) => Err(Broken { invariant, at: from, what: "freed bytes have changed" }),
+            None => Ok(()),
+        };
+        for run in heap.runs() {
+            let Run { extent, in_use } = run?;
+            if !in_use {
+                filled("F1", extent.start, extent.end, L::LINK_BYTES)?;
+            } else if self.queue.holds(extent.start) {
+                filled("F2", extent.start, extent.end, 0)?;
+            }
+        }
+        filled("F1", heap.top(), self.highest_top, L::LINK_BYTES)
+    }
 
     /// Fills a block and puts it in quarantine, which the oldest blocks leave to make room.
     fn quarantine<L: FreeList>(&mut self, heap: &mut Heap<L>, block: Block) {
@@ -71,7 +98,7 @@ impl<L: FreeList> Watch<L> for &mut Hardened {
 
     /// A quarantined block is free for the program.
     fn check_pointer(&mut self, heap: &Heap<L>, payload: *const u8, layout: Option<Layout>) {
-        if self.queue.holds(heap.region().granule(payload)) {
+        if self.holds(heap, payload) {
             heap.double_free(payload, layout);
         }
     }

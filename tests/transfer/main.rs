@@ -4,6 +4,7 @@
 
 #[path = "../case/mod.rs"]
 mod case;
+mod locked;
 mod refused;
 mod threads;
 
@@ -17,13 +18,15 @@ const MIB: usize = 1 << 20;
 /// Open and closed, and three for each of 48 ranges that were moved: two more each.
 const MOST_MAPPINGS: usize = 2 + 2 * 48;
 
-const CASES: [case::Case; 7] = [
+const CASES: [case::Case; 9] = [
     ("first_step_refused", || refused::refused(libc::MREMAP_MAYMOVE | libc::MREMAP_DONTUNMAP)),
     ("second_step_refused", || refused::refused(libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED)),
     ("addresses_run_out", refused::addresses_run_out),
     ("mappings_run_out", refused::mappings_run_out),
     ("faults", faults),
     ("all_is_locked", all_is_locked),
+    ("neighbours_stay_locked", locked::neighbours_stay_locked),
+    ("parts_stay_locked", locked::parts_stay_locked),
     ("forking", threads::forking),
 ];
 
@@ -398,4 +401,6 @@ fn all_is_locked() {
 #[test]
 fn locked_memory_stays_locked() {
     case::run("all_is_locked").assert_success();
+    case::run("neighbours_stay_locked").assert_success();
+    case::run("parts_stay_locked").assert_success();
 }

@@ -1,7 +1,8 @@
 //! The file of a picture.
 
-use std::fs::{File, Metadata};
+use std::fs::File;
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A file that a picture will be written to. It is opened before the work begins, so that a path that cannot be written
@@ -18,13 +19,10 @@ impl PictureFile {
         File::options().write(true).create(true).truncate(false).open(path).map(Self)
     }
 
-    /// The file's metadata, which tell whether two paths name the same file.
-    ///
-    /// # Errors
-    ///
-    /// If the system does not tell them.
-    pub fn metadata(&self) -> io::Result<Metadata> {
-        self.0.metadata()
+    /// Whether the path leads to this same file. A device or a pipe is none.
+    pub fn is_same_as(&self, path: &Path) -> bool {
+        let (Ok(own), Ok(other)) = (self.0.metadata(), path.metadata()) else { return false };
+        own.is_file() && (own.dev(), own.ino()) == (other.dev(), other.ino())
     }
 
     /// Replaces the contents. A device or a pipe, which cannot be truncated, just receives the picture.
@@ -33,7 +31,7 @@ impl PictureFile {
     ///
     /// If not all of it could be written.
     pub fn replace(&self, picture: &[u8]) -> io::Result<()> {
-        if self.metadata()?.is_file() {
+        if self.0.metadata()?.is_file() {
             self.0.set_len(0)?;
         }
         (&self.0).write_all(picture)

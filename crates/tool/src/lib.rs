@@ -3,6 +3,7 @@
 //! - [`input`] reads traces of any format into calls.
 //! - [`replay`] makes the calls on heaps.
 //! - [`picture`] draws the outcome.
+//! - `report` tells and draws it as a page.
 //! - [`command`] has a module for each subcommand, with its arguments.
 
 #![warn(missing_docs, unreachable_pub, unsafe_op_in_unsafe_fn)]
@@ -13,3 +14,4 @@ pub mod input;
 mod output;
 pub mod picture;
 pub mod replay;
+mod report;

@@ -2,6 +2,7 @@
 
 use std::fmt::Display;
 use std::io::{self, Write};
+use std::path::Path;
 
 use thiserror::Error;
 
@@ -29,4 +30,12 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), PrintError> {
 pub(crate) fn complain(command: &str, error: &dyn Display) {
     // If standard error is closed, there is no one to tell.
     let _ = writeln!(io::stderr(), "smalloc {command}: {error:#}");
+}
+
+/// The name of a trace, for pictures and pages.
+pub(crate) fn name(trace: &Path) -> String {
+    match trace.file_name().unwrap_or(trace.as_os_str()).to_string_lossy() {
+        name if name == "-" => "standard input".to_owned(),
+        name => name.replace(char::is_control, " "),
+    }
 }

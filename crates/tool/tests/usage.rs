@@ -20,7 +20,7 @@ fn assert_prints(arguments: &[&str], parts: &[&str]) {
 fn help_has_examples() {
     assert_prints(
         &["--help"],
-        &["Usage: smalloc <COMMAND>", "replay", "top", "completions", "man", "Examples:"],
+        &["Usage: smalloc <COMMAND>", "replay", "report", "diff", "top", "completions", "man", "Examples:"],
     );
     let options =
         ["--list <LIST>", "--region <SIZE>", "--of <N>", "--at <N>", "--raster <FILE>", "--hops <FILE>"];
@@ -29,6 +29,11 @@ fn help_has_examples() {
         ["--memory <FILE>", "--map <FILE>", "--holes <FILE>", "smalloc replay program.rec --list both"];
     assert_prints(&["replay", "-h"], &pictures);
     assert_prints(&["top", "--help"], &["--interval <SECONDS>", "--once", "--wait", "smalloc top --once"]);
+    assert_prints(
+        &["report", "--help"],
+        &["--output <HTML>", "--list <LIST>", "--region <SIZE>", "--of <N>"],
+    );
+    assert_prints(&["diff", "--help"], &["--by <KIND>", "--rows <N>", "smalloc diff before.rec after.rec"]);
     assert_prints(&["--version"], &[concat!("smalloc ", env!("CARGO_PKG_VERSION"))]);
 }
 
@@ -53,6 +58,8 @@ fn shells_complete() {
 fn the_manual_has_a_page_for_each_subcommand() {
     assert_prints(&["man"], &[".TH smalloc 1", "smalloc\\-replay(1)", "SMALLOC_LIVE"]);
     assert_prints(&["man", "replay"], &[".TH smalloc-replay 1", "\\-\\-raster", "smalloc replay \\-"]);
+    assert_prints(&["man", "report"], &[".TH smalloc-report 1", "\\-\\-output"]);
+    assert_prints(&["man", "diff"], &[".TH smalloc-diff 1", "\\-\\-rows"]);
     assert_prints(&["man", "top"], &[".TH smalloc-top 1", "\\-\\-interval"]);
     let output = smalloc(&["man", "frob"]);
     assert_eq!(output.status.code(), Some(2));

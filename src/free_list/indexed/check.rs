@@ -1,29 +1,28 @@
 //! The invariants of the index.
 
 use super::Indexed;
-use super::bounds::{FAN_OUT, LEVELS};
-use super::size_code::{class, code};
-use crate::free_list::{Broken, Ground};
-use crate::region::Extent;
+use super::bounds::{FAN_OUT, LEVELS, bound_of};
+use super::lengths::GROUP;
+use crate::free_list::{Broken, Ground, LARGEST_LOOK};
+use crate::region::{CHUNK, Extent};
 use crate::segment_map::chunk_start;
 
 impl Indexed {
-    /// What the index says of every free segment below top.
+    /// Checks what the index says of every free segment below top.
     pub(super) fn check_holes(&self, holes: &mut dyn Iterator<Item = Extent>) -> Result<(), Broken> {
         for hole in holes {
             let (start, n) = (hole.start, hole.len());
-            let code = code(n);
             let broken = |invariant, what| Err(Broken { invariant, at: start, what });
-            if self.hints.get(class(code)) > start.chunk() {
+            if self.hints.get(n.min(LARGEST_LOOK)) > start.chunk() {
                 return broken("I3", "the hint for this size lies above the segment");
             }
-            if self.hints.refuted(n, start.chunk()) {
-                return broken("I3", "a search has proven that there is no such segment");
+            if n >= CHUNK && !self.long.covers(0, start.chunk() / GROUP, n) {
+                return broken("I1", "the length of the group is below the segment's");
             }
             let mut index = start.chunk();
-            for height in 0..LEVELS {
-                if self.bounds.level(height).get(index) < code {
-                    return if height == 0 {
+            for level in 0..LEVELS {
+                if self.bounds.entry(level, index) < bound_of(n) {
+                    return if level == 0 {
                         broken("I1", "the chunk's bound is below the segment's size")
                     } else {
                         broken("I2", "a parent's bound is below the segment's size")
@@ -35,7 +34,7 @@ impl Indexed {
         Ok(())
     }
 
-    /// Hints and bounds against each other.
+    /// Checks hints, bounds and lengths against each other and against the map.
     pub(super) fn check_bounds(&self, ground: &Ground) -> Result<(), Broken> {
         let last = ground.top.chunk();
         for chunk in 0..(last + 1).next_multiple_of(FAN_OUT) {
@@ -44,33 +43,51 @@ impl Indexed {
             if bound != 0 && chunk > last {
                 return broken("I5", "a bound above top is not zero");
             }
-            if bound != 0 && self.hints.get(class(bound)) > chunk {
+            if bound != 0 && self.hints.get(usize::from(bound).min(LARGEST_LOOK)) > chunk {
                 return broken("I4", "the hint for the chunk's bound lies above the chunk");
             }
-            if self.hints.outbids(bound, chunk) {
-                return broken("I4", "the chunk's bound lies above what a search has proven");
+            if self.bounds.is_stale(chunk) {
+                if !self.stale.contains(chunk) {
+                    return broken("I6", "a stale chunk is not in the ring");
+                }
+            } else if bound != 0 && bound != bound_of(ground.map.longest_hole_in_chunk(chunk, ground.top)) {
+                return broken("I6", "the chunk's bound is too high");
             }
         }
-        if self.hints.ascend() {
-            Ok(())
-        } else {
-            Err(Broken { invariant: "I3", at: ground.top, what: "the hints do not ascend" })
+        self.check_groups(ground)?;
+        let at = ground.top;
+        if !self.bounds.are_maxima() || !self.long.are_maxima(0) {
+            return Err(Broken { invariant: "I2", at, what: "a parent is not the maximum of its children" });
         }
+        if !self.hints.ascend() {
+            return Err(Broken { invariant: "I3", at, what: "the hints do not ascend" });
+        }
+        self.aligned.check(ground, &self.bounds)
+    }
+
+    /// Checks the lengths of all groups without a stale chunk.
+    fn check_groups(&self, ground: &Ground) -> Result<(), Broken> {
+        for group in 0..=ground.top.chunk() / GROUP {
+            let mut chunks = group * GROUP..(group + 1) * GROUP;
+            let stale = chunks.any(|chunk| self.bounds.is_stale(chunk));
+            let longest = self.long_holes(ground, group).map(Extent::len).fold(0, usize::max);
+            if !stale && !self.long.is_exact(0, group, longest) {
+                let at = chunk_start(group * GROUP);
+                return Err(Broken { invariant: "I6", at, what: "the length of a group is not exact" });
+            }
+        }
+        Ok(())
     }
 }
 
-/// What tests of the check break.
+/// Breaks the index, for tests of the checks.
 #[cfg(test)]
 impl Indexed {
-    pub(crate) fn set_bound(&mut self, level: usize, index: usize, code: u8) {
-        self.bounds.set(level, index, code);
+    pub(crate) fn set_bound(&mut self, level: usize, index: usize, bound: u8) {
+        self.bounds.set_entry(level, index, bound);
     }
 
-    pub(crate) fn set_proof(&mut self, n: usize, chunk: usize) {
-        self.hints.set_proof(n, chunk);
-    }
-
-    pub(crate) fn set_hint(&mut self, class: usize, chunk: usize) {
-        self.hints.set(class, chunk);
+    pub(crate) fn set_hint(&mut self, n: usize, chunk: usize) {
+        self.hints.set(n, chunk);
     }
 }

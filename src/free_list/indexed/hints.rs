@@ -1,4 +1,4 @@
-//! Where to begin a search: per class of sizes, a chunk below which no free segment of that class or above starts.
+//! Where a search for a small size begins: a chunk below which no free segment of that size or more begins.
 //!
 //! ```text
 //! chunk
@@ -6,14 +6,11 @@
 //!   129            . . . . .
 //!     2      . . .
 //!     0  . .
-//!  class 3 4 5 6 7 8 ...   12 13 ...
+//!  size 1  2 3 4 5 6 7 8 ...  46 47
 //! ```
 //!
-//! Hints ascend with the class. So what appears lowers the hint of its class and those of the classes below, down to the
-//! first that is low enough; what a search has proven raises the hints above, up to the first that is high enough.
-//!
-//! Of large sizes a class has many, and a search for one of them may look at all segments that are slightly too small.
-//! What the last such search has proven for its size is remembered: the [`Proof`].
+//! Hints ascend with the size. So a free segment that appears lowers the hint of its size and those of smaller ones, down to
+//! the first that is low enough; what a search has shown raises the hints of larger sizes, up to the first that is high enough.
 
 #![expect(
     clippy::indexing_slicing,
@@ -21,32 +18,25 @@
 )]
 
 use super::group::{self, GREATEST_HINT, LEAST_HINT};
-use super::size_code::{CLASSES, class, code};
+use crate::free_list::LARGEST_LOOK;
 use static_assertions::const_assert;
 
-/// The hint of a class of which nothing is free below top.
+/// The hint of a size of which nothing is free below top.
 pub(super) const NONE: usize = (GREATEST_HINT - LEAST_HINT) as usize;
 /// Hints that are lowered or raised together.
 const GROUP: usize = group::HINTS;
+/// Sizes in granules that have a hint: those below this.
+const SIZES: usize = LARGEST_LOOK + 1;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / crate::region::CHUNK < NONE);
+const_assert!(SIZES.is_multiple_of(GROUP));
 
-/// No free segment of `n` granules or more starts below the chunk; none at all, if that is [`NONE`]. No bound below it exceeds
-/// the code of `n`: the search has put them right. That must hold, for a later search begins at the chunk, never looks at
-/// them, and yet raises hints past them.
-#[derive(Debug)]
-struct Proof {
-    n: usize,
-    chunk: usize,
-}
-
-/// The hints of all classes, in ascending order.
+/// The hints of all sizes up to [`LARGEST_LOOK`], in ascending order.
 #[derive(Debug)]
 pub(super) struct Hints {
-    /// A chunk for each class, as [`hint`] says. A group below those that is never too high, and one above that is never too
+    /// A chunk for each size, as [`hint`] says. A group below those that is never too high, and one above that is never too
     /// low, so that groups may begin and end anywhere.
-    chunks: [i32; GROUP + CLASSES + GROUP],
-    proof: Proof,
+    chunks: [i32; GROUP + SIZES + GROUP],
 }
 
 /// How a chunk is kept as a hint.
@@ -56,82 +46,61 @@ const fn hint(chunk: usize) -> i32 {
 }
 
 impl Hints {
-    /// No class has anything free.
+    /// Nothing is free.
     pub(super) const EMPTY: Self = {
-        let mut chunks = [GREATEST_HINT; GROUP + CLASSES + GROUP];
+        let mut chunks = [GREATEST_HINT; GROUP + SIZES + GROUP];
         let mut below = 0;
         while below < GROUP {
             chunks[below] = LEAST_HINT;
             below += 1;
         }
-        Self { chunks, proof: Proof { n: usize::MAX, chunk: 0 } }
+        Self { chunks }
     };
 
-    /// The hint of a class.
+    /// The chunk where a search for `n` granules begins, at most [`LARGEST_LOOK`]; nothing fits if that is [`NONE`].
     #[inline(always)]
-    pub(super) fn get(&self, class: usize) -> usize {
-        (self.chunks[GROUP + class % CLASSES] as usize).wrapping_sub(LEAST_HINT as usize)
+    pub(super) fn get(&self, n: usize) -> usize {
+        (self.chunks[GROUP + n % SIZES] as usize).wrapping_sub(LEAST_HINT as usize)
     }
 
-    /// The chunk at which a search for `n` granules begins; nothing fits if that is [`NONE`].
+    /// A free segment of `n` granules begins in the chunk now.
     #[inline(always)]
-    pub(super) fn begin(&self, n: usize, code: u8) -> usize {
-        let hint = self.get(class(code));
-        if n >= self.proof.n { hint.max(self.proof.chunk) } else { hint }
-    }
-
-    /// Whether that `n` granules are free in the chunk would refute the proof.
-    #[inline(always)]
-    pub(super) fn refuted(&self, n: usize, chunk: usize) -> bool {
-        n >= self.proof.n && chunk < self.proof.chunk
-    }
-
-    /// A free segment of `n` granules starts in the chunk now: what is proven holds below that.
-    #[inline(always)]
-    pub(super) fn refute(&mut self, n: usize, chunk: usize) {
-        if self.refuted(n, chunk) {
-            self.proof.chunk = chunk;
+    pub(super) fn lower(&mut self, n: usize, chunk: usize) {
+        let (n, chunk) = (n.min(LARGEST_LOOK), hint(chunk));
+        if self.chunks[GROUP + n] > chunk {
+            self.lower_up_to(n, chunk);
         }
     }
 
-    /// A free segment of the class starts in the chunk now.
     #[inline(always)]
-    pub(super) fn appeared(&mut self, class: usize, chunk: usize) {
-        let chunk = hint(chunk);
-        let end = GROUP + class % CLASSES + 1;
-        for group in self.chunks[..end].as_rchunks_mut::<GROUP>().1.iter_mut().rev() {
+    fn lower_up_to(&mut self, n: usize, chunk: i32) {
+        let mut lower = &mut self.chunks[..GROUP + n + 1];
+        while let Some((rest, group)) = lower.split_last_chunk_mut::<GROUP>() {
             let lowest = group[0];
             group::lower(group, chunk);
             if lowest <= chunk {
                 return;
             }
+            lower = rest;
         }
     }
 
-    /// A search has shown that nothing of the class or above starts below the chunk; nowhere, if that is [`NONE`].
+    /// A search has shown that nothing of `n` granules or more begins below the chunk; nowhere, if that is [`NONE`].
     #[inline(always)]
-    pub(super) fn raise(&mut self, class: usize, chunk: usize) {
+    pub(super) fn raise(&mut self, n: usize, chunk: usize) {
         let chunk = hint(chunk);
-        let start = GROUP + class.min(CLASSES);
-        for group in self.chunks[start..].as_chunks_mut::<GROUP>().0 {
+        let mut higher = &mut self.chunks[GROUP + n.min(SIZES)..];
+        while let Some((group, rest)) = higher.split_first_chunk_mut::<GROUP>() {
             let highest = group[GROUP - 1];
             group::raise(group, chunk);
             if highest >= chunk {
                 return;
             }
+            higher = rest;
         }
     }
 
-    /// After a search for `n` granules that ended at the chunk, and looked at segments in vain that the next one would look at
-    /// again. The proof for a smaller size holds for this one too, and stays as long as it says more than the hint.
-    #[cold]
-    pub(super) fn prove(&mut self, n: usize, code: u8, chunk: usize) {
-        if n <= self.proof.n || self.proof.chunk <= self.get(class(code)) {
-            self.proof = Proof { n, chunk };
-        }
-    }
-
-    /// No free segment starts in these chunks: hints that say one of them say the end instead.
+    /// No free segment begins in these chunks: hints that say one of them say the end instead.
     pub(super) fn skip(&mut self, chunks: core::ops::Range<usize>) {
         let inside = hint(chunks.start)..hint(chunks.end);
         for hint in self.chunks.iter_mut().skip(GROUP).filter(|hint| inside.contains(hint)) {
@@ -139,25 +108,14 @@ impl Hints {
         }
     }
 
-    /// Whether this bound lies below the proof's chunk and above the code of its size, which no segment there can have.
-    pub(super) fn outbids(&self, bound: u8, chunk: usize) -> bool {
-        chunk < self.proof.chunk && bound > code(self.proof.n)
-    }
-
-    /// For tests of what is checked.
-    #[cfg(test)]
-    pub(super) fn set_proof(&mut self, n: usize, chunk: usize) {
-        self.proof = Proof { n, chunk };
-    }
-
-    /// The same.
-    #[cfg(test)]
-    pub(super) fn set(&mut self, class: usize, chunk: usize) {
-        self.chunks[GROUP + class % CLASSES] = hint(chunk);
-    }
-
-    /// Whether hints ascend with the class.
+    /// Whether hints ascend with the size.
     pub(super) fn ascend(&self) -> bool {
         self.chunks.is_sorted()
+    }
+
+    /// Breaks a hint, for tests of the checks.
+    #[cfg(test)]
+    pub(super) fn set(&mut self, n: usize, chunk: usize) {
+        self.chunks[GROUP + n % SIZES] = hint(chunk);
     }
 }

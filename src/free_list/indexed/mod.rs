@@ -1,34 +1,45 @@
-//! The free list with an index: the lowest fitting free segment in a few probes.
+//! The free list with an index, which finds the lowest fitting free segment in a few probes.
 //!
-//! The list itself is the order of the map's bits. On top of them stand, per chunk, one byte: a bound on the longest
-//! free segment that *starts* in the chunk, as a [`code`]; and a tree over these bytes whose inner entries bound 64
-//! entries of the level below, one cache line a node. (Brent 1989 is the origin; Go's page allocator, FreeBSD's blist
-//! and PostgreSQL's free space map are relatives.)
+//! The list itself is the order of the map's bits. The index says where in it to look:
 //!
-//! A bound may be too high, never too low ([`Bounds`]).
+//! - a [bound](bounds) for each chunk on the free segments that start in it, and a tree of maxima over the bounds;
+//! - the [length](lengths) of the longest free segment of a chunk or more, for each group of eight chunks, and a tree over
+//!   the lengths;
+//! - for each small size, a [hint](hints): the chunk where its search starts.
 //!
-//! A search begins at the hint for its size ([`Hints`]) and goes on upward through the tree, not down from the root.
+//! (Brent 1989 is the origin; Go's page allocator, FreeBSD's blist and PostgreSQL's free space map are relatives.)
+//!
+//! A search for a small size climbs from the hint to the first entry that promises enough, and descends from there. A search
+//! for a large size descends from the root of the lengths. Both probe one node a level, and what they arrive at fits, except
+//! where a bound is stale: at most [`stale::CAPACITY`] are, whatever the program does. So the hops of a search are at most
+//! a constant and a few for each level.
+//!
+//! A request with a larger alignment may not fit in a segment that is long enough: see [`aligned`].
 
+mod aligned;
+mod aligned_search;
 mod bounds;
 mod check;
 mod group;
 mod hints;
+mod lengths;
 mod lookout;
-mod size_code;
+mod stale;
 
-use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Rest, Search, search_candidates};
-use crate::region::{CHUNK, Extent, GRANULE, Granule, Reservation};
-use bounds::{Bounds, LEVELS};
+use super::{Broken, Deferred, Fit, FreeList, Ground, LARGEST_LOOK, Look, Search};
+use crate::region::{CHUNK, Extent, Granule, Reservation, same_chunk};
+use crate::segment_map::chunk_start;
+use aligned::Aligned;
+use bounds::{Bounds, STALE, bound_of};
 use hints::{Hints, NONE};
-use size_code::{EXACT, class, class_from, code};
-
-/// Requests up to this many granules whose search leaves a bound that may be too high: by less than this.
-const SMALL: usize = 4;
+use lengths::{GROUP, Lengths};
+use stale::Stale;
 
 /// A free list in address order whose search takes a few probes. The default.
 ///
 /// The hops that it reports are what it really looked at beyond the first: one step for every chunk that was searched
-/// in vain, all its free segments at once, and one probe for every node of the index. Both numbers are in [`MallocStatus`](crate::MallocStatus) separately.
+/// in vain, all its free segments at once, and one probe for every node of the index. Both numbers are in
+/// [`MallocStatus`](crate::MallocStatus) separately.
 ///
 /// ```
 /// use core::alloc::Layout;
@@ -43,175 +54,240 @@ const SMALL: usize = 4;
 /// ```
 #[derive(Debug)]
 pub struct Indexed {
-    /// Where searches begin.
     hints: Hints,
-    /// How large the free segments are that start in each chunk, at most.
     bounds: Bounds,
+    /// The bits of a bound that the fast paths look at.
+    trusted: Trusted,
+    stale: Stale,
+    long: Lengths<1>,
+    aligned: Aligned,
 }
+
+/// Which bits of a bound the fast paths look at: none while an alignment has an index, which has to be told of every change.
+#[derive(Debug)]
+struct Trusted {
+    by_takes: u8,
+    by_frees: u8,
+}
+
+impl Trusted {
+    const ALL: Self = Self { by_takes: u8::MAX, by_frees: !STALE };
+    const NONE: Self = Self { by_takes: 0, by_frees: 0 };
+}
+
+/// Below a request of so few granules, a stale bound cannot be far too high.
+const SMALL: usize = 4;
 
 impl FreeList for Indexed {}
 
 impl Indexed {
-    /// The code of what is left of the free segment at `start`, or of more.
+    /// A free segment starts where none did, or is longer than it was.
     #[inline(always)]
-    fn rest_code(&self, start: Granule, rest: Rest) -> u8 {
-        match rest {
-            Rest::Exact(n) => code(n),
-            Rest::Long => self.bounds.get(start.chunk()),
+    fn raise(&mut self, hole: Extent) {
+        let (chunk, n) = (hole.start.chunk(), hole.len());
+        self.bounds.raise(chunk, bound_of(n));
+        if n >= CHUNK {
+            self.long.raise(0, chunk / GROUP, n);
         }
     }
 
-    /// What is left of the free segment at `start` begins at `to`, in another chunk.
-    #[inline(never)]
-    fn rest_moved(&mut self, start: Granule, to: Granule, rest: Rest) {
-        self.bounds.raise(to.chunk(), self.rest_code(start, rest));
-    }
-
-    /// The lowest fit below top in the chunk, if there is one; or in the next, right at its start. Else the length of the
-    /// last free segment that starts in the chunk, which alone can be longer than one; 0 where `n` is not.
+    /// The free segment `hole` is gone or shorter than it was.
     #[inline(always)]
-    fn fit_in_chunk(ground: &Ground, chunk: usize, query: &Query) -> Result<Granule, usize> {
-        let &Query { n, from, grid } = query;
-        if n <= EXACT {
-            let bit = if chunk == from.chunk() { from.bit() } else { 0 };
-            return ground.map.run_in_chunk(chunk, bit, n, grid).filter(|&start| start < ground.top).ok_or(0);
+    fn lower(&mut self, hole: Extent) {
+        let chunk = hole.start.chunk();
+        let bound = self.bounds.marked(chunk);
+        if bound <= bound_of(hole.len()) && bound != 0 {
+            self.bounds.mark_stale(chunk);
+            self.stale.push(chunk);
         }
-        let last = ground.map.last_hole_in_chunk(chunk);
-        let start = last.filter(|&start| start < ground.top).ok_or(0_usize)?;
-        let length = ground.map.hole_end(start, ground.top).above(start);
-        if length >= n && start >= from { Ok(start) } else { Err(length) }
     }
 
-    /// A search for any query: most are plain, and have a copy of their own.
-    #[inline(never)]
-    fn search_any(&mut self, ground: &Ground, query: Query) -> Fit {
-        self.search_query(ground, &query)
+    /// A long `part` of the free segment `hole` was taken. Corrects the bound at once: few requests are so large, and the bounds
+    /// that they leave are far too high.
+    fn lower_long(&mut self, ground: &Ground, hole: Extent, part: Extent) {
+        let (chunk, group) = (hole.start.chunk(), hole.start.chunk() / GROUP);
+        let bound = self.bounds.marked(chunk);
+        // A bound of 0 is exact. Elsewhere in a huge segment, the map says nothing.
+        if bound != 0 {
+            // It was the last that starts there, since it is long.
+            let left = ground.map.longest_hole_below(hole.start).max(part.start.above(hole.start));
+            self.bounds.set_exact(chunk, bound_of(left));
+        }
+        let rest = Extent::new(part.end, hole.end);
+        if !rest.is_empty() {
+            self.raise(rest);
+        }
+        if bound & STALE != 0 || self.long.is_exact(0, group, hole.len()) {
+            self.measure_group(ground, group);
+        }
     }
 
-    /// Begins at the hint for the size, or above.
+    /// Corrects the chunks whose bounds have been stale for longest, if it is time.
     #[inline(always)]
-    fn search_query(&mut self, ground: &Ground, query: &Query) -> Fit {
-        let code = code(query.n);
-        let begin = self.hints.begin(query.n, code);
-        if begin == NONE {
+    fn correct_due(&mut self, ground: &Ground) {
+        if self.stale.is_due() {
+            self.correct_half(ground);
+        }
+    }
+
+    #[inline(never)]
+    fn correct_half(&mut self, ground: &Ground) {
+        for chunk in self.stale.take_due().map(|chunk| chunk as usize) {
+            if self.bounds.is_stale(chunk) {
+                self.measure(ground, chunk);
+            }
+        }
+    }
+
+    /// Makes the bound of a chunk exact, and the length of its group, which a stale bound may have left too high.
+    #[inline(always)]
+    fn measure(&mut self, ground: &Ground, chunk: usize) {
+        self.bounds.set_exact(chunk, bound_of(ground.map.longest_hole_in_chunk(chunk, ground.top)));
+        if !self.long.is_exact(0, chunk / GROUP, 0) {
+            self.measure_group(ground, chunk / GROUP);
+        }
+    }
+
+    /// Makes the length of a group exact.
+    #[inline(never)]
+    fn measure_group(&mut self, ground: &Ground, group: usize) {
+        let longest = self.long_holes(ground, group).map(Extent::len).fold(0, usize::max);
+        self.long.set(0, group, longest);
+    }
+
+    /// The free segments of a chunk or more that start in a group.
+    fn long_holes<'a>(&'a self, ground: &'a Ground, group: usize) -> impl Iterator<Item = Extent> + use<'a> {
+        self.bounds.long_in_group(group).filter_map(|chunk| ground.map.long_hole_in_chunk(chunk, ground.top))
+    }
+
+    /// The fast paths trust the bounds unless an alignment has an index.
+    fn update_trust(&mut self) {
+        let active = self.aligned.is_active();
+        self.trusted = if active { Trusted::NONE } else { Trusted::ALL };
+        self.stale.report_all(active);
+    }
+
+    /// The lowest fit below top that starts in the chunk.
+    #[inline(always)]
+    fn fit_in_chunk(ground: &Ground, chunk: usize, n: usize) -> Option<Granule> {
+        ground.map.run_in_chunk(chunk, n).filter(|&start| start < ground.top)
+    }
+
+    /// Searches for `n` granules, at most [`LARGEST_LOOK`], above the chunk `hint`, where nothing fits.
+    #[inline(always)]
+    fn search_above(&mut self, ground: &Ground, n: usize, hint: usize) -> Fit {
+        let mut fit = Fit::NONE;
+        if self.bounds.get(hint) >= n as u8 {
+            self.correct(ground, hint, n);
+            fit.step();
+        }
+        let chunk = loop {
+            let chunk = self.bounds.next(hint, n as u8, &mut fit);
+            if chunk == NONE {
+                break chunk;
+            }
+            if let Some(start) = Self::fit_in_chunk(ground, chunk, n) {
+                fit = fit.at(start);
+                break chunk;
+            }
+            self.correct(ground, chunk, n);
+            fit.step();
+        };
+        // Nothing of that size starts below.
+        self.hints.raise(n, chunk);
+        fit
+    }
+
+    /// Searches for `n` granules, at most [`LARGEST_LOOK`].
+    fn search_small(&mut self, ground: &Ground, n: usize) -> Fit {
+        let hint = self.hints.get(n);
+        if hint == NONE {
             return Fit::NONE;
         }
-        let first = begin.max(query.from.chunk());
-        // A hint is for several sizes, of which the larger ones may not fit there.
-        let missed = if self.bounds.get(first) < code {
-            None
-        } else {
-            match Self::fit_in_chunk(ground, first, query) {
-                Ok(start) => return Fit::NONE.at(start),
-                Err(last) => Some(last),
-            }
-        };
-        self.search_behind(ground, first, missed, code, query)
+        let fit = if self.bounds.get(hint) < n as u8 { None } else { Self::fit_in_chunk(ground, hint, n) };
+        match fit {
+            Some(start) => Fit::NONE.at(start),
+            None => self.search_above(ground, n, hint),
+        }
     }
 
-    /// Looks at chunk after chunk above `first`, as far as their bounds promise a fit below top. Where `first` was looked at in
-    /// vain, `missed` is what [`Self::fit_in_chunk`] said.
-    #[inline(always)]
-    fn search_behind(
-        &mut self,
-        ground: &Ground,
-        first: usize,
-        mut missed: Option<usize>,
-        code: u8,
-        query: &Query,
-    ) -> Fit {
-        let (mut fit, mut chunk, mut again) = (Fit::NONE, first, false);
-        loop {
-            if let Some(last) = missed {
-                let bound = self.pass(ground, chunk, last, query);
-                // Up to so many granules, bounds tell what fits from what does not.
-                again |= query.n > EXACT && bound >= code;
-                fit.step();
+    /// Searches for `n` granules that have neither a hint nor a length: more than [`LARGEST_LOOK`], less than a chunk.
+    #[inline(never)]
+    fn search_middle(&mut self, ground: &Ground, n: usize) -> Fit {
+        let mut fit = Fit::NONE;
+        let mut chunk = self.bounds.first(n as u8, &mut fit);
+        while chunk != NONE {
+            if let Some(start) = Self::fit_in_chunk(ground, chunk, n) {
+                return fit.at(start);
             }
-            chunk = self.bounds.next(chunk, ground.top.chunk(), code, &mut fit);
-            if chunk == NONE {
-                break;
-            }
-            match Self::fit_in_chunk(ground, chunk, query) {
-                Ok(start) => {
-                    fit = fit.at(start);
-                    break;
-                }
-                Err(last) => missed = Some(last),
-            }
-        }
-        if query.is_plain() {
-            // The hints of what is surely no smaller than n rise to where the search ended.
-            self.hints.raise(class_from(query.n), chunk);
-            if again {
-                self.hints.prove(query.n, code, chunk);
-            }
+            self.correct(ground, chunk, n);
+            fit.step();
+            chunk = self.bounds.next(chunk, n as u8, &mut fit);
         }
         fit
     }
 
-    /// A chunk was searched in vain for `n` granules: puts its bound right, or nearly so where it cannot be far off, and
-    /// returns it. `last` is the length of the last free segment that starts there, if `n` is more than a chunk.
+    /// Lowers the stale bound of a chunk that promised `n` granules, less than a chunk, and has not that many. It stays stale:
+    /// the exact bound takes longer than it saves.
     #[inline(always)]
-    fn pass(&mut self, ground: &Ground, chunk: usize, last: usize, query: &Query) -> u8 {
-        let n = query.n;
-        let bound = if !query.is_plain() {
-            code(ground.map.longest_hole_in_chunk(chunk, ground.top))
-        } else if n <= SMALL {
-            n as u8 - 1
-        } else {
-            // All but the last are shorter than a chunk.
-            code(ground.map.longest_hole_about(chunk).min(CHUNK - 1).max(last).min(n.wrapping_sub(1)))
-        };
-        self.bounds.lower(chunk, bound);
-        bound
+    fn correct(&mut self, ground: &Ground, chunk: usize, n: usize) {
+        let below = n as u8 - 1;
+        let bound = if n <= SMALL { below } else { below.min(ground.map.longest_hole_about(chunk) as u8) };
+        self.bounds.lower_stale(chunk, bound);
     }
-}
 
-/// What is searched for.
-struct Query {
-    n: usize,
-    /// Where the search begins: 0, or the end of a free segment.
-    from: Granule,
-    /// The bits of a chunk where the fit may begin, for at most [`EXACT`] granules.
-    grid: u64,
-}
-
-impl Query {
-    /// Whether any place will do: a search in vain proves that there is none.
-    #[inline(always)]
-    fn is_plain(&self) -> bool {
-        self.from == Granule(0) && self.grid == ANYWHERE
+    /// Searches for `n` granules, a chunk or more.
+    #[inline(never)]
+    fn search_long(&mut self, ground: &Ground, n: usize) -> Fit {
+        let mut fit = Fit::NONE;
+        while let Some(group) = self.long.first(0, n, &mut fit) {
+            for hole in self.long_holes(ground, group) {
+                if hole.len() >= n {
+                    return fit.at(hole.start);
+                }
+                fit.step();
+            }
+            // The length was that of a stale bound.
+            self.measure_group(ground, group);
+        }
+        fit
     }
-}
-
-/// The grid of a request without an alignment of its own.
-const ANYWHERE: u64 = u64::MAX;
-
-/// The multiples of `step`, a power of two up to 64, among the bits of a word.
-const fn multiples(step: usize) -> u64 {
-    if step >= u64::BITS as usize { 1 } else { u64::MAX / ((1 << step) - 1) }
 }
 
 impl Search for Indexed {
     const NAME: &'static str = "indexed";
-    const EMPTY: Self = Self { hints: Hints::EMPTY, bounds: Bounds::EMPTY };
+    const EMPTY: Self = Self {
+        hints: Hints::EMPTY,
+        bounds: Bounds::EMPTY,
+        trusted: Trusted::ALL,
+        stale: Stale::EMPTY,
+        long: Lengths::EMPTY,
+        aligned: Aligned::EMPTY,
+    };
 
     fn bytes(chunks: usize) -> usize {
-        Bounds::bytes(chunks)
+        let long = Lengths::<1>::bytes(chunks).into_iter().fold(0, usize::saturating_add);
+        Bounds::bytes(chunks).saturating_add(long).saturating_add(Aligned::bytes(chunks))
     }
 
     fn attach(&mut self, reservation: &Reservation, offset: usize, chunks: usize) {
-        self.hints = Hints::EMPTY;
-        self.bounds.attach(reservation, offset, chunks);
+        // The small tables of lengths share a page with those of the bounds.
+        let [near, far] = Lengths::<1>::bytes(chunks);
+        let bounds_at = offset.saturating_add(near);
+        let far_at = bounds_at.saturating_add(Bounds::bytes(chunks));
+        *self = Self::EMPTY;
+        self.long.attach(reservation, [offset, far_at], chunks);
+        self.bounds.attach(reservation, bounds_at, chunks);
+        self.aligned.attach(reservation, far_at.saturating_add(far), chunks);
     }
 
     fn commit(&mut self, chunks: usize) -> bool {
-        self.bounds.commit(chunks)
+        self.bounds.commit(chunks) && self.long.commit(chunks) && self.aligned.commit(chunks)
     }
 
     fn committed(&self) -> usize {
-        self.bounds.committed()
+        let lengths = self.long.committed().saturating_add(self.aligned.committed());
+        self.bounds.committed().saturating_add(lengths)
     }
 
     /// Looks at the chunk that the hint names: at its first free segment, which fits most of the time, then at all.
@@ -221,120 +297,185 @@ impl Search for Indexed {
         if hint == NONE {
             return Look::Wilderness;
         }
-        let mut start = ground.map.first_hole_in_chunk(hint);
-        let mut seen = ground.map.free_from(start);
-        if seen < n {
-            let Some(place) = ground.map.run_in_chunk(hint, 0, n, ANYWHERE) else { return Look::Search };
-            start = place;
-            seen = ground.map.free_from(start);
+        let (mut bit, mut seen) = ground.map.first_run(hint);
+        if seen < n || bit + n >= CHUNK {
+            let Some(start) = ground.map.run_in_chunk(hint, n) else { return Look::Search };
+            bit = start.above(chunk_start(hint));
+            if bit + n >= CHUNK {
+                return if start < ground.top { Look::Crosses(start) } else { Look::Wilderness };
+            }
+            seen = ground.map.free_in_chunk(hint, bit);
         }
-        if start < ground.top { Look::Fits(start, seen) } else { Look::Wilderness }
+        if chunk_start(hint).up(bit) < ground.top {
+            Look::Fits { chunk: hint, bit, seen }
+        } else {
+            Look::Wilderness
+        }
     }
 
     #[inline(always)]
     fn search(&mut self, ground: &Ground, n: usize) -> Fit {
-        self.search_query(ground, &Query { n, from: Granule(0), grid: ANYWHERE })
+        match n {
+            // There may be no index yet.
+            _ if ground.top == Granule(0) => Fit::NONE,
+            CHUNK.. => self.search_long(ground, n),
+            0..=LARGEST_LOOK => self.search_small(ground, n),
+            _ => self.search_middle(ground, n),
+        }
     }
 
-    /// A copy of the general search, of which half falls away.
     #[inline(always)]
     fn search_on(&mut self, ground: &Ground, n: usize) -> Fit {
-        let query = Query { n, from: Granule(0), grid: ANYWHERE };
-        self.search_behind(ground, self.hints.get(n), Some(0), code(n), &query)
-    }
-
-    fn search_from(&mut self, ground: &Ground, from: Granule, n: usize) -> Fit {
-        self.search_any(ground, Query { n, from, grid: ANYWHERE })
+        self.search_above(ground, n, self.hints.get(n))
     }
 
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule> {
-        self.lowest_below(ground, (LEVELS - 1, 0), &Query { n, from, grid: ANYWHERE })
+        self.next_long(ground, from, n)
     }
 
-    /// Alignments up to a chunk are a grid on the chunk's word, so that each chunk is looked at once; but only where the region
-    /// begins at such an address, which lent memory need not.
     fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule) {
-        let step = align / GRANULE;
-        if n > EXACT || step > CHUNK || ground.region.base().addr() & (align - 1) != 0 {
-            return search_candidates(self, ground, n, align);
-        }
-        let fit = self.search_any(ground, Query { n, from: Granule(0), grid: multiples(step) });
-        match fit.start() {
-            Some(place) => (fit.at(ground.map.near_hole_start(place)), place),
-            None => (fit, Granule(0)),
+        // As above.
+        if ground.top == Granule(0) {
+            (Fit::NONE, ground.top)
+        } else {
+            self.search_for_place(ground, n, align)
         }
     }
 
-    /// What is left starts higher: it lowers no hint, and needs a bound only where it starts in another chunk. What was as
-    /// large as a chunk leaves a bound behind that is far too high, and that a look at one word puts right.
+    /// Nothing is to be done if a longer segment starts in the chunk, so that its bound stays what it is, or if the bound may be
+    /// too high already. Else it may be from now on. The rest starts higher in the same chunk, which lowers no hint.
     #[inline(always)]
-    fn took(&mut self, ground: &Ground, start: Granule, part: Extent, rest: Rest) {
-        if !self.is_unmoved(start, part.end, rest) {
-            self.rest_moved(start, part.end, rest);
+    fn takes_front(&mut self, chunk: usize, seen: usize) -> bool {
+        if self.bounds.marked(chunk) & self.trusted.by_takes > seen as u8 {
+            return true;
         }
+        self.bounds.mark_stale(chunk);
+        !self.stale.push(chunk)
+    }
+
+    #[inline(always)]
+    fn took(&mut self, ground: &Ground, hole: Extent, part: Extent) {
+        let rest = Extent::new(part.end, hole.end);
         if part.len() >= CHUNK {
-            let left = ground.map.longest_hole_about(start.chunk());
-            if left < CHUNK {
-                self.bounds.lower(start.chunk(), left as u8);
+            self.lower_long(ground, hole, part);
+        } else {
+            self.lower(hole);
+            if !rest.is_empty() {
+                self.raise(rest);
             }
+            self.correct_due(ground);
+        }
+        if self.aligned.is_active() {
+            self.aligned.changed(ground, &self.bounds, hole, rest);
+        }
+    }
+
+    /// Nothing is deferred if the bound of the chunk already says that such a segment starts there: then so do the entries
+    /// above it (I2) and the hints (I4).
+    #[inline(always)]
+    fn gave(&mut self, _ground: &Ground, hole: Extent, segment: Extent) -> Deferred {
+        if !same_chunk(hole.start, hole.end) {
+            // It may be long, and what was free behind the freed segment may have started in another chunk.
+            return Deferred::Grow { hole, end: segment.end };
+        }
+        let (start, chunk, n) = (hole.start, hole.start.chunk(), hole.len());
+        if usize::from(self.bounds.marked(chunk) & self.trusted.by_frees) >= n {
+            Deferred::Nothing
+        } else {
+            Deferred::Raise { chunk, n, start }
+        }
+    }
+
+    /// No bound may say that a free segment starts in what is wilderness now (I5).
+    #[inline(always)]
+    fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, at: Granule) -> Deferred {
+        if to < at || to.0.div_ceil(CHUNK) <= from.chunk() {
+            Deferred::TopFell { from, to, at }
+        } else {
+            Deferred::Nothing
         }
     }
 
     #[inline(always)]
-    fn is_unmoved(&self, start: Granule, to: Granule, rest: Rest) -> bool {
-        to.0 ^ start.0 < CHUNK || self.bounds.get(to.chunk()) >= self.rest_code(start, rest)
-    }
-
-    /// Where the chunk's bound already says that such a segment starts there, so do the bounds above it (I2) and the
-    /// hints (I4).
-    #[inline(always)]
-    fn gave(&mut self, _ground: &Ground, hole: Extent, _segment: Extent) -> Deferred {
-        let (chunk, n) = (hole.start.chunk(), hole.len());
-        if n > EXACT {
-            self.hints.refute(n, chunk);
-        }
-        let code = code(n);
-        if self.bounds.get(chunk) < code { Deferred::Raise { chunk, code } } else { Deferred::Nothing }
-    }
-
-    /// No free segment starts in what is wilderness now, and no bound may say that one does (I4).
-    #[inline(always)]
-    fn top_fell(&mut self, _ground: &Ground, from: Granule, to: Granule, _joined: bool) -> Deferred {
-        let (first, end) = (to.0.div_ceil(CHUNK), from.chunk() + 1);
-        if first < end { Deferred::Clear { from: first, to: end } } else { Deferred::Nothing }
-    }
-
-    #[inline(always)]
-    fn settle(&mut self, owed: Deferred) {
-        match owed {
+    fn settle(&mut self, ground: &Ground, deferred: Deferred) {
+        match deferred {
             Deferred::Nothing => {}
-            Deferred::Raise { chunk, code } => {
-                self.bounds.raise(chunk, code);
-                self.hints.appeared(class(code), chunk);
+            Deferred::Raise { chunk, n, start } => {
+                self.bounds.raise(chunk, n as u8);
+                self.hints.lower(n, chunk);
+                if self.aligned.is_active() {
+                    self.aligned.changed(ground, &self.bounds, Extent::EMPTY, Extent::of(start, n));
+                }
             }
-            Deferred::Clear { from, to } => self.bounds.clear(from..to),
+            Deferred::Grow { hole, end } => self.grew(ground, hole, end),
+            Deferred::TopFell { from, to, at } => self.fell(ground, from, Extent::new(to, at)),
         }
     }
 
-    /// The words inside a huge segment are not kept, so no bound and no hint may send a search there.
-    fn covered(&mut self, segment: Extent) {
-        let inside = segment.start.chunk() + 1..segment.end.down(1).chunk();
-        self.bounds.clear(inside.clone());
+    fn covered(&mut self, ground: &Ground, segment: Extent) {
+        let inside = segment.start.chunk().wrapping_add(1)..segment.end.down(1).chunk();
+        self.clear(ground, inside.clone());
+        self.aligned.measure(ground, &self.bounds, inside.clone());
         self.hints.skip(inside);
     }
 
     fn largest(&self, ground: &Ground) -> usize {
-        let mut largest = 0;
-        if ground.top == Granule(0) {
-            // There may be no region yet, and there is no hole.
-            return 0;
-        }
-        self.largest_below(ground, LEVELS - 1, 0, &mut largest);
-        largest
+        // There may be no region yet, and there is no hole.
+        if ground.top == Granule(0) { 0 } else { self.largest_hole(ground) }
     }
 
     fn check(&self, ground: &Ground, holes: &mut dyn Iterator<Item = Extent>) -> Result<(), Broken> {
         self.check_holes(holes)?;
         self.check_bounds(ground)
+    }
+}
+
+impl Indexed {
+    /// A segment that ends at `end` was freed, which makes all of `hole` one free segment.
+    #[inline(always)]
+    fn grew(&mut self, ground: &Ground, hole: Extent, end: Granule) {
+        let (chunk, n) = (hole.start.chunk(), hole.len());
+        // Where the bound says so already, so does the hint (I4).
+        if self.bounds.get(chunk) < bound_of(n) {
+            self.hints.lower(n, chunk);
+        }
+        self.raise(hole);
+        let behind = Extent::new(end, hole.end);
+        if !behind.is_empty() && !same_chunk(hole.start, end) {
+            self.lower(behind);
+            self.correct_due(ground);
+        }
+        if self.aligned.is_active() {
+            self.aligned.changed(ground, &self.bounds, behind, hole);
+            if self.aligned.count_free() {
+                self.update_trust();
+            }
+        }
+    }
+
+    /// Top fell from `from`, and `hole`, which may be empty, is wilderness now.
+    #[inline(always)]
+    fn fell(&mut self, ground: &Ground, from: Granule, hole: Extent) {
+        if !hole.is_empty() {
+            self.lower(hole);
+            self.correct_due(ground);
+        }
+        self.clear(ground, ground.top.0.div_ceil(CHUNK)..from.chunk().wrapping_add(1));
+        if self.aligned.is_active() {
+            self.aligned.top_fell(ground, &self.bounds, from);
+        }
+    }
+
+    /// No free segment starts in these chunks any more.
+    fn clear(&mut self, ground: &Ground, chunks: core::ops::Range<usize>) {
+        if chunks.is_empty() {
+            return;
+        }
+        self.bounds.clear(chunks.clone());
+        for group in chunks.start / GROUP..=(chunks.end - 1) / GROUP {
+            if !self.long.is_exact(0, group, 0) {
+                self.measure_group(ground, group);
+            }
+        }
     }
 }

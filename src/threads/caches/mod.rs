@@ -8,10 +8,10 @@ mod registry;
 mod word;
 
 pub(crate) use cache::{BATCH, Cache, Home, MOST_GRANULES, Pushed};
-pub(crate) use registry::{lock_for_fork, unlock_after_fork};
+pub(crate) use registry::{delete_key, forget_other_threads, lock_for_fork, unlock_after_fork};
 
 use crate::threads::lock::{Backoff, Guard};
-use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// The gate's value while no cache serves.
 const CLOSED: usize = usize::MAX;
@@ -32,6 +32,14 @@ fn next_number() -> usize {
     LAST_NUMBER.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
 }
 
+/// Who must see every call.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub(crate) enum Bypass {
+    Recording = 1,
+    Measurement = 2,
+}
+
 /// The caches of one heap.
 pub(crate) struct Caches {
     /// `pass` of the caches that serve their owners, or `CLOSED`. Read by every hit, written seldom.
@@ -40,8 +48,8 @@ pub(crate) struct Caches {
     heap: AtomicUsize,
     /// The gate's value while it is open. A new one asks all threads to empty their caches.
     pass: AtomicUsize,
-    /// Whether every call must reach the heap.
-    bypassed: AtomicBool,
+    /// Bits of the reasons for which every call must reach the heap. Written with the registry locked.
+    bypassed: AtomicU8,
     /// Hits of threads that have ended.
     past_hits: AtomicU64,
     /// What the marks of cached payloads are made of; 0 before the first cache.
@@ -56,7 +64,7 @@ impl Caches {
             gate: AtomicUsize::new(CLOSED),
             heap: AtomicUsize::new(0),
             pass: AtomicUsize::new(0),
-            bypassed: AtomicBool::new(false),
+            bypassed: AtomicU8::new(0),
             past_hits: AtomicU64::new(0),
             secret: AtomicU64::new(0),
             idle_in_fork: AtomicBool::new(false),
@@ -103,7 +111,7 @@ impl Caches {
 
     /// Whether the thread has no cache, and may have one of this heap.
     pub(crate) fn may_attach(&self) -> bool {
-        !self.bypassed.load(Ordering::Relaxed) && registry::may_take(word::get())
+        self.bypassed.load(Ordering::Relaxed) == 0 && registry::may_take(word::get())
     }
 
     /// Takes a cache for this thread. `home` says whose payloads it holds, given the number of the heap.
@@ -146,7 +154,15 @@ impl Caches {
         if self.heap() == 0 || self.own().is_some_and(Cache::is_busy) {
             return None;
         }
-        let registry = registry::lock();
+        self.stop_with(registry::lock())
+    }
+
+    /// [`stop`](Self::stop), unless the registry is locked.
+    pub(crate) fn try_stop(&self) -> Option<Stopped<'_>> {
+        if self.heap() == 0 { None } else { self.stop_with(registry::try_lock()?) }
+    }
+
+    fn stop_with(&self, registry: Guard<'static, ()>) -> Option<Stopped<'_>> {
         let stopped = Stopped { caches: self, _registry: registry };
         if self.close() {
             return Some(stopped);
@@ -174,25 +190,46 @@ impl Caches {
 
     /// Opens the gate, unless every call must reach the heap.
     fn reopen(&self) {
-        let open = self.heap() != 0 && !self.bypassed.load(Ordering::Relaxed);
+        let open = self.heap() != 0 && self.bypassed.load(Ordering::Relaxed) == 0;
         let gate = if open { self.pass.load(Ordering::Relaxed) } else { CLOSED };
         self.gate.store(gate, Ordering::Release);
     }
 
-    /// Sends every call to the heap from now on, or no longer. The caller empties the caches.
-    pub(crate) fn bypass(&self, bypassed: bool) {
+    /// Sends every call to the heap while `reason` holds, which is asked now. Returns whether it does; then the caller
+    /// empties the caches.
+    pub(crate) fn bypass(&self, reason: Bypass, holds: impl FnOnce() -> bool) -> bool {
         let _registry = registry::lock();
-        self.bypassed.store(bypassed, Ordering::Relaxed);
+        let holds = holds();
+        let others = self.bypassed.load(Ordering::Relaxed) & !(reason as u8);
+        self.bypassed.store(if holds { others | reason as u8 } else { others }, Ordering::Relaxed);
         self.reopen();
+        holds
+    }
+
+    /// Runs `work`, in which this thread uses no cache.
+    pub(crate) fn without<R>(work: impl FnOnce() -> R) -> R {
+        struct Restore(&'static Cache);
+        impl Drop for Restore {
+            fn drop(&mut self) {
+                word::set(self.0);
+            }
+        }
+        let _restore = Restore(word::get());
+        word::set(&word::REFUSED);
+        work()
     }
 
     /// Gives up all caches: the heap is being dropped, so no other thread uses it.
     pub(crate) fn detach(&self) {
-        if self.heap() == 0 {
-            return;
+        if self.heap() != 0 {
+            let _registry = registry::lock();
+            self.gate.store(CLOSED, Ordering::Relaxed);
+            self.forget_all();
         }
-        let _registry = registry::lock();
-        self.gate.store(CLOSED, Ordering::Relaxed);
+    }
+
+    /// Takes all caches from their threads, with their payloads. The registry is locked, and the gate is closed.
+    fn forget_all(&self) {
         for cache in registry::of_heap(self.heap()) {
             cache.admit(0);
             cache.forget();
@@ -202,15 +239,18 @@ impl Caches {
 
     // ---- fork --------------------------------------------------------------------------------------------------
 
-    /// Closes the gate before a fork, so that the child finds all caches idle.
+    /// Closes the gate before a fork, so that the child finds all caches idle. Leaves it to a thread that holds the
+    /// registry, and may be changing caches.
     pub(crate) fn before_fork(&self) {
-        let idle = self.heap() != 0 && self.close();
+        let idle = self.heap() != 0 && registry::is_locked_for_fork() && self.close();
         self.idle_in_fork.store(idle, Ordering::Relaxed);
     }
 
-    /// Opens the gate after a fork.
+    /// Opens the gate after a fork. In the child, nobody holds the registry but this thread.
     pub(crate) fn after_fork(&self) {
-        self.reopen();
+        if registry::is_locked_for_fork() {
+            self.reopen();
+        }
     }
 
     /// In the child of a fork, empties the caches of threads that it does not have, by `empty`. Caches that may have
@@ -219,7 +259,7 @@ impl Caches {
         if !self.idle_in_fork.swap(false, Ordering::Relaxed) {
             return;
         }
-        let own = word::get();
+        let own = registry::of_thread();
         for cache in registry::of_heap(self.heap()) {
             if !core::ptr::eq(cache, own) && !cache.is_busy() {
                 self.keep_hits(cache);
@@ -250,7 +290,7 @@ impl Caches {
 
     /// Whether a cache may hold payloads.
     pub(crate) fn may_hold(&self) -> bool {
-        self.heap() != 0 && !self.bypassed.load(Ordering::Relaxed)
+        self.heap() != 0 && self.bypassed.load(Ordering::Relaxed) == 0
     }
 
     /// Whether a payload of `n` granules at granule `at` of a region is in a cache.
@@ -270,6 +310,11 @@ impl Stopped<'_> {
     /// The caches that nobody has entered.
     pub(crate) fn caches(&self) -> impl Iterator<Item = &'static Cache> {
         registry::of_heap(self.caches.heap()).filter(|cache| !cache.is_busy())
+    }
+
+    /// Takes the caches from their threads: what they knew of the heap's regions is no longer true.
+    pub(crate) fn forget(&self) {
+        self.caches.forget_all();
     }
 }
 

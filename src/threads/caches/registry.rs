@@ -20,27 +20,64 @@ static FIRST: AtomicPtr<Cache> = AtomicPtr::new(ptr::null_mut());
 
 /// The pthread key whose destructor runs when a thread with a cache ends, plus one; 0 before it is created.
 static KEY: AtomicU32 = AtomicU32::new(0);
-/// The value of `KEY` once this library is unloaded, or the process ends.
+/// The value of `KEY` after the key was deleted.
 const NO_MORE: u32 = u32::MAX;
 
 pub(super) fn lock() -> Guard<'static, ()> {
     LOCK.lock()
 }
 
-/// Takes the registry's lock for the duration of a `fork`.
+pub(super) fn try_lock() -> Option<Guard<'static, ()>> {
+    LOCK.try_lock()
+}
+
+/// Takes the registry's lock for the duration of a `fork`, unless this thread holds it, or is inside a call on a heap and
+/// would have to wait: another thread may hold the registry and wait for that heap.
 ///
 /// # Safety
 /// As for [`Lock::lock_for_fork`].
-pub(crate) unsafe fn lock_for_fork() {
-    // SAFETY: guaranteed by the caller.
-    unsafe { LOCK.lock_for_fork() };
+pub(crate) unsafe fn lock_for_fork(inside: bool) {
+    if !LOCK.is_held_here() {
+        // SAFETY: guaranteed by the caller.
+        unsafe { LOCK.lock_for_fork(|_| inside) };
+    }
 }
 
+pub(super) fn is_locked_for_fork() -> bool {
+    LOCK.is_locked_for_fork()
+}
+
+/// Unlocks the registry, if it was locked for a fork.
+///
 /// # Safety
 /// As for [`Lock::unlock_after_fork`].
 pub(crate) unsafe fn unlock_after_fork() {
-    // SAFETY: guaranteed by the caller.
-    unsafe { LOCK.unlock_after_fork() };
+    if is_locked_for_fork() {
+        // SAFETY: guaranteed by the caller.
+        unsafe { LOCK.unlock_after_fork() };
+    }
+}
+
+/// In a forked child, releases the registry if a thread held it that the child does not have. That may have been
+/// changing this thread's cache, which is given up then.
+///
+/// # Safety
+/// The process has just been forked, so this is its only thread.
+pub(crate) unsafe fn forget_other_threads() {
+    if !is_locked_for_fork() && !LOCK.is_held_here() {
+        word::set(&REFUSED);
+        // SAFETY: nobody else can hold the lock.
+        unsafe { LOCK.unlock_after_fork() };
+    }
+}
+
+/// The cache that this thread has taken, also while it must not use it.
+pub(super) fn of_thread() -> *const Cache {
+    match KEY.load(Ordering::Relaxed) {
+        0 | NO_MORE => ptr::null(),
+        // SAFETY: the key exists.
+        key => unsafe { libc::pthread_getspecific(key.wrapping_sub(1)) }.cast_const().cast(),
+    }
 }
 
 /// All caches, the newest first.
@@ -114,7 +151,7 @@ fn key() -> Option<libc::pthread_key_t> {
         return Some(known.wrapping_sub(1));
     }
     let mut key = 0;
-    // SAFETY: `key` is writable, and `UNLOADED` deletes the key before the destructor's code goes away.
+    // SAFETY: `key` is writable, and `delete_key` deletes it before the destructor's code goes away.
     if unsafe { libc::pthread_key_create(&mut key, Some(at_exit)) } != 0 {
         return None;
     }
@@ -162,17 +199,11 @@ pub(super) fn may_take(cache: &Cache) -> bool {
     ptr::eq(cache, &EMPTY) || (!ptr::eq(cache, &REFUSED) && cache.heap.load(Ordering::Relaxed) == 0)
 }
 
-/// Called by the loader when this library is unloaded, and at the end of the process: threads that end later would call
-/// a destructor that is not there.
-#[used]
-#[cfg_attr(not(miri), unsafe(link_section = ".fini_array"))]
-static UNLOADED: extern "C" fn() = {
-    extern "C" fn end() {
-        let key = KEY.swap(NO_MORE, Ordering::Relaxed);
-        if key != 0 && key != NO_MORE {
-            // SAFETY: the key is this library's own.
-            unsafe { libc::pthread_key_delete(key.wrapping_sub(1)) };
-        }
+/// Deletes the key, whose destructor would be called in an unloaded library when a thread ends. None is created after.
+pub(crate) fn delete_key() {
+    let key = KEY.swap(NO_MORE, Ordering::Relaxed);
+    if key != 0 && key != NO_MORE {
+        // SAFETY: this call has taken the key out of `KEY`.
+        unsafe { libc::pthread_key_delete(key.wrapping_sub(1)) };
     }
-    end
-};
+}

@@ -33,8 +33,8 @@ mod assembly {
 
     #[inline(always)]
     #[cfg(target_arch = "x86_64")]
-    pub(in crate::threads::home) fn get() -> usize {
-        let word: usize;
+    pub(in crate::threads::home) fn get() -> *const () {
+        let word: *const ();
         // SAFETY: reads a word of the thread's own storage.
         unsafe {
             asm!(
@@ -47,7 +47,7 @@ mod assembly {
     }
 
     #[cfg(target_arch = "x86_64")]
-    pub(in crate::threads::home) fn set(word: usize) {
+    pub(in crate::threads::home) fn set(word: *const ()) {
         // SAFETY: writes a word of the thread's own storage, to which nothing refers.
         unsafe {
             asm!(
@@ -60,8 +60,8 @@ mod assembly {
 
     #[inline(always)]
     #[cfg(target_arch = "aarch64")]
-    pub(in crate::threads::home) fn get() -> usize {
-        let word: usize;
+    pub(in crate::threads::home) fn get() -> *const () {
+        let word: *const ();
         // SAFETY: reads a word of the thread's own storage.
         unsafe {
             asm!(
@@ -76,7 +76,7 @@ mod assembly {
     }
 
     #[cfg(target_arch = "aarch64")]
-    pub(in crate::threads::home) fn set(word: usize) {
+    pub(in crate::threads::home) fn set(word: *const ()) {
         // SAFETY: writes a word of the thread's own storage, to which nothing refers.
         unsafe {
             asm!(
@@ -92,17 +92,26 @@ mod assembly {
 
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
 mod key {
-    use crate::threads::home::KEY;
+    use crate::threads::home::{DELETED, KEY};
+    use core::ptr;
     use core::sync::atomic::Ordering;
 
-    pub(in crate::threads::home) fn get() -> usize {
+    pub(in crate::threads::home) fn get() -> *const () {
         match KEY.load(Ordering::Relaxed) {
-            0 => 0,
-            // SAFETY: the key is never deleted.
-            key => unsafe { libc::pthread_getspecific(key.wrapping_sub(1)) }.addr(),
+            0 => ptr::null(),
+            // Threads that are still there when the process exits all have number 0.
+            DELETED => ptr::without_provenance(1),
+            // SAFETY: the key is deleted only when no thread uses this library any more, or the process exits.
+            key => unsafe { libc::pthread_getspecific(key.wrapping_sub(1)) }.cast_const().cast(),
         }
     }
 
-    /// The caller stores the number as the key's value.
-    pub(in crate::threads::home) fn set(_word: usize) {}
+    /// Before the key exists nothing is stored; the caller then stores the number as the key's value.
+    pub(in crate::threads::home) fn set(word: *const ()) {
+        match KEY.load(Ordering::Relaxed) {
+            0 | DELETED => {}
+            // SAFETY: the key is deleted only when no thread uses this library any more, or the process exits.
+            key => unsafe { drop(libc::pthread_setspecific(key.wrapping_sub(1), word.cast())) },
+        }
+    }
 }

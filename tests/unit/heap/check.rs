@@ -119,7 +119,7 @@ fn above_top() {
 
 #[test]
 fn bounds_and_hints() {
-    let first = 16 * N * 2;
+    let (first, top) = (16 * N * 2, 16 * N * BLOCKS);
     let spoiled = |spoil: fn(&mut Indexed)| {
         let mut broken = heap::<Indexed>();
         spoil(&mut broken.tiling.list);
@@ -128,18 +128,19 @@ fn bounds_and_hints() {
     expect(&spoiled(|list| list.set_bound(0, 0, N as u8 - 1)), "I1", first, "the chunk's bound");
     expect(&spoiled(|list| list.set_bound(1, 0, N as u8 - 1)), "I2", first, "a parent's bound");
     expect(&spoiled(|list| list.set_hint(N, 1)), "I3", first, "the hint for this size");
-    expect(&spoiled(|list| list.set_proof(N, 1)), "I3", first, "a search has proven");
     expect(&spoiled(|list| list.set_bound(0, 1, 40)), "I4", 1024, "the hint for the chunk's bound");
     expect(&spoiled(|list| list.set_bound(0, 3, 40)), "I5", 3 * 1024, "above top");
-    expect(&spoiled(|list| list.set_hint(20, 0)), "I3", 16 * N * BLOCKS, "do not ascend");
-
-    let outbid = spoiled(|list| {
-        list.set_proof(N + 1, 1);
-        list.set_bound(0, 0, 40);
-        list.set_hint(40, 0);
+    expect(&spoiled(|list| list.set_hint(20, 0)), "I3", top, "do not ascend");
+    let too_high = spoiled(|list| {
+        list.set_bound(0, 0, N as u8 + 1);
+        list.set_hint(N + 1, 0);
     });
-    expect(&outbid, "I4", 0, "above what a search has proven");
-
+    expect(&too_high, "I6", 0, "too high");
+    let stale = spoiled(|list| {
+        list.set_bound(0, 1, N as u8 | 0x80);
+    });
+    expect(&stale, "I6", 1024, "not in the ring");
+    expect(&spoiled(|list| list.set_bound(2, 0, N as u8 + 1)), "I2", top, "not the maximum of its children");
     // The index does not know of this hole.
     let mut broken = heap::<Indexed>();
     let at = free_untold(&mut broken, 12);

@@ -1,6 +1,6 @@
 use crate::Heap;
 use crate::region::{CHUNK, GRANULE, Granule};
-use crate::segment_map::HUGE;
+use crate::segment_map::{HUGE, SHORT};
 use core::alloc::Layout;
 use std::vec::Vec;
 
@@ -43,6 +43,12 @@ fn only_segments_in_use_are_found() {
     places.dedup();
     let mut found = 0;
     for (index, &at) in places.iter().enumerate() {
+        let begins = in_use.iter().find(|(start, _)| *start == at);
+        let short = heap.tiling.ground.map.short_from(at).map(|short| short.n);
+        let expected = begins.map(|(start, end)| end.above(*start)).filter(|&n| n <= SHORT);
+        assert_eq!(short, expected.filter(|_| at < heap.top()), "{at:?}");
+        let payload = heap.region().pointer(at);
+        assert_eq!(heap.usable_size(payload), begins.map(|(start, end)| end.above(*start) * GRANULE));
         for &to in places.iter().skip(index + 1).take_while(|to| to.above(at) < HUGE) {
             let is_one = heap.tiling.ground.map.is_segment(at, to);
             assert_eq!(is_one, in_use.contains(&(at, to)), "{at:?} to {to:?}");

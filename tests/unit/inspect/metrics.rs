@@ -1,8 +1,8 @@
 extern crate std;
 use super::*;
-use std::string::{String, ToString};
+use std::format;
+use std::string::String;
 use std::vec::Vec;
-use std::{format, vec};
 
 /// Numbers of a made-up heap.
 pub(in super::super) fn example() -> Stats {
@@ -55,29 +55,18 @@ fn json_has_every_field_and_balances() {
     assert!(!json.contains(",}") && !json.contains(",]") && !json.contains(",,"));
 }
 
+/// The page lists every key of the JSON object with its names in the two other worlds.
 #[test]
-fn prometheus_names_follow_the_conventions() {
-    let mut names = vec![];
+fn the_page_names_every_number() {
+    let page = include_str!("../../../docs/inspecting.md");
     for metric in metrics() {
-        let name = PrometheusName(metric).to_string();
-        assert_eq!(name.ends_with("_total"), metric.kind == Kind::Counter, "{name}");
-        assert_eq!(name.contains("_bytes"), metric.unit == Unit::Bytes, "{name}");
-        assert!(!names.contains(&name), "{name} twice");
-        names.push(name);
+        let (unit, suffix) = if metric.unit == Unit::Bytes { ("By", "_bytes") } else { ("1", "") };
+        let (instrument, total) =
+            if metric.kind == Kind::Counter { ("Counter", "_total") } else { ("UpDownCounter", "") };
+        let (name, stem) = (metric.name, metric.stem());
+        let line = format!(
+            "| `{name}` | `smalloc_{stem}{suffix}{total}` | `smalloc.{stem}` | {instrument} | `{unit}` |\n"
+        );
+        assert!(page.contains(&line), "docs/inspecting.md has no line\n{line}");
     }
-}
-
-#[test]
-fn prometheus_histograms_are_cumulative_and_complete() {
-    let mut text = String::new();
-    example().write_prometheus(&mut text).unwrap();
-    let buckets: Vec<u64> = text
-        .lines()
-        .filter(|line| line.starts_with("smalloc_hops_bucket"))
-        .map(|line| line.rsplit_once(' ').unwrap().1.parse().unwrap())
-        .collect();
-    assert_eq!(buckets[..7], [2, 3, 4, 5, 5, 5, 6]);
-    assert_eq!(buckets.len(), 22);
-    assert!(buckets.is_sorted() && buckets.last() == Some(&6));
-    assert!(text.contains("smalloc_hops_sum 48\nsmalloc_hops_count 6\n"));
 }

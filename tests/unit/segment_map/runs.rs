@@ -32,6 +32,11 @@ fn longest_runs() {
             assert_eq!(longest_run_about(run), n, "{n} ones from bit {start}");
         }
     }
+    for start in 0..64 {
+        for n in 1..=64 - start {
+            assert_eq!(longest_run((u64::MAX >> (64 - n)) << start), n, "{n} ones from bit {start}");
+        }
+    }
     assert_eq!((longest_run(0), longest_run_about(0)), (0, 3));
     assert_eq!((longest_run(u64::MAX), longest_run_about(u64::MAX)), (64, 67));
 }

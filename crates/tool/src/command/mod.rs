@@ -1,9 +1,12 @@
 //! The subcommands: each is a module with its arguments, `Args`, and a function `run`.
 
 pub mod completions;
+pub mod diff;
+mod lists;
 pub mod man;
 mod progress;
 pub mod replay;
+pub mod report;
 pub mod top;
 
 use std::process::ExitCode;
@@ -14,7 +17,9 @@ use crate::output::{PrintError, complain};
 
 const EXAMPLES: &str = "\
 Examples:
-  SMALLOC_RECORD=program.rec ./program && smalloc replay program.rec --memory memory.svg
+  SMALLOC_RECORD=program.rec ./program && smalloc report program.rec -o report.html
+  smalloc replay program.rec --memory memory.svg
+  smalloc diff before.rec after.rec
   SMALLOC_LIVE=/tmp/heap.live ./program & smalloc top --wait /tmp/heap.live
 
 Exit code: 0, or 2 after an error, which is printed on standard error.";
@@ -30,6 +35,8 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Replay(replay::Args),
+    Report(report::Args),
+    Diff(diff::Args),
     Top(top::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -40,6 +47,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let (name, outcome) = match self.command {
             Command::Replay(args) => ("replay", replay::run(&args)),
+            Command::Diff(args) => ("diff", diff::run(&args)),
+            Command::Report(args) => ("report", report::run(&args)),
             Command::Top(args) => ("top", top::run(&args)),
             Command::Completions(args) => ("completions", completions::run(&args)),
             Command::Man(args) => ("man", man::run(&args)),

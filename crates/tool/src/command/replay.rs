@@ -1,20 +1,19 @@
 //! `smalloc replay`: replays a trace on a heap, reports the outcome, and draws pictures.
 
 use std::fmt::Write;
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
 use clap::builder::ValueParser;
-use clap::{Arg, ArgAction, ArgMatches, FromArgMatches, ValueEnum, ValueHint, value_parser};
+use clap::{Arg, ArgAction, ArgMatches, FromArgMatches, ValueHint, value_parser};
 use smalloc::Snapshot;
 use smalloc::recording::{End, Head};
-use smalloc_terminal::{Count, List, PictureFile, Report, map_text, parse_size};
+use smalloc_terminal::{Count, PictureFile, Report, map_text, parse_size};
 
+use super::lists::Lists;
 use super::progress::Progress;
 use crate::input::Input;
-use crate::output::{complain, print};
+use crate::output::{complain, name, print};
 use crate::picture::Picture;
 use crate::replay::Replay;
 
@@ -51,24 +50,6 @@ pub struct Args {
     /// Draw map and holes as they are after call N [default: at the end]
     #[arg(long, value_name = "N", overrides_with = "at", value_parser = value_parser!(u64).range(1..))]
     at: Option<u64>,
-}
-
-/// The lists that can be asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Lists {
-    Linked,
-    Indexed,
-    Both,
-}
-
-impl Lists {
-    fn lists(self) -> &'static [List] {
-        match self {
-            Self::Linked => &[List::Linked],
-            Self::Indexed => &[List::Indexed],
-            Self::Both => &[List::Linked, List::Indexed],
-        }
-    }
 }
 
 /// The pictures that are asked for, in the order of their options, of which each may be given again.
@@ -130,12 +111,14 @@ impl<'a> Canvas<'a> {
         }
         let unwritable = || unwritable(picture, path);
         let file = PictureFile::open(path).with_context(unwritable)?;
-        let own = file.metadata()?;
-        let is_own = |other: Metadata| own.is_file() && (other.dev(), other.ino()) == (own.dev(), own.ino());
-        ensure!(!trace.metadata().is_ok_and(is_own), "{}: it is the trace", unwritable());
+        ensure!(!file.is_same_as(trace), "{}: it is the trace", unwritable());
         for other in others {
-            let is_own = other.file.as_ref().is_some_and(|file| file.metadata().is_ok_and(is_own));
-            ensure!(!is_own, "{}: --{} is drawn there", unwritable(), other.picture.option());
+            ensure!(
+                !(other.file.is_some() && file.is_same_as(other.path)),
+                "{}: --{} is drawn there",
+                unwritable(),
+                other.picture.option()
+            );
         }
         Ok(Self { picture, path, file: Some(file) })
     }
@@ -200,14 +183,6 @@ pub fn run(args: &Args) -> Result<()> {
     let last = wrong.pop();
     wrong.iter().for_each(|error| complain("replay", error));
     last.map_or(Ok(()), Err)
-}
-
-/// The name of the trace in pictures.
-fn name(trace: &Path) -> String {
-    match trace.file_name().unwrap_or(trace.as_os_str()).to_string_lossy() {
-        name if name == "-" => "standard input".to_owned(),
-        name => name.replace(char::is_control, " "),
-    }
 }
 
 /// The report. `cut` if the trace could not be read to its end.

@@ -4,10 +4,14 @@
 //! A call may be followed by the times at which it began and ended, in nanoseconds, and in newer traces by the number
 //! of a freed block's bytes that were resident. None of it changes a replay.
 
-use super::call::{Call, MALLOC_ALIGN, address, allocated, reallocated};
+use super::call::{Call, MALLOC_ALIGN, Origin, address, allocated, reallocated};
 use super::text::{Line, Lines, Syntax, text};
 
-pub(super) struct Android;
+#[derive(Default)]
+pub(super) struct Android {
+    /// The thread of the call that was read last.
+    thread: u32,
+}
 
 impl Syntax for Android {
     fn format(&self) -> &'static str {
@@ -15,7 +19,14 @@ impl Syntax for Android {
     }
 
     fn read(&mut self, line: &[u8], _: &mut Lines) -> Result<Line, &'static str> {
-        self::line(&text(line)).ok_or("not a line of memory_replay")
+        let text = text(line);
+        let thread = text.split(':').next().and_then(|thread| thread.parse().ok());
+        self.thread = thread.unwrap_or(0);
+        self::line(&text).ok_or("not a line of memory_replay")
+    }
+
+    fn origin(&self) -> Origin {
+        Origin { thread: self.thread, ..Origin::default() }
     }
 }
 

@@ -63,13 +63,26 @@ pub struct Told {
     pub hops: usize,
 }
 
-/// A call, and its outcome, which only recordings of smalloc tell.
+/// The thread and the call stack of a call; 0 where the trace does not tell it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Origin {
+    /// The system's number of the thread.
+    pub thread: u32,
+    /// The number of the stack in [`Sites`](super::Sites), from 1 on.
+    pub stack: u32,
+    /// The number of its site, from 1 on.
+    pub site: u32,
+}
+
+/// A call, where it came from, and its outcome, which only recordings of smalloc tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The call.
     pub call: Call,
     /// Offset and hops.
     pub told: Option<Told>,
+    /// Thread, call stack and site.
+    pub origin: Origin,
 }
 
 /// The alignment that `malloc` gives.

@@ -6,7 +6,8 @@
 //!
 //! The program's command line (`X`) and the names of files (`x`, `m`) are written as they are, line breaks included.
 
-use super::call::{Call, MALLOC_ALIGN, allocated, hexadecimal};
+use super::call::{Call, MALLOC_ALIGN, Origin, allocated, hexadecimal};
+use super::sites::{Sites, Stacks};
 use super::text::{Line, Lines, Syntax, text};
 
 /// More bytes than a command line has here: heaptrack writes 4096 of it.
@@ -15,7 +16,14 @@ const COMMAND_LINE: usize = 64 << 10;
 const PATH: u64 = 4096;
 
 #[derive(Default)]
-pub(super) struct Heaptrack;
+pub(super) struct Heaptrack {
+    /// None unless the names of sites are asked for.
+    stacks: Option<Stacks>,
+    /// The path of the program, which is called `x` among the libraries.
+    program: String,
+    /// The stack of the allocation that was read last; 0 for a free.
+    stack: u32,
+}
 
 impl Syntax for Heaptrack {
     fn format(&self) -> &'static str {
@@ -29,14 +37,33 @@ impl Syntax for Heaptrack {
         let Some(first) = words.next() else { return Ok(Line::Other("empty lines")) };
         match first {
             "X" => skip_command_line(behind),
-            "x" | "m" => skip_name(line, words.next(), behind),
+            "x" => {
+                self.program = line_name(&text).to_owned();
+                skip_name(line, words.next(), behind);
+            }
+            "m" => {
+                self.map(line);
+                skip_name(line, words.next(), behind);
+            }
             _ => {}
         }
         let numbers: Option<Vec<u64>> = words.map(hexadecimal).collect();
         match (first, numbers.as_deref()) {
-            ("+", Some(&[size, _, block])) => Ok(Line::Call(allocated(block, size as usize, MALLOC_ALIGN))),
+            ("+", Some(&[size, stack, block])) => {
+                self.stack = u32::try_from(stack).unwrap_or(0);
+                Ok(Line::Call(allocated(block, size as usize, MALLOC_ALIGN)))
+            }
             ("-", Some(&[0])) => Ok(Line::Other("frees of null pointers")),
-            ("-", Some(&[block])) => Ok(Line::Call(Call::Free { block, late: is_alloc_next(behind) })),
+            ("-", Some(&[block])) => {
+                self.stack = 0;
+                Ok(Line::Call(Call::Free { block, late: is_alloc_next(behind) }))
+            }
+            ("t", Some(&[address, parent])) => {
+                if let Some(stacks) = &mut self.stacks {
+                    stacks.push(address, u32::try_from(parent).unwrap_or(0));
+                }
+                Ok(ABOUT)
+            }
             ("+", Some([_])) | ("a" | "s" | "i", _) => {
                 Err("heaptrack has taken the addresses out: record with `heaptrack --raw`")
             }
@@ -46,8 +73,41 @@ impl Syntax for Heaptrack {
         }
     }
 
+    fn origin(&self) -> Origin {
+        let site = self.sites().map_or(0, |sites| sites.site_of(self.stack));
+        Origin { thread: 0, stack: self.stack, site }
+    }
+
+    fn name_sites(&mut self) {
+        self.stacks = Some(Stacks::default());
+    }
+
+    fn sites(&self) -> Option<&Sites> {
+        self.stacks.as_ref().map(|stacks| &stacks.sites)
+    }
+
     fn remark(&self) -> Option<&'static str> {
         Some("heaptrack records no memalign, no pvalloc, and no free by realloc(p, 0)")
+    }
+}
+
+impl Heaptrack {
+    /// Reads where a file is mapped: `m LENGTH PATH BASE`, and an address in the file and a number of bytes for each
+    /// part. The path `-` says that the files so far are unmapped.
+    fn map(&mut self, line: &[u8]) {
+        let Some(stacks) = &mut self.stacks else { return };
+        let text = text(line);
+        let path = line_name(&text);
+        if path == "-" {
+            return stacks.unmap();
+        }
+        let Some((_, numbers)) = text.split_once(path).filter(|_| !path.is_empty()) else { return };
+        let numbers: Option<Vec<u64>> = numbers.split_ascii_whitespace().map(hexadecimal).collect();
+        let Some((&base, parts)) = numbers.as_deref().and_then(<[u64]>::split_first) else { return };
+        let path = if path == "x" { self.program.clone() } else { path.to_owned() };
+        for part in parts.chunks_exact(2) {
+            stacks.map(&path, base, base.wrapping_add(part[0]), part[1]);
+        }
     }
 }
 
@@ -91,6 +151,15 @@ fn skip_name(line: &[u8], length: Option<&str>, behind: &mut Lines) {
     }
 }
 
+/// The path in a line `x` or `m`: the word behind its length, or as many letters as the length says. Older versions write
+/// no length.
+fn line_name(text: &str) -> &str {
+    let Some((_, rest)) = text.split_once(' ') else { return "" };
+    let Some((length, name)) = rest.split_once(' ') else { return rest };
+    let bytes = hexadecimal(length).and_then(|bytes| usize::try_from(bytes).ok());
+    bytes.and_then(|bytes| name.get(..bytes)).unwrap_or_else(|| name.split(' ').next().unwrap_or(""))
+}
+
 /// Whether the next call is an allocation that was written together with this one.
 fn is_alloc_next(behind: &mut Lines) -> bool {
     let mut lines = 0;
@@ -109,7 +178,7 @@ mod tests {
     use super::*;
 
     fn line(text: &str) -> Result<Line, &'static str> {
-        Heaptrack.read(text.as_bytes(), &mut lines(""))
+        Heaptrack::default().read(text.as_bytes(), &mut lines(""))
     }
 
     #[test]
@@ -147,7 +216,10 @@ mod tests {
     /// How many lines of `behind` a line takes.
     fn takes(line: &str, behind: &str) -> usize {
         let mut lines = lines(behind);
-        assert!(matches!(Heaptrack.read(line.as_bytes(), &mut lines), Ok(Line::Other(_))), "{line}");
+        assert!(
+            matches!(Heaptrack::default().read(line.as_bytes(), &mut lines), Ok(Line::Other(_))),
+            "{line}"
+        );
         let mut left = 0;
         while lines.peek(left).is_some() {
             left += 1;
@@ -179,7 +251,7 @@ mod tests {
             ("", false),
         ] {
             let free = Line::Call(Call::Free { block: 0x10, late });
-            assert_eq!(Heaptrack.read(b"- 10", &mut lines(behind)), Ok(free), "{behind}");
+            assert_eq!(Heaptrack::default().read(b"- 10", &mut lines(behind)), Ok(free), "{behind}");
         }
     }
 }

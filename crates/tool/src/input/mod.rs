@@ -8,6 +8,7 @@ mod heaptrack;
 mod mtrace;
 mod recording;
 mod shown;
+mod sites;
 mod text;
 mod unpack;
 
@@ -21,7 +22,8 @@ use encoding_rs_io::DecodeReaderBytesBuilder;
 use smalloc::recording::{Head, MAGIC};
 
 pub(crate) use call::MALLOC_ALIGN;
-pub use call::{Call, Event, Told};
+pub use call::{Call, Event, Origin, Told};
+pub use sites::Sites;
 pub use unpack::Position;
 use unpack::Unpacked;
 
@@ -108,6 +110,21 @@ impl Input {
         match &self.format {
             Format::Recording(_) => None,
             Format::Text(text) => text.syntax.remark(),
+        }
+    }
+
+    /// Finds the sites of the call stacks that are read from now on, if the trace has any. That opens the program's files.
+    pub fn name_sites(&mut self) {
+        if let Format::Text(text) = &mut self.format {
+            text.syntax.name_sites();
+        }
+    }
+
+    /// The call sites so far that the numbers in [`Origin`] mean; none if the trace has no call stacks.
+    pub fn sites(&self) -> Option<&Sites> {
+        match &self.format {
+            Format::Recording(_) => None,
+            Format::Text(text) => text.syntax.sites(),
         }
     }
 

@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use anyhow::{Context, Result, anyhow, bail};
 use smalloc::recording::{Call as Kind, HEAD_BYTES, Head, RECORD_BYTES, Record};
 
-use super::call::{Call, Event, Told};
+use super::call::{Call, Event, Origin, Told};
 
 /// Reads records, and puts the two of a `realloc` that moved together.
 pub(super) struct Reader {
@@ -50,7 +50,8 @@ impl Reader {
             (Kind::Realloc, Some(new)) => self.realloc(old, new, size, align)?,
             (_, None) => Call::Refused { block: old, size, align },
         };
-        Ok(Some(Event { call, told: told.filter(|_| !matches!(call, Call::Free { .. })) }))
+        let origin = Origin { thread: record.thread, ..Origin::default() };
+        Ok(Some(Event { call, told: told.filter(|_| !matches!(call, Call::Free { .. })), origin }))
     }
 
     /// A `realloc` that moved frees its old place with the next record, unless another thread came in between. Then it

@@ -6,8 +6,9 @@ use std::io::{self, BufRead, Read};
 
 use anyhow::{Context, Result, anyhow, bail, ensure};
 
-use super::call::{Call, Event};
+use super::call::{Call, Event, Origin};
 use super::shown::shown;
+use super::sites::Sites;
 use super::{android, heaptrack, mtrace};
 
 /// Bytes of the longest line.
@@ -28,6 +29,19 @@ pub(super) trait Syntax {
 
     /// Reads a line that is not empty, or says why it is none of this format. It may skip lines of those behind it.
     fn read(&mut self, line: &[u8], behind: &mut Lines) -> Result<Line, &'static str>;
+
+    /// Thread and call stack of the call that was read last.
+    fn origin(&self) -> Origin {
+        Origin::default()
+    }
+
+    /// Finds the sites of the call stacks from now on, if texts of this format have any.
+    fn name_sites(&mut self) {}
+
+    /// The call sites so far; none if they are not asked for, or if there are none.
+    fn sites(&self) -> Option<&Sites> {
+        None
+    }
 
     /// An error where a trace cannot end.
     fn end(&self) -> Result<(), &'static str> {
@@ -56,9 +70,9 @@ impl Text {
         let syntax: Box<dyn Syntax> = if first.starts_with("= Start") || first.starts_with("@ ") {
             Box::new(mtrace::Mtrace::default())
         } else if android::line(&first).is_some() {
-            Box::new(android::Android)
+            Box::new(android::Android::default())
         } else if ["v ", "+ ", "- "].iter().any(|start| first.starts_with(start)) {
-            Box::new(heaptrack::Heaptrack)
+            Box::new(heaptrack::Heaptrack::default())
         } else {
             let formats = super::FORMATS;
             ensure!(
@@ -85,7 +99,10 @@ impl Text {
                 self.syntax.read(&line, &mut self.lines)
             };
             match read.map_err(|why| anyhow!("line {number}: {}: {why}", shown(&line)))? {
-                Line::Call(call) => return Ok(Some(Event { call, told: None })),
+                Line::Call(call) => {
+                    let origin = self.syntax.origin();
+                    return Ok(Some(Event { call, told: None, origin }));
+                }
                 Line::Other(what) => *others.entry(what).or_default() += 1,
             }
         }

@@ -277,10 +277,11 @@ mod tests {
         let mut used = 0;
         for call in 0..20_001_u64 {
             let offset = (call as usize * 7919) % 100_000 * 16;
-            raster.change(Change { offset, bytes: 48, in_use: true });
+            let change = |in_use| Change { number: 0, size: 48, offset, bytes: 48, in_use };
+            raster.change(change(true));
             used += 48;
             if call % 3 == 0 {
-                raster.change(Change { offset, bytes: 48, in_use: false });
+                raster.change(change(false));
                 used -= 48;
             }
             raster.tick();

@@ -1,22 +1,31 @@
 //! Replays a trace on heaps, and gathers the numbers for its pictures.
 
+mod life;
+mod lives;
 mod owed;
 mod player;
+mod residue;
 mod script;
 mod series;
+mod tally;
 
 use std::collections::BTreeMap;
 
-use anyhow::{Error, Result};
+use anyhow::{Error, Result, ensure};
 use smalloc::recording::Head;
 use smalloc::{Snapshot, Stats};
 use smalloc_terminal::{Bytes, List};
 
 use crate::input::Input;
 use crate::picture::Raster;
+pub(crate) use life::{ALIVE, GRANULE, Life};
+pub(crate) use lives::Lives;
+pub(crate) use residue::{COLUMNS as RESIDUE_COLUMNS, Residue};
 pub(crate) use script::{Change, Compared};
 use script::{Script, Step};
 pub(crate) use series::{Bin, Series, Sizes};
+pub use tally::Kind;
+pub(crate) use tally::{Tally, sizes_of_group};
 
 /// The region for a trace that does not tell its size, in bytes.
 const REGION: usize = 32 << 30;
@@ -29,6 +38,8 @@ pub struct Replay {
     /// The call after which a snapshot is taken.
     at: Option<u64>,
     snapshot: Option<Snapshot>,
+    /// The lives of all blocks, if they are kept.
+    lives: Option<Lives>,
     /// Why the heap cannot be compared with the recording; none for what is no recording, too.
     incomparable: Option<String>,
 }
@@ -53,7 +64,17 @@ impl Replay {
         let comparable = head.filter(|_| incomparable.is_none());
         let series = Series::new(players.len());
         let script = Script::new(players, comparable);
-        Ok(Self { script, raster: Raster::new(), series, at, snapshot: None, incomparable })
+        Ok(Self { script, raster: Raster::new(), series, at, snapshot: None, lives: None, incomparable })
+    }
+
+    /// Keeps the lives of all blocks from now on, as reports need them.
+    pub(crate) fn keep_lives(&mut self) {
+        self.lives = Some(Lives::new());
+    }
+
+    /// Takes the lives of all blocks, if they were kept.
+    pub(crate) fn take_lives(&mut self) -> Option<Lives> {
+        self.lives.take()
     }
 
     /// Replays the rest of a trace. `called` gets the number of each call that has been made.
@@ -93,7 +114,13 @@ impl Replay {
 
     /// Gathers a step for the pictures. `is_call` if it was a call.
     fn gather(&mut self, step: &Step, is_call: bool) -> Result<()> {
-        step.changes.iter().for_each(|&change| self.raster.change(change));
+        if let Some(lives) = &mut self.lives {
+            let call = u32::try_from(self.script.calls).unwrap_or(ALIVE);
+            ensure!(call < ALIVE, "a report has room for {ALIVE} calls: record a shorter part");
+            lives.step(step, call);
+        } else {
+            step.changes.iter().for_each(|&change| self.raster.change(change));
+        }
         let reached = step.changes.iter().filter(|change| change.in_use).map(Change::end).max();
         let sizes = Sizes {
             live: self.script.live,
@@ -127,6 +154,11 @@ impl Replay {
     /// The most bytes that were in use, and the first call after which they were.
     pub fn peak_live(&self) -> (Bytes, u64) {
         (Bytes(self.script.peak_live.0), self.script.peak_live.1)
+    }
+
+    /// Bytes that were in use at the peak, with what rounding adds.
+    pub(crate) fn used_at_peak(&self) -> Bytes {
+        Bytes(self.script.used_at_peak)
     }
 
     /// The calls that were left out or changed, by the reason.

@@ -60,7 +60,7 @@ impl<L: FreeList> Player for Heaped<L> {
     fn realloc(&mut self, number: usize, layout: Layout, new_size: usize) -> MallocStatus {
         let payload = self.payloads[number].expect("the block is there");
         // SAFETY: the block is in use with this layout, and the caller has made a layout of the new size.
-        let (moved, status) = unsafe { self.heap.srealloc(payload, layout, new_size) };
+        let (moved, status) = unsafe { self.heap.realloc_with_status(payload, layout, new_size) };
         self.payloads[number] = moved.or(Some(payload));
         status
     }

@@ -9,7 +9,7 @@ use smalloc::recording::Head;
 
 use super::owed::Owed;
 use super::player::Player;
-use crate::input::{Call, Event, MALLOC_ALIGN, Told};
+use crate::input::{Call, Event, MALLOC_ALIGN, Origin, Told};
 
 /// Why calls are left out or changed.
 const UNKNOWN_FREE: &str = "frees of blocks that were never seen";
@@ -33,12 +33,19 @@ pub(crate) struct Step {
     pub(crate) changes: Vec<Change>,
     /// The hops of the search on each heap; empty if there was none.
     pub(crate) hops: Vec<usize>,
+    /// Where the call came from.
+    pub(crate) origin: Origin,
 }
 
 /// A segment that came into use, or went out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
+    /// The number of the block, which no other block has while it is in use.
+    pub(crate) number: usize,
+    /// Bytes that the program asked for.
+    pub(crate) size: usize,
     pub(crate) offset: usize,
+    /// Bytes that the segment takes.
     pub(crate) bytes: usize,
     pub(crate) in_use: bool,
 }
@@ -72,6 +79,7 @@ pub(crate) struct Script {
     pub(crate) live: usize,
     pub(crate) used: usize,
     pub(crate) peak_live: (usize, u64),
+    pub(crate) used_at_peak: usize,
     skipped: BTreeMap<&'static str, u64>,
 }
 
@@ -93,6 +101,7 @@ impl Script {
             live: 0,
             used: 0,
             peak_live: (0, 0),
+            used_at_peak: 0,
             skipped: BTreeMap::new(),
         }
     }
@@ -100,6 +109,7 @@ impl Script {
     /// Makes a call on every heap, and tells in `step` what it did.
     pub(crate) fn play(&mut self, event: Event, step: &mut Step) -> Result<()> {
         step.clear();
+        step.origin = event.origin;
         if let Call::Held { block, size } = event.call {
             self.hold(block, size, step)?;
             self.count(step);
@@ -144,6 +154,7 @@ impl Script {
         }
         if self.live > self.peak_live.0 {
             self.peak_live = (self.live, self.calls);
+            self.used_at_peak = self.used;
         }
     }
 
@@ -225,7 +236,7 @@ impl Script {
         self.blocks[number] = offset.map(|offset| Block { offset, layout });
         if let Some(offset) = offset {
             self.live += layout.size();
-            step.changes.push(Change { offset, bytes: segment_bytes(layout.size()), in_use: true });
+            step.changes.push(Block { offset, layout }.change(number, true));
         }
         Ok(offset.is_some())
     }
@@ -258,8 +269,8 @@ impl Script {
         }
         self.blocks[number] = Some(Block { offset, layout });
         self.live = self.live - before.layout.size() + size;
-        step.changes.push(Change { in_use: false, ..before.change() });
-        step.changes.push(Change { offset, bytes: segment_bytes(size), in_use: true });
+        step.changes.push(before.change(number, false));
+        step.changes.push(Block { offset, layout }.change(number, true));
         Ok(())
     }
 
@@ -270,7 +281,7 @@ impl Script {
         }
         self.unused.push(number);
         self.live = self.live.wrapping_sub(block.layout.size());
-        step.changes.push(Change { in_use: false, ..block.change() });
+        step.changes.push(block.change(number, false));
     }
 
     /// Only where offsets are compared is a request that was refused made: it will be refused again, and costs hops.
@@ -360,8 +371,10 @@ impl Step {
 }
 
 impl Block {
-    fn change(&self) -> Change {
-        Change { offset: self.offset, bytes: segment_bytes(self.layout.size()), in_use: true }
+    /// Block number `number` comes into use, or goes out of it.
+    fn change(self, number: usize, in_use: bool) -> Change {
+        let size = self.layout.size();
+        Change { number, size, offset: self.offset, bytes: segment_bytes(size), in_use }
     }
 }
 

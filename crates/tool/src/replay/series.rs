@@ -73,10 +73,17 @@ pub(crate) struct Bin {
     pub(crate) sizes: Sizes,
 }
 
+/// The pair with the larger first number, or else the first pair.
+fn max_by_first(first: (usize, u64), second: (usize, u64)) -> (usize, u64) {
+    if second.0 > first.0 { second } else { first }
+}
+
 /// All bins so far.
 #[derive(Default)]
 pub(crate) struct Series {
     pub(crate) bins: Vec<Bin>,
+    /// The most bytes that were free below top at the end of a bin, and the call.
+    pub(crate) widest: (usize, u64),
     calls_per_bin: u64,
     current: Bin,
 }
@@ -85,7 +92,7 @@ impl Series {
     /// For that many heaps.
     pub(crate) fn new(heaps: usize) -> Self {
         let current = Bin { searches: vec![Searches::default(); heaps], ..Bin::default() };
-        Self { bins: Vec::new(), calls_per_bin: 1, current }
+        Self { bins: Vec::new(), widest: (0, 0), calls_per_bin: 1, current }
     }
 
     /// Sets the sizes before the first call.
@@ -102,7 +109,9 @@ impl Series {
         self.current.end = call;
         self.current.sizes = self.current.sizes.join(sizes);
         if call.is_multiple_of(self.calls_per_bin) {
-            self.finish(ask());
+            let sizes = ask();
+            self.widest = max_by_first(self.widest, (sizes.top - sizes.used, call));
+            self.finish(sizes);
             if self.bins.len() >= 2 * BINS {
                 self.join();
             }
@@ -152,8 +161,14 @@ mod tests {
             let hops = [call as usize % 7, 1];
             let hops: &[usize] = if call % 2 == 0 { &hops } else { &[] };
             let live = Sizes { live: call as usize, ..Sizes::default() };
-            series.tick(call, hops, live, || Sizes { holes: call as usize, ..Sizes::default() });
+            let free_below_top = call as usize % 5000;
+            series.tick(call, hops, live, || Sizes {
+                holes: call as usize,
+                top: free_below_top,
+                ..Sizes::default()
+            });
         }
+        assert!(series.widest.0 >= 4990 && series.widest.0 as u64 == series.widest.1 % 5000);
         series.finish(Sizes { holes: 10_001, ..Sizes::default() });
         assert!((BINS..2 * BINS).contains(&series.bins.len()));
         let all = series.bins.iter().map(|bin| bin.searches[0]).fold(Searches::default(), Searches::join);

@@ -153,7 +153,7 @@ fn assert_replays<L: FreeList>(head: &Head, records: &[Record]) {
             (Call::Realloc, Some(old)) if record.offset == Some(old) => {
                 let (block, before) = blocks[&old];
                 // SAFETY: the block is live and has this layout.
-                let (resized, status) = unsafe { heap.srealloc(block, before, record.size) };
+                let (resized, status) = unsafe { heap.realloc_with_status(block, before, record.size) };
                 blocks.insert(old, (resized.expect("it keeps its place"), asked));
                 status
             }

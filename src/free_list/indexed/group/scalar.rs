@@ -1,16 +1,35 @@
-//! One byte after the other: for machines without vectors, and the measure for the others.
+//! One entry after the other: for machines without vectors, and the measure for the others.
 
-use super::HINTS;
+use super::{HINTS, PART, VALUE};
 use crate::region::Node;
 
-/// The bytes that are `code` or more, one bit each.
-pub(in super::super) fn at_least(node: &Node, code: u8) -> u64 {
-    node.0.iter().rev().fold(0, |mask, &byte| mask << 1 | u64::from(byte >= code))
+/// The bytes that are `least` or more, one bit each.
+pub(super) fn bytes_at_least(bytes: &[u8; PART], least: u8) -> u32 {
+    mask(bytes, |byte| byte & VALUE >= least)
+}
+
+/// The same for entries of 16 bits.
+pub(super) fn shorts_at_least(shorts: &[u16; PART], least: u16) -> u32 {
+    mask(shorts, |short| short >= least)
+}
+
+/// The same for entries of 32 bits.
+pub(super) fn words_at_least(words: &[i32; PART], least: i32) -> u32 {
+    mask(words, |word| word >= least)
+}
+
+fn mask<T: Copy>(entries: &[T; PART], is_high: impl Fn(T) -> bool) -> u32 {
+    entries.iter().rev().fold(0, |mask, &entry| mask << 1 | u32::from(is_high(entry)))
 }
 
 /// The highest byte.
-pub(in super::super) fn highest(node: &Node) -> u8 {
-    node.0.iter().fold(0, |high, &byte| high.max(byte))
+pub(in super::super) fn highest(node: &Node<u8>) -> u8 {
+    node.0.iter().fold(0, |high, &byte| high.max(byte & VALUE))
+}
+
+/// The highest of entries of 16 bits.
+pub(in super::super) fn highest_short(node: &Node<u16>) -> u16 {
+    node.0.iter().copied().fold(0, u16::max)
 }
 
 /// Lowers hints that are higher to `most`.

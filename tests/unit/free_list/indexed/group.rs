@@ -1,20 +1,77 @@
-use super::{GREATEST_HINT, HINTS, LEAST_HINT, at_least, highest, lower, raise, scalar};
+use super::{
+    Entry, GREATEST_HINT, HINTS, LEAST_HINT, first_from, highest, highest_short, lower, raise, scalar,
+};
 use crate::region::Node;
 
-/// The chosen implementation against its slow, obvious twin.
+/// Numbers that are the same on every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+        self.0
+    }
+}
+
+/// The first entry that is high enough, by looking at one after the other.
+#[track_caller]
+fn expect_first<T: Entry + PartialEq + core::fmt::Debug>(
+    node: &Node<T>,
+    least: T,
+    is_high: impl Fn(T) -> bool,
+) {
+    for from in 0..=64 {
+        let place = (from..64).find(|&place| is_high(node.0[place])).unwrap_or(64);
+        assert_eq!(first_from(node, from, least), place, "{node:?} {from} {least:?}");
+    }
+}
+
+/// The chosen implementation against its slow, obvious twin. The highest bit of a byte is a mark.
 #[test]
-fn same_as_scalar() {
-    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
-    for round in 0..2000_u32 {
-        let mut node = Node([0; 64]);
-        for byte in &mut node.0 {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            *byte = (state >> (56 - round % 8)) as u8;
-        }
-        for code in [0, 1, 2, 63, 64, 127, 128, 129, 200, 254, 255] {
-            assert_eq!(at_least(&node, code), scalar::at_least(&node, code), "{node:?} {code}");
+fn bytes_as_scalar() {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    for round in 0..500 {
+        let node = Node(core::array::from_fn(|_| (numbers.next() >> (56 - round % 8)) as u8));
+        for least in [0, 1, 2, 3, 31, 62, 63, 64, 65, 126, 127] {
+            expect_first(&node, least, |byte| byte & 0x7f >= least);
         }
         assert_eq!(highest(&node), scalar::highest(&node), "{node:?}");
+    }
+}
+
+#[test]
+fn wider_entries_as_scalar() {
+    let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
+    for round in 0..100 {
+        // Lengths are never negative.
+        let words = Node(core::array::from_fn(|_| (numbers.next() >> 33) as i32 >> (round % 31)));
+        let shorts = Node(words.0.map(|word| word as u16));
+        for least in words.0.into_iter().chain([0, 1, 2, 0x7fff, 0x8000, 0xfffe, 0xffff, i32::MAX]) {
+            expect_first(&words, least, |word| word >= least);
+            expect_first(&shorts, least as u16, |short| short >= least as u16);
+        }
+        assert_eq!(highest_short(&shorts), scalar::highest_short(&shorts), "{shorts:?}");
+    }
+}
+
+/// All implementations there are, on parts of any node.
+#[test]
+fn parts_as_scalar() {
+    let mut numbers = Numbers(1);
+    for _ in 0..2000 {
+        let words = Node(core::array::from_fn::<_, 64, _>(|_| (numbers.next() >> 40) as i32));
+        let least = (numbers.next() >> 40) as i32;
+        let (shorts, bytes) = (Node(words.0.map(|word| word as u16)), Node(words.0.map(|word| word as u8)));
+        for part in 0..4 {
+            let (words, shorts) = (&words.0.as_chunks().0[part], &shorts.0.as_chunks().0[part]);
+            let bytes = &bytes.0.as_chunks().0[part];
+            assert_eq!(i32::at_least(words, least), scalar::words_at_least(words, least));
+            assert_eq!(u16::at_least(shorts, least as u16), scalar::shorts_at_least(shorts, least as u16));
+            assert_eq!(
+                u8::at_least(bytes, least as u8 & 0x7f),
+                scalar::bytes_at_least(bytes, least as u8 & 0x7f)
+            );
+        }
     }
 }
 

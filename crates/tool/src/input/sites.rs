@@ -1,0 +1,240 @@
+//! Call sites: the stacks from which a program called its allocator, by number, and the names of their frames.
+
+use std::collections::HashMap;
+
+use addr2line::Loader;
+
+/// Functions that only pass a request on. A site is named after the first frame that is none of them.
+const PLUMBING: [&str; 12] = [
+    "operator new",
+    "__rust_",
+    "__rdl_",
+    "__rg_",
+    "alloc::",
+    "<alloc::",
+    "std::alloc",
+    "core::",
+    "<core::",
+    "hashbrown::raw",
+    "std::allocator",
+    "__gnu_cxx::",
+];
+/// The name of a frame about which nothing is known.
+const UNKNOWN: &str = "unknown";
+
+/// A program file or a library in memory.
+#[derive(Clone, Debug)]
+struct Module {
+    path: String,
+    /// The difference between addresses in memory and in the file.
+    base: u64,
+    from: u64,
+    to: u64,
+}
+
+/// Stacks as a trace tells them: return addresses, each on top of an earlier stack, and where files were mapped.
+#[derive(Default)]
+pub(super) struct Stacks {
+    pub(super) sites: Sites,
+    modules: Vec<Module>,
+    files: HashMap<String, Option<Loader>>,
+    /// The number of each frame, by its name.
+    names: HashMap<String, u32>,
+    /// The numbers of the frames at an address, as long as the files stay where they are.
+    known: HashMap<u64, Vec<u32>>,
+}
+
+impl Stacks {
+    /// Adds a stack: an address on top of an earlier stack, 0 for none. Stacks are numbered from 1 on.
+    pub(super) fn push(&mut self, address: u64, parent: u32) {
+        let frames = match self.known.get(&address) {
+            Some(frames) => frames.clone(),
+            None => {
+                let frames: Vec<u32> =
+                    self.frames(address).into_iter().map(|name| self.number(name)).collect();
+                self.known.insert(address, frames.clone());
+                frames
+            }
+        };
+        // A stack stands on an earlier one: no walk can go in a circle.
+        let parent = if (parent as usize) <= self.sites.stacks.len() { parent } else { 0 };
+        let is_own = |frame: &&u32| {
+            let name = &self.sites.frames[**frame as usize];
+            !PLUMBING.iter().any(|start| name.starts_with(start))
+        };
+        let inherited = Some(self.sites.site_of(parent)).filter(|&site| site > 0);
+        let own = frames.iter().find(is_own).map(|&frame| frame + 1);
+        let site = own.or(inherited).unwrap_or(frames[0] + 1);
+        self.sites.stacks.push(Stack { frames, parent, site });
+    }
+
+    /// A part of a file was mapped from `from` on. `base` is the distance of the file's addresses from those in memory.
+    pub(super) fn map(&mut self, path: &str, base: u64, from: u64, bytes: u64) {
+        self.modules.push(Module { path: path.to_owned(), base, from, to: from.saturating_add(bytes) });
+    }
+
+    /// All files were unmapped, and those that are still there will be mapped again.
+    pub(super) fn unmap(&mut self) {
+        self.modules.clear();
+        self.known.clear();
+    }
+
+    fn number(&mut self, name: String) -> u32 {
+        let frames = &mut self.sites.frames;
+        *self.names.entry(name).or_insert_with_key(|name| {
+            frames.push(name.clone());
+            frames.len() as u32 - 1
+        })
+    }
+
+    /// The names of the frames at an address, at least one: those that were inlined come first. They are found in files
+    /// that are still on this machine.
+    fn frames(&mut self, address: u64) -> Vec<String> {
+        let module = self.modules.iter().rfind(|module| (module.from..module.to).contains(&address));
+        let Some(module) = module else { return vec![UNKNOWN.to_owned()] };
+        let open = || Loader::new(&module.path).ok();
+        let loader = self.files.entry(module.path.clone()).or_insert_with(open);
+        // A return address is behind the call; the call itself is before it.
+        let probe = address.wrapping_sub(module.base).wrapping_sub(1);
+        let mut names = loader.as_ref().map_or(Vec::new(), |loader| functions(loader, probe));
+        if names.is_empty() {
+            let file = module.path.rsplit('/').next().unwrap_or(UNKNOWN);
+            names.push(format!("{file}+{:#x}", address.wrapping_sub(module.base)));
+        }
+        names
+    }
+}
+
+/// The functions at an address of a file: by its debug information, or else by its symbols.
+fn functions(file: &Loader, probe: u64) -> Vec<String> {
+    let mut names = Vec::new();
+    if let Ok(mut frames) = file.find_frames(probe) {
+        while let Ok(Some(frame)) = frames.next() {
+            let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
+            names.extend(name.map(|name| with_file(&name, frame.location.as_ref())));
+        }
+    }
+    if names.is_empty() {
+        let symbol = file.find_symbol(probe);
+        names.extend(symbol.map(|name| addr2line::demangle_auto(name.into(), None).into_owned()));
+    }
+    names
+}
+
+/// A function with its source file and line. Only the last two parts of the path are shown.
+fn with_file(name: &str, location: Option<&addr2line::Location<'_>>) -> String {
+    let Some((file, line)) = location.and_then(|place| Some((place.file?, place.line?))) else {
+        return name.to_owned();
+    };
+    let parts = file.rsplit('/').take(2).collect::<Vec<_>>();
+    format!("{name} ({}:{line})", parts.into_iter().rev().collect::<Vec<_>>().join("/"))
+}
+
+/// A call stack: the frames at a return address, on top of the stack of its caller.
+#[derive(Clone, Debug)]
+struct Stack {
+    frames: Vec<u32>,
+    parent: u32,
+    site: u32,
+}
+
+/// The call stacks of a trace, by number from 1 on, and the sites that they belong to: the site of a stack is its first
+/// frame that does not belong to an allocator or a collection.
+#[derive(Clone, Debug, Default)]
+pub struct Sites {
+    /// The names of all frames, each once.
+    pub frames: Vec<String>,
+    stacks: Vec<Stack>,
+}
+
+impl Sites {
+    /// The numbers of the frames of a stack, the innermost first. None if there is no such stack.
+    pub fn stack(&self, number: u32) -> Vec<u32> {
+        let mut frames = Vec::new();
+        let mut next = number;
+        while let Some(stack) = self.get(next) {
+            frames.extend(&stack.frames);
+            next = stack.parent;
+        }
+        frames
+    }
+
+    /// The number of a stack's site; 0 if there is no such stack.
+    pub fn site_of(&self, stack: u32) -> u32 {
+        self.get(stack).map_or(0, |stack| stack.site)
+    }
+
+    /// The name of a site.
+    pub fn name(&self, site: u32) -> &str {
+        let frame = site.checked_sub(1).and_then(|frame| self.frames.get(frame as usize));
+        frame.map_or(UNKNOWN, String::as_str)
+    }
+
+    fn get(&self, number: u32) -> Option<&Stack> {
+        number.checked_sub(1).and_then(|index| self.stacks.get(index as usize))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(sites: &Sites, stack: u32) -> Vec<&str> {
+        sites.stack(stack).iter().map(|&frame| sites.frames[frame as usize].as_str()).collect()
+    }
+
+    #[test]
+    fn stacks_lead_from_the_inside_out() {
+        let mut stacks = Stacks::default();
+        stacks.map("/nowhere/lib.so", 0x1000, 0x1000, 0x1000);
+        stacks.push(0x1100, 0);
+        stacks.push(0x1200, 1);
+        stacks.push(0x9000, 2);
+        stacks.push(0x1100, 99);
+        let sites = &stacks.sites;
+        assert_eq!(names(sites, 2), ["lib.so+0x200", "lib.so+0x100"]);
+        assert_eq!(names(sites, 3), ["unknown", "lib.so+0x200", "lib.so+0x100"]);
+        assert_eq!(names(sites, 4), ["lib.so+0x100"], "it stands on a stack that was never told");
+        assert!(sites.stack(0).is_empty() && sites.stack(5).is_empty());
+        assert_eq!(sites.frames.len(), 3, "each name is there once");
+        assert_eq!((sites.site_of(1), sites.name(sites.site_of(4))), (sites.site_of(4), "lib.so+0x100"));
+        // Another file may be mapped where one was unmapped.
+        stacks.unmap();
+        stacks.map("/nowhere/other.so", 0x1000, 0x1000, 0x1000);
+        stacks.push(0x1100, 0);
+        assert_eq!(names(&stacks.sites, 5), ["other.so+0x100"]);
+    }
+
+    #[test]
+    fn a_site_is_the_first_frame_of_the_program() {
+        let mut stacks = Stacks::default();
+        for (address, name) in [(1, "main"), (2, "cache::insert"), (3, "alloc::vec::Vec<T>::push")] {
+            let frame = stacks.number(name.to_owned());
+            stacks.known.insert(address, vec![frame]);
+        }
+        for (address, parent) in [(1, 0), (2, 1), (3, 2), (3, 0)] {
+            stacks.push(address, parent);
+        }
+        let sites = &stacks.sites;
+        let site = |stack| sites.name(sites.site_of(stack));
+        assert_eq!([1, 2, 3].map(site), ["main", "cache::insert", "cache::insert"]);
+        assert_eq!(site(4), "alloc::vec::Vec<T>::push", "there is no other frame");
+        assert_eq!((sites.site_of(9), sites.name(0)), (0, "unknown"));
+    }
+
+    /// The names of this very program are found.
+    #[test]
+    fn functions_of_a_file_are_named() {
+        let path = std::env::current_exe().expect("the test program has a path");
+        let maps = std::fs::read_to_string("/proc/self/maps").expect("there are mappings");
+        let path = path.to_str().expect("a path in Unicode");
+        let first = maps.lines().find(|line| line.ends_with(path)).expect("the program is mapped");
+        let base = u64::from_str_radix(first.split('-').next().unwrap_or(""), 16).expect("an address");
+        let mut stacks = Stacks::default();
+        stacks.map(path, base, base, 1 << 40);
+        let function: fn() = functions_of_a_file_are_named;
+        stacks.push(function as *const () as u64 + 2, 0);
+        let name = stacks.sites.name(stacks.sites.site_of(1));
+        assert!(name.contains("functions_of_a_file_are_named") && name.contains("input/sites.rs:"), "{name}");
+    }
+}

@@ -1,0 +1,40 @@
+//! Reservations under `mlockall(MCL_FUTURE)`.
+//!
+//! Then every new mapping is locked in memory. A process with a limit on locked memory (`RLIMIT_MEMLOCK`) is refused a
+//! reservation above that limit, though a reservation has no pages. But a mapping that was unlocked stays so when it
+//! grows. So the reservation grows from one page, and what is committed of it is locked, as the program wants it.
+
+use crate::system::errno;
+use crate::system::mapping::{map, unmap, whole_pages};
+use core::ptr;
+use core::sync::atomic::{AtomicBool, Ordering};
+
+/// Whether a reservation of this process was made here.
+static LOCKS: AtomicBool = AtomicBool::new(false);
+
+/// Maps inaccessible addresses that are not locked. The error is the `errno`.
+pub(super) fn map_unlocked(bytes: usize) -> Result<*mut u8, i32> {
+    let page = whole_pages(1);
+    let first = map(ptr::null_mut(), page, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+    // SAFETY: the page is this function's.
+    let unlocked = unsafe { libc::munlock(first.cast(), page) } == 0;
+    // SAFETY: nothing refers to the page.
+    let grown = unsafe { libc::mremap(first.cast(), page, bytes, libc::MREMAP_MAYMOVE) };
+    if !unlocked || grown == libc::MAP_FAILED {
+        let errno = errno::get();
+        // SAFETY: nothing refers to the page, which is still there.
+        unsafe { unmap(first, page) };
+        return Err(errno);
+    }
+    LOCKS.store(true, Ordering::Relaxed);
+    Ok(grown.cast())
+}
+
+/// Locks pages that were just committed, if a reservation was made here. False if the system refuses.
+///
+/// # Safety
+/// The pages are accessible and belong to a reservation.
+pub(super) unsafe fn lock_if_due(start: *mut u8, bytes: usize) -> bool {
+    // SAFETY: guaranteed by the caller.
+    !LOCKS.load(Ordering::Relaxed) || unsafe { libc::mlock(start.cast(), bytes) } == 0
+}

@@ -1,0 +1,104 @@
+//! Programs that lock their memory (`mlockall`), as real-time programs do, under a limit on locked memory.
+#![cfg(target_os = "linux")]
+
+mod case;
+
+use case::status_bytes;
+use smalloc::{Indexed, SmallocGlobal};
+use std::alloc::{GlobalAlloc, Layout};
+
+/// The program's own heap is mapped before `main`, and small enough to be locked.
+#[global_allocator]
+static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
+static LATE: SmallocGlobal = SmallocGlobal::new();
+static SEVERAL: SmallocGlobal<Indexed, 3> = SmallocGlobal::with_region_size(1 << 30);
+
+const MEBIBYTE: usize = 1 << 20;
+const CASES: [case::Case; 2] = [("late", late), ("current", current)];
+
+/// Not a test: what the tests below start.
+#[test]
+#[ignore = "runs in a process of its own, started by the other tests"]
+fn case() {
+    case::act(&CASES);
+}
+
+/// From here on the limit holds: not for a process that may lock all, as that of the superuser. False if the process may
+/// not lock so much.
+fn limit(bytes: u64) -> bool {
+    let limits = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
+    // SAFETY: the call reads what it is given.
+    let limited = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limits) } == 0;
+    // SAFETY: gives up rights; fails for those who have none.
+    unsafe { libc::setuid(65534) };
+    limited
+}
+
+fn lock(flags: libc::c_int) -> bool {
+    // SAFETY: the call has no conditions.
+    unsafe { libc::mlockall(flags) == 0 }
+}
+
+fn layout(bytes: usize) -> Layout {
+    Layout::from_size_align(bytes, 16).expect("a layout")
+}
+
+/// The whole region is there, what is opened is locked, and a request that would pass the limit gets null.
+fn late() {
+    if !limit(24 << 20) {
+        return;
+    }
+    assert!(lock(libc::MCL_FUTURE), "locking what is mapped later needs no memory now");
+    let before = status_bytes("VmLck");
+    LATE.init().expect("the reservation is not what is locked");
+    SEVERAL.init().expect("nor this");
+    assert_eq!((LATE.stats().region_size, SEVERAL.stats().region_size), (32 << 30, 3 << 30));
+    let locked = status_bytes("VmLck") - before;
+    assert!((1..2 << 20).contains(&locked), "{locked} bytes for two empty heaps");
+    // SAFETY: the layout is not empty.
+    let block = unsafe { LATE.alloc(layout(4 * MEBIBYTE)) };
+    assert!(!block.is_null());
+    let locked = status_bytes("VmLck") - before;
+    assert!((4 << 20..12 << 20).contains(&locked), "{locked} bytes for 4 MiB");
+    // What is locked is in memory, and stays there.
+    let mut pages = vec![0_u8; 4 * MEBIBYTE / case::page()];
+    // SAFETY: the block begins the region, at a page, and there is a byte for each of its pages.
+    assert_eq!(unsafe { libc::mincore(block.cast(), 4 * MEBIBYTE, pages.as_mut_ptr()) }, 0);
+    assert!(pages.iter().all(|page| page & 1 == 1));
+    // SAFETY: the block is live and has this layout.
+    unsafe { LATE.dealloc(block, layout(4 * MEBIBYTE)) };
+    assert_eq!(LATE.trim(), 0);
+    assert_eq!(status_bytes("VmLck") - before, locked);
+    // SAFETY: the layout is not empty.
+    assert!(unsafe { LATE.alloc(layout(40 * MEBIBYTE)) }.is_null());
+    // SAFETY: as above; the block is where the first one was.
+    assert_eq!(unsafe { LATE.alloc(layout(4 * MEBIBYTE)) }, block);
+    // SAFETY: as above.
+    assert!(!unsafe { SEVERAL.alloc(layout(100)) }.is_null());
+    assert_eq!((LATE.check(), SEVERAL.check()), (Ok(()), Ok(())));
+}
+
+/// A region that fits the limit with the rest of the program can be locked as a whole.
+fn current() {
+    let words: Vec<String> = (0..100).map(|word| word.to_string()).collect();
+    // The system counts all addresses, not only what is accessible: for the test's own thread, mostly.
+    let mapped = status_bytes("VmSize");
+    assert!(mapped < 256 << 20, "{mapped} bytes");
+    if limit(mapped + (1 << 20)) {
+        assert!(lock(libc::MCL_CURRENT | libc::MCL_FUTURE), "the program fits");
+    }
+    assert_eq!(words.concat().len(), 190);
+    assert_eq!(HEAP.trim(), 0);
+}
+
+#[test]
+fn a_reservation_is_not_locked_and_what_is_used_is() {
+    let outcome = case::run("late");
+    outcome.assert_success();
+    assert_eq!(outcome.stderr, "");
+}
+
+#[test]
+fn a_small_region_can_be_locked_as_a_whole() {
+    case::run("current").assert_success();
+}

@@ -1,0 +1,62 @@
+//! Memory that is committed, or brought into RAM, in advance.
+#![cfg(not(feature = "hardened"))]
+
+mod case;
+
+use case::page;
+use smalloc::{Heap, Indexed};
+use std::alloc::Layout;
+
+const MIB: usize = 1 << 20;
+const KIB: usize = 1 << 10;
+
+fn layout(size: usize) -> Layout {
+    Layout::from_size_align(size, 1).expect("a layout")
+}
+
+/// Whether the first `bytes` bytes of the heap are in memory.
+fn all_in_memory(heap: &Heap<Indexed>, bytes: usize) -> bool {
+    let mut pages = vec![0_u8; bytes.div_ceil(page())];
+    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
+    assert_eq!(unsafe { libc::mincore(heap.base().cast(), bytes, pages.as_mut_ptr()) }, 0);
+    pages.iter().all(|known| known & 1 != 0)
+}
+
+#[test]
+fn memory_made_resident_stays() {
+    let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
+    let wall = heap.alloc(layout(100));
+    assert!(!wall.is_null() && heap.make_resident(32 * MIB));
+    // The first page is the wall's.
+    // SAFETY: the block is live.
+    unsafe { wall.write_bytes(1, 100) };
+    assert!(all_in_memory(&heap, 32 * MIB));
+    let zeroed = heap.alloc_zeroed(layout(MIB));
+    // SAFETY: the block is live and has this size and layout.
+    unsafe {
+        assert!(std::slice::from_raw_parts(zeroed, MIB).iter().all(|&byte| byte == 0));
+        heap.dealloc(zeroed, layout(MIB));
+    }
+    for _ in 0..3 {
+        let blocks: Vec<_> = (0..30 * MIB / KIB).map(|_| heap.alloc(layout(KIB))).collect();
+        for block in blocks {
+            // SAFETY: the block is live and has this size and layout.
+            unsafe {
+                block.write_bytes(1, KIB);
+                heap.dealloc(block, layout(KIB));
+            }
+        }
+    }
+    assert!(all_in_memory(&heap, 32 * MIB));
+    assert!(heap.trim() > 29 * MIB);
+    // SAFETY: the block is live and has this layout.
+    unsafe { heap.dealloc(wall, layout(100)) };
+}
+
+#[test]
+fn no_more_is_made_ready_than_fits() {
+    let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
+    assert!(heap.make_ready(64 * MIB) && !heap.make_ready(64 * MIB + 1));
+    assert_eq!(heap.set_limit(MIB), MIB);
+    assert!(heap.make_ready(MIB) && !heap.make_ready(MIB + 1));
+}
