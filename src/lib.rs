@@ -57,6 +57,9 @@
 //! anything, and `x_slow` is outlined. `elsewhere` means in another region. Memory is *given back* to the free list,
 //! *purged* to the system, *handed out* to the program, and *handed over* to another region.
 //!
+//! [`Cached`] stands in front: a hit is `cached/mod.rs` and `threads/caches/cache.rs`, and everything else goes down as
+//! above.
+//!
 //! A file uses only rooms below its own, namely those in the last column, and no two files use each other.
 //! `tests/house.rs` reads this table and checks both.
 //!

@@ -12,6 +12,68 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Deref;
 use core::ptr::NonNull;
 
+/// A [`SmallocGlobal`] with a cache of free payloads for each thread in front, for programs whose threads allocate much.
+///
+/// ```
+/// use smalloc::Cached;
+///
+/// #[global_allocator]
+/// static HEAP: Cached = Cached::new();
+///
+/// let words: Vec<String> = (0..1000).map(|n| n.to_string()).collect();
+/// drop(words);
+/// let stats = HEAP.stats();
+/// assert!(stats.cache_hits > 500 && stats.cached_bytes > 0);
+/// HEAP.trim();
+/// assert_eq!(HEAP.stats().cached_bytes, 0);
+/// ```
+///
+/// A call that the thread's cache serves, a *hit*, takes no lock and no atomic read-modify-write. The heap behind is
+/// exactly first fit: a cache is filled by up to 16 placements under one lock, each of them first fit, and emptied by
+/// frees under one lock. Which of these payloads a call gets depends on the thread's cache. For one thread, placement
+/// is still a function of its calls.
+///
+/// # What is cached
+///
+/// Payloads of up to 896 bytes, by their exact size in granules of 16 bytes. Larger ones go past the caches. Requests
+/// aligned to more than 16 bytes take a cached payload that happens to be aligned, otherwise the heap places them. With
+/// several regions, a thread caches payloads of its home only.
+///
+/// A thread has one cache, of the first `Cached` that it uses; calls on another one reach its heap. At most 128 threads
+/// of the process have a cache at the same time. The cache is a mapping of 8 KiB of its own.
+///
+/// # Bounds
+///
+/// A cache holds at most 128 KiB, or a quarter of the bytes in use divided by the number of caches, if that is more, but
+/// at most 512 KiB. Sizes that the thread has not refilled or spilled during 128 slow calls give half back. A thread
+/// that ends gives everything back, if the heap is a `static`, and otherwise leaves it to the heap's other threads.
+///
+/// [`stats`](SmallocGlobal::stats) counts cached payloads as in use, and their bytes as
+/// [`cached_bytes`](crate::Stats::cached_bytes). Hits are counted as [`cache_hits`](crate::Stats::cache_hits), and not
+/// as `allocs` or in `hops`.
+///
+/// No request fails while a cache holds what would serve it: it empties the caches of all threads first, also of those
+/// that sleep, and so does [`trim`](SmallocGlobal::trim). Both stop the other threads' use of their caches by the system
+/// call `membarrier`. Where the process may not call it, each thread empties its cache in its next call instead.
+///
+/// Caches are bypassed, in all threads, while calls are recorded ([`record_to`](SmallocGlobal::record_to)) or measured
+/// ([`measure_thread`](SmallocGlobal::measure_thread)); by a thread in [`in_region`](SmallocGlobal::in_region) or
+/// [`prefer_region`](SmallocGlobal::prefer_region); and with the features `hardened`, `asan` and `valgrind`.
+///
+/// # Misuse
+///
+/// A wrong layout, an interior, an unaligned and a foreign pointer end the process with the line of [`SmallocGlobal`].
+/// A second free of a cached payload does so at once, in any thread, unless the program has overwritten the second eight
+/// bytes of the freed payload; then the double free is found when both copies come back to the heap, or not. With
+/// several regions, this holds for threads with the same home. If the size is too large by exactly a neighbour that
+/// another thread takes or frees in the same instant, it may go unnoticed. Writes to a freed payload do not damage a
+/// cache.
+///
+/// # Signal handlers and fork
+///
+/// A signal handler that interrupts a hit may allocate and free. One that interrupts a call that holds a lock ends the
+/// process with one line, as with [`SmallocGlobal`]. A child of `fork` takes back what threads that it does not have had
+/// cached, where `membarrier` is allowed; otherwise, or if the thread forked inside a call, these payloads stay in use.
 pub struct Cached<L: FreeList = Indexed, const REGIONS: usize = 1> {
     global: SmallocGlobal<L, REGIONS>,
 }
@@ -27,6 +89,18 @@ impl<L: FreeList, const REGIONS: usize> Cached<L, REGIONS> {
     #[must_use]
     pub const fn with_region_size(bytes: usize) -> Self {
         Self { global: SmallocGlobal::with_region_size(bytes) }
+    }
+
+    /// Puts caches in front of a heap, which may have settings of its own.
+    ///
+    /// ```
+    /// use smalloc::{Cached, SmallocGlobal};
+    ///
+    /// static HEAP: Cached = Cached::over(SmallocGlobal::with_region_size(64 << 20).with_limit(16 << 20));
+    /// ```
+    #[must_use]
+    pub const fn over(heap: SmallocGlobal<L, REGIONS>) -> Self {
+        Self { global: heap }
     }
 
     /// [`SmallocGlobal::sfree`], which also refuses a payload that is in a cache.

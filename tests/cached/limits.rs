@@ -174,6 +174,29 @@ fn caches_are_emptied_before_the_callback() {
     );
 }
 
+/// The callback frees small payloads, which its thread's cache takes: they serve the request all the same.
+#[test]
+fn what_a_callback_frees_is_found() {
+    static HEAP: Cached = Cached::with_region_size(REGION);
+    static KEPT: std::sync::Mutex<Vec<usize>> = std::sync::Mutex::new(Vec::new());
+    KEPT.lock().unwrap().extend(take_many(&HEAP, 4, 512));
+    HEAP.on_low_memory(Some(|_| {
+        let kept = std::mem::take(&mut *KEPT.lock().unwrap());
+        give_many(&HEAP, &kept, 512);
+        !kept.is_empty()
+    }));
+    let all = take(&HEAP, REGION);
+    give(&HEAP, all, REGION);
+    let first = take(&HEAP, 100);
+    KEPT.lock().unwrap().extend(take_many(&HEAP, 4, 512));
+    // SAFETY: the payload is live and has this layout.
+    let grown = unsafe { HEAP.realloc(first, layout(100, 1), REGION) };
+    assert!(!grown.is_null());
+    give(&HEAP, grown, REGION);
+    HEAP.on_low_memory(None);
+    assert_all_free(&HEAP);
+}
+
 /// Many threads in a heap that is too small for all: each request fails for lack of memory alone, and none hangs.
 #[test]
 fn exhaustion_ends() {

@@ -1,7 +1,7 @@
 //! Whoever must see every call sees every call: caches are bypassed meanwhile, in all threads.
 
 use crate::{assert_all_free, give, give_many, take, take_many};
-use smalloc::Cached;
+use smalloc::{Cached, Indexed, SmallocGlobal};
 use std::sync::Barrier;
 use std::thread;
 
@@ -56,4 +56,32 @@ fn a_refused_recording_changes_nothing() {
     give(&HEAP, take(&HEAP, 100), 100);
     give(&HEAP, take(&HEAP, 100), 100);
     assert!(HEAP.stats().cache_hits > hits);
+}
+
+#[test]
+fn a_measured_thread_uses_no_cache() {
+    static HEAP: Cached = Cached::with_region_size(4 << 20);
+    let work = || give_many(&HEAP, &take_many(&HEAP, 20, 100), 100);
+    work();
+    let hits = HEAP.stats().cache_hits;
+    let ((), measured) = HEAP.measure_thread(|| {
+        work();
+        thread::spawn(work).join().unwrap();
+    });
+    assert_eq!((measured.allocs, measured.frees, HEAP.stats().cache_hits), (20, 20, hits));
+    work();
+    assert!(HEAP.stats().cache_hits > hits);
+}
+
+/// In a region of its own, a closure's payloads lie in that region.
+#[test]
+fn a_scope_uses_no_cache() {
+    static HEAP: Cached<Indexed, 2> = Cached::over(SmallocGlobal::with_region_size(4 << 20).with_homes(1));
+    give_many(&HEAP, &take_many(&HEAP, 20, 100), 100);
+    let payloads = HEAP.in_region(1, || take_many(&HEAP, 20, 100));
+    assert_eq!(HEAP.region_stats(1).unwrap().used_bytes, 20 * 112);
+    give_many(&HEAP, &payloads, 100);
+    let hits = HEAP.stats().cache_hits;
+    give(&HEAP, take(&HEAP, 100), 100);
+    assert_eq!((HEAP.region_stats(1).unwrap().used_bytes, HEAP.stats().cache_hits), (0, hits + 1));
 }
