@@ -3,7 +3,7 @@
 use crate::{assert_all_free, case, case::Case, give, give_many, take, take_many};
 use smalloc::{Cached, Indexed};
 use std::sync::Barrier;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -144,18 +144,26 @@ fn forked_children_have_the_whole_heap() {
 static SIGNALLED: Cached = Cached::with_region_size(4 << 20);
 static HANDLED: AtomicU64 = AtomicU64::new(0);
 static LOST: AtomicU64 = AtomicU64::new(0);
+/// The payload that the handler keeps until the next signal.
+static KEPT: AtomicPtr<[u64; 8]> = AtomicPtr::new(std::ptr::null_mut());
 
+/// Takes a payload and frees the one that it has kept since the last signal, so that a hit which it interrupts finds
+/// another payload on top.
 extern "C" fn allocate(_: libc::c_int) {
-    let payload = take(&SIGNALLED, 64);
-    let words = payload.cast::<[u64; 8]>();
+    let payload: *mut [u64; 8] = take(&SIGNALLED, 64).cast();
     // SAFETY: the payload has 64 bytes and is this handler's.
-    unsafe { words.write([u64::MAX; 8]) };
-    std::hint::black_box(payload);
-    // SAFETY: as above.
-    let kept = unsafe { words.read_volatile() } == [u64::MAX; 8];
-    LOST.fetch_add(u64::from(!kept), Ordering::Relaxed);
-    give(&SIGNALLED, payload, 64);
+    unsafe { payload.write([u64::MAX; 8]) };
+    release(KEPT.swap(payload, Ordering::Relaxed));
     HANDLED.fetch_add(1, Ordering::Relaxed);
+}
+
+fn release(kept: *mut [u64; 8]) {
+    if !kept.is_null() {
+        // SAFETY: the payload has 64 bytes and is the handler's.
+        let lost = unsafe { kept.read_volatile() } != [u64::MAX; 8];
+        LOST.fetch_add(u64::from(lost), Ordering::Relaxed);
+        give(&SIGNALLED, kept.cast(), 64);
+    }
 }
 
 /// Signals arrive in the middle of hits, whose handlers hit too: no payload has two owners.
@@ -191,6 +199,7 @@ fn handlers_allocate() {
         }
         stop.store(true, Ordering::Relaxed);
     });
+    release(KEPT.load(Ordering::Relaxed));
     assert_eq!(LOST.load(Ordering::Relaxed), 0);
     assert!(HANDLED.load(Ordering::Relaxed) > 1000, "{HANDLED:?}");
     assert_eq!(SIGNALLED.stats().used_bytes, SIGNALLED.stats().cached_bytes);

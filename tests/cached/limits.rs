@@ -3,6 +3,7 @@
 use crate::{assert_all_free, case, case::Case, give, give_many, layout, take, take_many};
 use smalloc::Cached;
 use std::alloc::GlobalAlloc;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -34,8 +35,11 @@ fn with_sleepers(heap: &Cached, threads: usize, work: impl FnOnce(usize), then: 
             });
         }
         filled.wait();
-        work(heap.stats().cached_bytes);
+        let cached = heap.stats().cached_bytes;
+        let result = panic::catch_unwind(AssertUnwindSafe(|| work(cached)));
+        // Also if the test fails, or it would hang.
         done.wait();
+        result.unwrap_or_else(|failure| panic::resume_unwind(failure));
     });
 }
 
