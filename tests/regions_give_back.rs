@@ -3,7 +3,6 @@
 
 use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
-use std::sync::Barrier;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
@@ -88,25 +87,4 @@ fn consume<L: FreeList>(heap: &'static SmallocGlobal<L, 64>) {
         kept.into_iter().for_each(|piece| give(heap, piece));
     });
     assert_eq!(heap.check(), Ok(()));
-}
-
-/// Regions that are small side by side keep no more together than one heap does.
-#[test]
-fn regions_share_what_is_always_kept() {
-    static HEAP: SmallocGlobal<Indexed, 16> = SmallocGlobal::with_region_size(REGION);
-    let start = Barrier::new(16);
-    thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                give(&HEAP, take(&HEAP));
-                start.wait();
-                // One after the other, a mebibyte in the end, so that the heap looks while it becomes free.
-                let pieces: Vec<usize> = (0..32).map(|_| take(&HEAP)).collect();
-                pieces.into_iter().for_each(|piece| give(&HEAP, piece));
-                (0..100).for_each(|_| give(&HEAP, take(&HEAP)));
-            });
-        }
-    });
-    let kept = HEAP.trim();
-    assert!(kept <= 4 << 20, "{kept} bytes were kept");
 }
