@@ -19,11 +19,13 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    pub(crate) const NONE: Self = Self {
-        base: AtomicPtr::new(ptr::null_mut()),
-        used: AtomicPtr::new(ptr::null_mut()),
-        heads: AtomicPtr::new(ptr::null_mut()),
-    };
+    pub(crate) const fn none() -> Self {
+        Self {
+            base: AtomicPtr::new(ptr::null_mut()),
+            used: AtomicPtr::new(ptr::null_mut()),
+            heads: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
 
     /// Looks at the region at `base` from now on. Its bitmaps lie in the same mapping, at these addresses.
     pub(crate) fn set(&self, base: *mut u8, (used, heads): (usize, usize)) {
@@ -70,8 +72,10 @@ impl Outside {
 /// A segment in use begins at the payload, and its memory is mapped.
 #[inline(always)]
 pub(crate) unsafe fn mark<'a>(payload: *mut u8) -> &'a AtomicU64 {
-    // SAFETY: guaranteed by the caller: a segment has at least 16 bytes, and begins at a multiple of 16.
-    unsafe { AtomicU64::from_ptr(payload.add(8).cast()) }
+    // SAFETY: a segment has at least 16 bytes, as the caller guarantees that one begins there.
+    let second = unsafe { payload.add(8) };
+    // SAFETY: the word is mapped, and aligned: a segment begins at a multiple of 16.
+    unsafe { AtomicU64::from_ptr(second.cast()) }
 }
 
 /// The bits from `at` upward, lowest first, at least 57 of them.

@@ -65,7 +65,7 @@ pub const CASES: [Case; 14] = [
     }),
     ("alignment", || {
         let payload = warm();
-        let wrong = if payload.addr() % 64 == 0 { take(&HEAP, 100) } else { payload };
+        let wrong = if payload.addr().is_multiple_of(64) { take(&HEAP, 100) } else { payload };
         // SAFETY: misuse is what is tested.
         unsafe { HEAP.dealloc(wrong, layout(100, 64)) };
     }),

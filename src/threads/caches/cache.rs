@@ -139,32 +139,34 @@ const fn most_cap(n: usize) -> usize {
 }
 
 impl Cache {
-    pub(super) const NONE: Self = Self {
-        busy: AtomicBool::new(false),
-        pass: AtomicUsize::new(0),
-        outside: Outside::NONE,
-        reach: AtomicUsize::new(0),
-        secret: AtomicU64::new(0),
-        hits: AtomicU64::new(0),
-        heap: AtomicUsize::new(0),
-        region: AtomicUsize::new(0),
-        heap_at: AtomicPtr::new(ptr::null_mut()),
-        at_exit: AtomicPtr::new(ptr::null_mut()),
-        taken: AtomicBool::new(false),
-        next: AtomicPtr::new(ptr::null_mut()),
-        budget: AtomicUsize::new(0),
-        slack: AtomicUsize::new(0),
-        events: AtomicU32::new(0),
-        stacks: [const {
-            Stack {
-                count: AtomicU32::new(0),
-                cap: AtomicU16::new(0),
-                want: AtomicU8::new(0),
-                active: AtomicBool::new(false),
-                slots: [const { AtomicU32::new(0) }; SLOTS],
-            }
-        }; MOST_GRANULES + 1],
-    };
+    pub(super) const fn none() -> Self {
+        Self {
+            busy: AtomicBool::new(false),
+            pass: AtomicUsize::new(0),
+            outside: Outside::none(),
+            reach: AtomicUsize::new(0),
+            secret: AtomicU64::new(0),
+            hits: AtomicU64::new(0),
+            heap: AtomicUsize::new(0),
+            region: AtomicUsize::new(0),
+            heap_at: AtomicPtr::new(ptr::null_mut()),
+            at_exit: AtomicPtr::new(ptr::null_mut()),
+            taken: AtomicBool::new(false),
+            next: AtomicPtr::new(ptr::null_mut()),
+            budget: AtomicUsize::new(0),
+            slack: AtomicUsize::new(0),
+            events: AtomicU32::new(0),
+            stacks: [const {
+                Stack {
+                    count: AtomicU32::new(0),
+                    cap: AtomicU16::new(0),
+                    want: AtomicU8::new(0),
+                    active: AtomicBool::new(false),
+                    slots: [const { AtomicU32::new(0) }; SLOTS],
+                }
+            }; MOST_GRANULES + 1],
+        }
+    }
 
     // ---- hits --------------------------------------------------------------------------------------------------
 
@@ -422,8 +424,7 @@ impl Cache {
         self.budget.store(budget, Ordering::Relaxed);
         self.slack.store(slack, Ordering::Relaxed);
         let (heap, function) = home.at_exit.map_or((ptr::null_mut(), ptr::null_mut()), |(heap, function)| {
-            // SAFETY: a function pointer has the layout of a pointer.
-            (heap.cast_mut(), unsafe { transmute::<AtExit, *mut ()>(function) })
+            (heap.cast_mut(), function as *mut ())
         });
         self.heap_at.store(heap, Ordering::Relaxed);
         self.at_exit.store(function, Ordering::Relaxed);

@@ -4,9 +4,9 @@
 use super::cache::Cache;
 
 /// The cache of a thread that has none yet.
-pub(super) static EMPTY: Cache = Cache::NONE;
+pub(super) static EMPTY: Cache = Cache::none();
 /// The cache of a thread that shall have none: it is setting one up, or it ends.
-pub(super) static REFUSED: Cache = Cache::NONE;
+pub(super) static REFUSED: Cache = Cache::none();
 
 #[cfg(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri)))]
 pub(super) use assembly::{get, set};
