@@ -6,7 +6,7 @@ use crate::checkers;
 use crate::free_list::FreeList;
 use crate::heap::{Heap, granules, is_aligned};
 use crate::system::clock::monotonic_ns;
-use crate::threads::caches::{BATCH, Bypass, Cache, Home, MOST_GRANULES, Stopped};
+use crate::threads::caches::{AtExit, BATCH, Bypass, Cache, Home, MOST_GRANULES, Stopped};
 use core::alloc::Layout;
 use core::ptr;
 
@@ -39,7 +39,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let heap = self.enter_slow(region).guard;
             let parts = heap.parts();
             let at_exit = self.is_registered().then(|| {
-                let give_back: unsafe fn(*const (), &Cache) = Self::empty_at_exit;
+                let give_back = const { &(Self::empty_at_exit as AtExit) };
                 (ptr::from_ref(self).cast(), give_back)
             });
             let secret = (parts.counters_at as u64 ^ u64::from(monotonic_ns() as u32) << 28) | 1 << 63;

@@ -19,7 +19,6 @@
 //! in no stack that its owner can read.
 
 use crate::region::{GRANULE, Outside, mark};
-use core::mem::transmute;
 use core::ptr;
 use core::sync::atomic::{
     AtomicBool, AtomicPtr, AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicUsize, Ordering, compiler_fence,
@@ -69,7 +68,7 @@ pub(crate) struct Cache {
     region: AtomicUsize,
     /// The heap, and what gives the payloads back when the owner ends; null if the heap may move.
     heap_at: AtomicPtr<()>,
-    at_exit: AtomicPtr<()>,
+    at_exit: AtomicPtr<AtExit>,
     /// Whether a living thread has it. Written with the registry locked.
     pub(super) taken: AtomicBool,
     /// The next cache of the process. Written once, before the cache is published.
@@ -93,7 +92,7 @@ pub(crate) struct Home {
     pub(crate) bitmaps: (usize, usize),
     pub(crate) secret: u64,
     /// The heap, if it never moves, and what gives a cache's payloads back to it.
-    pub(crate) at_exit: Option<(*const (), AtExit)>,
+    pub(crate) at_exit: Option<(*const (), &'static AtExit)>,
 }
 
 /// Gives the payloads of a cache back to the heap at an address, if it is there.
@@ -424,7 +423,7 @@ impl Cache {
         self.budget.store(budget, Ordering::Relaxed);
         self.slack.store(slack, Ordering::Relaxed);
         let (heap, function) = home.at_exit.map_or((ptr::null_mut(), ptr::null_mut()), |(heap, function)| {
-            (heap.cast_mut(), function as *mut ())
+            (heap.cast_mut(), ptr::from_ref(function).cast_mut())
         });
         self.heap_at.store(heap, Ordering::Relaxed);
         self.at_exit.store(function, Ordering::Relaxed);
@@ -433,9 +432,9 @@ impl Cache {
     }
 
     /// The heap, and what gives the payloads back to it, if the heap never moves.
-    pub(super) fn at_exit(&self) -> Option<(*const (), AtExit)> {
-        // SAFETY: `open` made the pointer from an `AtExit`, or it is null.
-        let function = unsafe { transmute::<*mut (), Option<AtExit>>(self.at_exit.load(Ordering::Relaxed)) };
+    pub(super) fn at_exit(&self) -> Option<(*const (), &'static AtExit)> {
+        // SAFETY: null, or what `open` made of a reference to a constant.
+        let function = unsafe { self.at_exit.load(Ordering::Relaxed).as_ref() };
         function.map(|function| (self.heap_at.load(Ordering::Relaxed).cast_const(), function))
     }
 

@@ -7,7 +7,7 @@ mod cache;
 mod registry;
 mod word;
 
-pub(crate) use cache::{BATCH, Cache, Home, MOST_GRANULES, Pushed};
+pub(crate) use cache::{AtExit, BATCH, Cache, Home, MOST_GRANULES, Pushed};
 pub(crate) use registry::{delete_key, forget_other_threads, lock_for_fork, unlock_after_fork};
 
 use crate::threads::lock::{Backoff, Guard};
