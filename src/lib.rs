@@ -177,6 +177,8 @@ mod doc_tests {
     struct Testing;
     #[doc = include_str!("../docs/threads.md")]
     struct Threads;
+    #[doc = include_str!("../docs/tools.md")]
+    struct Tools;
     #[doc = include_str!("../docs/tried.md")]
     struct Tried;
     #[doc = include_str!("../docs/unsafe.md")]
