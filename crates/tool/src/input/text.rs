@@ -54,7 +54,7 @@ impl Text {
             match read.map_err(|why| refusal(number, &line, why))? {
                 Line::Call(call) => {
                     let origin = self.syntax.origin();
-                    return Ok(Some(Event { call, told: None, origin }));
+                    return Ok(Some(Event { call, recorded: None, origin }));
                 }
                 Line::Other(what) => *others.entry(what).or_default() += 1,
             }

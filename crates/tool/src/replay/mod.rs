@@ -1,8 +1,8 @@
 //! Replays a trace on heaps, and gathers the numbers for its pictures.
 
+mod late_frees;
 mod life;
 mod lives;
-mod owed;
 mod player;
 mod raster;
 mod residue;
