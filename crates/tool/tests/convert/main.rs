@@ -1,7 +1,7 @@
 //! `smalloc convert`: each format is read back by the tool that it is for.
 //!
 //! `SMALLOC_TEST_PYTHON` names a Python that has the package `perfetto`, and `SMALLOC_TEST_PPROF` Go's `pprof`, as
-//! `.ci/run` does. Where a tool is missing its test is skipped, but for a CI.
+//! `.ci/run` does. If a tool is missing, its test is skipped, except in CI.
 
 #[path = "../report/browser.rs"]
 #[expect(dead_code, reason = "the tests of the report use more of it")]
