@@ -179,4 +179,6 @@ mod doc_tests {
     struct Unsafe;
     #[doc = include_str!("../docs/using.md")]
     struct Using;
+    #[doc = include_str!("../docs/wrappers.md")]
+    struct Wrappers;
 }
