@@ -70,6 +70,17 @@ fn wrong_usage_is_exit_code_2() {
     }
 }
 
+/// A picture is not written under the name of another format.
+#[test]
+fn the_name_of_a_picture_says_its_format() {
+    for (option, name, right) in [("--map", "x.png", "x.svg"), ("--raster", "y.SVG", "y.png")] {
+        let output = smalloc(&["replay", "/dev/null", option, name]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(&format!("cannot write {name}: ")) && error.contains(right), "{error}");
+    }
+}
+
 #[test]
 fn shells_complete() {
     for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
