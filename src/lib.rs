@@ -65,6 +65,7 @@
 //! |---|---|---|
 //! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region debugger system |
+//! | `heaptrack` | [`Heaptrack`]: what the profiler of this name is told | |
 //! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list inspect region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
 //! | `threads` | the lock, regions side by side, remote frees, `fork` | watch heap free_list inspect region system |
@@ -117,6 +118,7 @@ mod debugger;
 
 mod free_list;
 mod global;
+mod heaptrack;
 
 mod heap;
 
@@ -138,6 +140,7 @@ pub use free_list::{FreeList, Indexed, Linked};
 pub use global::LowMemory;
 pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};
+pub use heaptrack::Heaptrack;
 pub use inspect::*;
 pub use region::InitError;
 
