@@ -1,5 +1,5 @@
-//! The documentation: every page can be reached and is compiled, links lead somewhere, lines are short, and the tables that
-//! name tests, files, features and variables name those that exist.
+//! The documentation: every page can be reached and is compiled, links lead somewhere, lines are short, and the tables
+//! that name tests, files, features and variables name those that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -58,7 +58,7 @@ impl Page {
         links.map(split).map(resolve).collect()
     }
 
-    /// The text of every block of this kind: of paragraphs, items, cells and headings.
+    /// The text of every block of this kind: paragraphs, items, cells or headings.
     fn blocks(&self, kind: fn(&TagEnd) -> bool) -> Vec<String> {
         let (mut blocks, mut text) = (Vec::new(), String::new());
         for (event, _) in self.events() {
@@ -94,7 +94,7 @@ impl Page {
         rows
     }
 
-    /// The numbers of the lines in tables, and in blocks of what a program has printed.
+    /// The numbers of the lines in tables, and in blocks of program output.
     fn unbroken_lines(&self) -> BTreeSet<usize> {
         let line = |offset: usize| self.text[..offset].matches('\n').count();
         let unbroken = self.events().filter(|(event, _)| match event {
@@ -152,7 +152,7 @@ fn code(path: &Path) -> String {
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// What stands between backticks.
+/// The parts between backticks.
 fn code_spans(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -348,7 +348,7 @@ fn sources_in_commands_are_those_of_the_lock_file() {
 
 /// The checks above see what they look for.
 #[test]
-fn the_reader_reads() {
+fn the_checks_find_their_subjects() {
     let text = "# The `x`, and y\n\nOne [link](../a.md#b) and\nan ![image](c.svg). What is it.\n\n\
                 | a | b |\n|---|---|\n| `d` | e |\n\n```text\nlong\n```\n\n- item\n";
     let page = Page { path: "docs/page.md".into(), text: text.into() };

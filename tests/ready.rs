@@ -27,7 +27,7 @@ fn memory_made_resident_stays() {
     let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
     let wall = heap.alloc(layout(100));
     assert!(!wall.is_null() && heap.make_resident(32 * MIB));
-    // The first page is the wall's.
+    // The block in front takes the first page.
     // SAFETY: the block is live.
     unsafe { wall.write_bytes(1, 100) };
     assert!(all_in_memory(&heap, 32 * MIB));
@@ -54,7 +54,7 @@ fn memory_made_resident_stays() {
 }
 
 #[test]
-fn no_more_is_made_ready_than_fits() {
+fn making_ready_more_than_fits_fails() {
     let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
     assert!(heap.make_ready(64 * MIB) && !heap.make_ready(64 * MIB + 1));
     assert_eq!(heap.set_limit(MIB), MIB);

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 /// request still does not fit. It must not panic.
 pub type LowMemory = fn(Layout) -> bool;
 
-/// Threads in the callback at the same time, a bound for the table; the requests of further threads fail at once.
+/// The size of the table of threads in the callback. The requests of further threads fail at once.
 const MAX_INSIDE: usize = 16;
 /// Set in a thread's token while it retries. Tokens are multiples of 4.
 const RETRYING: usize = 1;
@@ -71,7 +71,7 @@ impl LowMemoryCallback {
     }
 }
 
-/// This thread asks for memory. Until the value is dropped, its further requests that do not fit fail at once.
+/// This thread is asking for memory. Until the value is dropped, its further requests that do not fit fail at once.
 pub(crate) struct Asking<'a> {
     callback: &'a LowMemoryCallback,
     inside: &'a AtomicUsize,
@@ -112,6 +112,6 @@ struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        fatal(format_args!("the function for low memory has panicked"));
+        fatal(format_args!("the low-memory callback panicked"));
     }
 }

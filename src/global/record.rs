@@ -91,7 +91,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         recorded
     }
 
-    /// The file that the environment names; `None` if there is none, or another heap asked first.
+    /// The file named by the environment; `None` if there is none, or another heap has taken it.
     pub(super) fn file_from_environment() -> Option<AppendFile> {
         if ENVIRONMENT_READ.swap(true, Ordering::Relaxed) { None } else { recording::from_environment() }
     }

@@ -3,7 +3,7 @@
 use clap::ValueEnum;
 use smalloc_terminal::List;
 
-/// The lists that can be asked for.
+/// The lists that can be chosen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub(super) enum Lists {
     Linked,
@@ -12,7 +12,7 @@ pub(super) enum Lists {
 }
 
 impl Lists {
-    /// As they are replayed.
+    /// The lists to replay on.
     pub(super) fn lists(self) -> &'static [List] {
         match self {
             Self::Linked => &[List::Linked],

@@ -42,7 +42,7 @@ pub struct Args {
     /// takes memory]
     #[arg(long, value_name = "SIZE", overrides_with = "region", value_parser = ValueParser::new(parse_size))]
     region: Option<usize>,
-    /// Which region, from 0 on, of a recording of several
+    /// Number of the region to replay, from 0 on, of a recording of several
     #[arg(long, value_name = "N", overrides_with = "of")]
     of: Option<u16>,
     #[command(flatten)]
@@ -52,7 +52,7 @@ pub struct Args {
     at: Option<u64>,
 }
 
-/// The pictures that are asked for, in the order of their options, of which each may be given again.
+/// The requested pictures, in the order of their options, each of which may be repeated.
 #[derive(Debug)]
 struct Pictures(Vec<(Picture, PathBuf)>);
 
@@ -138,7 +138,7 @@ impl<'a> Canvas<'a> {
         file.replace(&picture).with_context(|| unwritable(self.picture, self.path))
     }
 
-    /// Says where the picture is, or shows it.
+    /// Prints the path of the picture, or shows it.
     fn tell(&self, snapshot: &Snapshot) -> Result<()> {
         let text = match self.file {
             None => format!("\n{}", map_text(snapshot)?),
@@ -183,7 +183,7 @@ pub fn run(args: &Args) -> Result<()> {
         let (at, calls) = (args.at.unwrap_or(0), Count(replay.calls()));
         return Err(anyhow!("--at {at}: there are only {calls} calls"));
     };
-    // The pictures come first: the reader of the report may leave before its end, as `head` does.
+    // The pictures are written first: the reader of the report may leave before its end, as `head` does.
     let name = name(&args.trace);
     let drawn: Vec<_> = canvases.iter().map(|canvas| canvas.draw(&replay, snapshot, &name)).collect();
     let mut wrong: Vec<Error> = Vec::new();
@@ -200,7 +200,7 @@ pub fn run(args: &Args) -> Result<()> {
     last.map_or(Ok(()), Err)
 }
 
-/// The report. `cut` if the trace could not be read to its end.
+/// Prints the report. `cut` if the trace could not be read to its end.
 fn report(replay: &Replay, input: &Input, cut: bool) -> Result<String> {
     let mut out = String::new();
     writeln!(out, "Replayed {} calls of {}.", Count(replay.calls()), input.format())?;
@@ -228,7 +228,7 @@ fn report(replay: &Replay, input: &Input, cut: bool) -> Result<String> {
     Ok(out)
 }
 
-/// How a recording ended, and what came of the comparison.
+/// The end of a recording, and the result of the comparison.
 fn report_head(out: &mut String, head: &Head, replay: &Replay, cut: bool) -> Result<()> {
     match head.end {
         End::Open if cut => {}

@@ -1,4 +1,4 @@
-//! `smalloc report`: replays a trace, and writes a page that tells and draws where the memory went.
+//! `smalloc report`: replays a trace, and writes a page that describes and draws where the memory went.
 
 use std::path::PathBuf;
 
@@ -37,17 +37,17 @@ pub struct Args {
     /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G]
     #[arg(long, value_name = "SIZE", overrides_with = "region", value_parser = ValueParser::new(parse_size))]
     region: Option<usize>,
-    /// Which region, from 0 on, of a recording of several
+    /// Number of the region to replay, from 0 on, of a recording of several
     #[arg(long, value_name = "N", overrides_with = "of")]
     of: Option<u16>,
 }
 
-/// Replays the trace, writes the page and prints what stands out.
+/// Replays the trace, writes the page and prints the findings.
 ///
 /// # Errors
 ///
-/// If the trace cannot be read to its end, the replay differs from its recording, or the page cannot be written. A part
-/// of a trace gets a page nevertheless.
+/// If the trace cannot be read to its end, the replay differs from its recording, or the page cannot be written. If
+/// only a part of a trace can be read, the page shows that part.
 pub fn run(args: &Args) -> Result<()> {
     let unwritable = || format!("--output: cannot write {}", args.output.display());
     let file = PictureFile::open(&args.output).with_context(unwritable)?;

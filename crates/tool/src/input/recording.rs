@@ -7,11 +7,11 @@ use smalloc::recording::{Call as Kind, HEAD_BYTES, Head, RECORD_BYTES, Record};
 
 use super::call::{Call, Event, Origin, Told};
 
-/// Reads records, and puts the two of a `realloc` that moved together.
+/// Reads records, and joins the two records of a `realloc` that moved.
 pub(super) struct Reader {
     head: Head,
     input: Box<dyn BufRead>,
-    /// The record that was read one ahead.
+    /// The record read ahead.
     ahead: Option<Record>,
     read: u64,
     /// The region whose calls are read.
@@ -25,7 +25,7 @@ impl Reader {
         Ok(Self { head: Head::from_bytes(&head)?, input, ahead: None, read: 0, region: 0 })
     }
 
-    /// Reads only the calls on that region: each is a heap of its own.
+    /// Reads only the calls on that region: each region is a heap of its own.
     pub(super) fn choose(&mut self, region: u16) {
         self.region = region;
     }
@@ -54,8 +54,8 @@ impl Reader {
         Ok(Some(Event { call, told: told.filter(|_| !matches!(call, Call::Free { .. })), origin }))
     }
 
-    /// A `realloc` that moved frees its old place with the next record, unless another thread came in between. Then it
-    /// is an allocation, and a free later.
+    /// A `realloc` that moved frees its old place with the next record, unless another thread has come in between. Then
+    /// it becomes an allocation, and a free later.
     fn realloc(&mut self, old: Option<u64>, new: u64, size: usize, align: usize) -> Result<Call> {
         let old = old.with_context(|| format!("record {}: a realloc without an old offset", self.read))?;
         if old == new {
@@ -101,14 +101,14 @@ impl Reader {
         Ok(Some(record))
     }
 
-    /// No more records: an error where the head knows of more.
+    /// No more records: an error if the header says that there are more.
     fn end(&self) -> Result<Option<Record>> {
         let (read, all) = (self.read, self.head.records);
         if read < all { bail!("it ends after {read} of {all} records") } else { Ok(None) }
     }
 }
 
-/// Why something could not be read: `cut_off` if the file is too short, or else the error.
+/// The reason of a failed read: `cut_off` if the file is too short, or else the error.
 fn incomplete(error: io::Error, cut_off: &'static str) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => anyhow!(cut_off),

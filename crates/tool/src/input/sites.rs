@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use addr2line::Loader;
 
-/// Functions that only pass a request on. A site is named after the first frame that is none of them.
+/// Functions that only pass a request on. A site is named after the first frame that is not one of them.
 const PLUMBING: [&str; 12] = [
     "operator new",
     "__rust_",
@@ -19,7 +19,7 @@ const PLUMBING: [&str; 12] = [
     "std::allocator",
     "__gnu_cxx::",
 ];
-/// The name of a frame about which nothing is known.
+/// The name of an unknown frame.
 const UNKNOWN: &str = "unknown";
 
 /// A program file or a library in memory.
@@ -32,7 +32,7 @@ struct Module {
     to: u64,
 }
 
-/// Stacks as a trace tells them: return addresses, each on top of an earlier stack, and where files were mapped.
+/// The stacks of a trace: return addresses, each on top of an earlier stack, and the places where files were mapped.
 #[derive(Default)]
 pub(super) struct Stacks {
     pub(super) sites: Sites,
@@ -40,7 +40,7 @@ pub(super) struct Stacks {
     files: HashMap<String, Option<Loader>>,
     /// The number of each frame, by its name.
     names: HashMap<String, u32>,
-    /// The numbers of the frames at an address, as long as the files stay where they are.
+    /// The numbers of the frames at an address, which hold until files are mapped elsewhere.
     known: HashMap<u64, Vec<u32>>,
 }
 
@@ -56,7 +56,7 @@ impl Stacks {
                 frames
             }
         };
-        // A stack stands on an earlier one: no walk can go in a circle.
+        // A stack stands on an earlier one, so no walk can go in a circle.
         let parent = if (parent as usize) <= self.sites.stacks.len() { parent } else { 0 };
         let is_own = |frame: &&u32| {
             let name = &self.sites.frames[**frame as usize];
@@ -73,7 +73,7 @@ impl Stacks {
         self.modules.push(Module { path: path.to_owned(), base, from, to: from.saturating_add(bytes) });
     }
 
-    /// All files were unmapped, and those that are still there will be mapped again.
+    /// All files were unmapped; those that remain will be mapped again.
     pub(super) fn unmap(&mut self) {
         self.modules.clear();
         self.known.clear();
@@ -87,8 +87,8 @@ impl Stacks {
         })
     }
 
-    /// The names of the frames at an address, at least one: those that were inlined come first. They are found in files
-    /// that are still on this machine.
+    /// The names of the frames at an address, at least one: inlined ones come first. They are found in files that are
+    /// still on this machine.
     fn frames(&mut self, address: u64) -> Vec<String> {
         let module = self.modules.iter().rfind(|module| (module.from..module.to).contains(&address));
         let Some(module) = module else { return vec![UNKNOWN.to_owned()] };

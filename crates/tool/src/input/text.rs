@@ -1,4 +1,4 @@
-//! Texts in which calls stand line by line.
+//! Text formats with one call a line.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, VecDeque};
@@ -27,7 +27,8 @@ pub(super) trait Syntax {
     /// The name of such a text, with its article.
     fn format(&self) -> &'static str;
 
-    /// Reads a line that is not empty, or says why it is none of this format. It may skip lines of those behind it.
+    /// Reads a line that is not empty, or says why it is not a line of this format. It may skip some of the following
+    /// lines.
     fn read(&mut self, line: &[u8], behind: &mut Lines) -> Result<Line, &'static str>;
 
     /// Thread and call stack of the call that was read last.
@@ -38,7 +39,7 @@ pub(super) trait Syntax {
     /// Finds the sites of the call stacks from now on, if texts of this format have any.
     fn name_sites(&mut self) {}
 
-    /// The call sites so far; none if they are not asked for, or if there are none.
+    /// The call sites so far; none if they were not requested, or if there are none.
     fn sites(&self) -> Option<&Sites> {
         None
     }
@@ -48,7 +49,7 @@ pub(super) trait Syntax {
         Ok(())
     }
 
-    /// A sentence on the calls that texts of this format lack.
+    /// A sentence about the calls that texts of this format lack.
     fn remark(&self) -> Option<&'static str> {
         None
     }
@@ -75,11 +76,8 @@ impl Text {
             Box::new(heaptrack::Heaptrack::default())
         } else {
             let formats = super::FORMATS;
-            ensure!(
-                !is_binary(head),
-                "the file is no text, and of no format that can be read, which are {formats}"
-            );
-            bail!("line {number}: {} is of no format that can be read, which are {formats}", shown(line));
+            ensure!(!is_binary(head), "the file is not text, and in no format that can be read: {formats}");
+            bail!("line {number}: {} is in no format that can be read: {formats}", shown(line));
         };
         Ok(Self { lines: Lines::new(input), syntax })
     }
@@ -109,28 +107,28 @@ impl Text {
     }
 }
 
-/// Whether bytes are no text. A text in an unknown encoding is one.
+/// Whether bytes are not text. A text in an unknown encoding is not.
 fn is_binary(head: &[u8]) -> bool {
     head.iter().any(|byte| matches!(byte, 0..=8 | 0x0e..=0x1a))
 }
 
-/// Says why a line is refused. It is shown if it is a text.
+/// The error of a refused line, which is shown if it is text.
 fn refusal(number: u64, line: &[u8], why: &str) -> anyhow::Error {
     match is_binary(line) {
-        true => anyhow!("line {number} is no text, and {why}"),
+        true => anyhow!("line {number} is not text, and {why}"),
         false => anyhow!("line {number}: {}: {why}", shown(line)),
     }
 }
 
-/// A line without spaces around it. Bytes that are no text are replaced.
+/// A line without spaces around it. Bytes that are not text are replaced.
 pub(super) fn text(line: &[u8]) -> Cow<'_, str> {
     String::from_utf8_lossy(line.trim_ascii())
 }
 
-/// The lines of a text, without what ends them. It can look ahead.
+/// The lines of a text, without their line breaks. It can look ahead.
 pub(super) struct Lines {
     input: Box<dyn BufRead>,
-    /// Lines that were looked at. An error or the end is the last of them.
+    /// Lines that were read ahead. An error or the end is the last of them.
     ahead: VecDeque<io::Result<Option<Vec<u8>>>>,
     /// The number of the line that was read last, from 1 on.
     number: u64,
@@ -170,7 +168,7 @@ impl Lines {
         self.ahead.get(index)?.as_ref().ok()?.as_deref()
     }
 
-    /// Skips lines that were looked at.
+    /// Skips lines that were read ahead.
     pub(super) fn skip(&mut self, lines: usize) {
         self.number += lines as u64;
         self.ahead.drain(..lines);

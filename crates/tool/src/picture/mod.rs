@@ -26,10 +26,10 @@ pub enum Picture {
 }
 
 impl Picture {
-    /// All there are.
+    /// All pictures.
     pub const ALL: [Self; 5] = [Self::Raster, Self::Hops, Self::Memory, Self::Map, Self::Holes];
 
-    /// The name of the option that asks for it.
+    /// The name of the option for it.
     pub fn option(self) -> &'static str {
         match self {
             Self::Raster => "raster",

@@ -1,4 +1,4 @@
-//! Address over time, as a PNG: a column is a few calls, a row is a few bytes, and the colour says which share of both
+//! Address over time, as a PNG: a column is a few calls, a row is a few bytes, and the colour shows which share of both
 //! was in use. Neither the number of calls nor the height of the heap is known in advance, so columns and rows are
 //! joined in pairs whenever there are too many.
 
@@ -10,7 +10,7 @@ use smalloc_terminal::{Bytes, Count};
 use super::bitmap::{Bitmap, Colour};
 use crate::replay::Change;
 
-/// Columns that are joined in pairs when there are twice as many, and rows.
+/// Columns and rows are joined in pairs when there are twice as many.
 const COLUMNS: usize = 600;
 const ROWS: usize = 512;
 /// Bytes of a row at first: a granule.
@@ -37,7 +37,7 @@ const LEFT: usize = 88;
 const RIGHT: usize = 24;
 const HEAD: usize = 52;
 const FOOT: usize = 72;
-/// Pixels that a small raster is made large to.
+/// Pixels to which a small raster is enlarged.
 const WIDE: usize = 1200;
 const HIGH: usize = 512;
 
@@ -124,7 +124,7 @@ impl Raster {
             std::mem::take(&mut row.sum)
         };
         let used = self.rows.iter_mut().map(sum).collect();
-        // The highest place that was reached in this column: the highest row that is in use at its end at least.
+        // The highest row that this column reached: at least the highest row that is in use at its end.
         let highest = self.rows.iter().rposition(|row| row.used > 0).map_or(0, |row| row + 1);
         let top = self.top.max(highest * self.bytes_per_row);
         self.columns.push(Column { used, top });
@@ -236,14 +236,14 @@ fn legend(bitmap: &mut Bitmap, y: usize) {
     bitmap.text(x + 8, y, INK, "in use, a little to all");
 }
 
-/// Joins neighbours in pairs; as many zeros come behind.
+/// Joins neighbours in pairs, and appends as many zeros.
 fn join<T: Copy + Default>(all: &[T], one: impl Fn(&[T]) -> T) -> Vec<T> {
     let mut joined: Vec<T> = all.chunks(2).map(one).collect();
     joined.resize(all.len(), T::default());
     joined
 }
 
-/// The colour of a share in use. The smallest share does not look free.
+/// The colour of a share in use. Even the smallest share does not look free.
 fn colour_of(share: f64) -> Colour {
     if share <= 0.0 {
         return SHARES[0];

@@ -2,14 +2,14 @@
 //!
 //! Tracers write a free after it has happened. In between, another thread may get the block's address and write that:
 //! then the address is allocated twice in a row, and its first block must have been freed before. The free that is
-//! written later is not of the block that has the address by then.
+//! written later does not belong to the block that has the address by then.
 //!
 //! Some frees are never written, such as that of `realloc(p, 0)` by heaptrack. If a free of the address follows that
 //! cannot be late, those before it are in doubt.
 
 use std::collections::HashMap;
 
-/// How many frees of each address are still to be written.
+/// The number of frees of each address that are still to be written.
 #[derive(Default)]
 pub(super) struct Owed(HashMap<u64, Frees>);
 
@@ -25,7 +25,7 @@ impl Owed {
         self.0.entry(block).or_default().expected += 1;
     }
 
-    /// A free that may be late was written. True if it is one that is owed.
+    /// A free that may be late was written. True if it is one of those.
     pub(super) fn pay(&mut self, block: u64) -> bool {
         self.0.get_mut(&block).is_some_and(|frees| take_one(&mut frees.expected))
     }
@@ -42,7 +42,7 @@ impl Owed {
         }
     }
 
-    /// How many there are.
+    /// The number of frees still to be written.
     pub(super) fn count(&self) -> u64 {
         self.0.values().map(|frees| frees.expected + frees.doubtful).sum()
     }

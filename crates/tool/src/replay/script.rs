@@ -11,7 +11,7 @@ use super::owed::Owed;
 use super::player::Player;
 use crate::input::{Call, Event, MALLOC_ALIGN, Origin, Told};
 
-/// Why calls are left out or changed.
+/// The reasons why calls are left out or changed.
 const UNKNOWN_FREE: &str = "frees of blocks that were never seen";
 const UNKNOWN_REALLOC: &str = "reallocs of blocks that were never seen, made allocations";
 const LATE: &str = "frees that were written late, after their address was allocated again";
@@ -33,14 +33,14 @@ pub(crate) struct Step {
     pub(crate) changes: Vec<Change>,
     /// The hops of the search on each heap; empty if there was none.
     pub(crate) hops: Vec<usize>,
-    /// Where the call came from.
+    /// The origin of the call.
     pub(crate) origin: Origin,
 }
 
 /// A segment that came into use, or went out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// The number of the block, which no other block has while it is in use.
+    /// The number of the block, which is unique while it is in use.
     pub(crate) number: usize,
     /// Bytes that the program asked for.
     pub(crate) size: usize,
@@ -75,7 +75,7 @@ pub(crate) struct Script {
     comparing_hops_of: Option<String>,
     pub(crate) compared: Compared,
     pub(crate) calls: u64,
-    /// Bytes in use, as the program counts them, and with what rounding adds.
+    /// Bytes in use, as the program counts them, and with rounding.
     pub(crate) live: usize,
     pub(crate) used: usize,
     pub(crate) peak_live: (usize, u64),
@@ -106,7 +106,7 @@ impl Script {
         }
     }
 
-    /// Makes a call on every heap, and tells in `step` what it did.
+    /// Makes a call on every heap, and records its effect in `step`.
     pub(crate) fn play(&mut self, event: Event, step: &mut Step) -> Result<()> {
         step.clear();
         step.origin = event.origin;
@@ -120,7 +120,7 @@ impl Script {
             return Ok(());
         }
         self.calls += 1;
-        // Fillers are not the program's: they do not count as live.
+        // Fillers do not belong to the program: they do not count as live.
         let live = self.live;
         for filler in std::mem::take(&mut self.fillers) {
             self.free_number(filler, &mut Step::default());
@@ -183,7 +183,8 @@ impl Script {
         *self.skipped.entry(why).or_default() += 1;
     }
 
-    /// A block is where it was when the recording began; the holes around it are filled for as long as that takes.
+    /// A block has the same place as when the recording began; the holes around it are filled for as long as that
+    /// takes.
     fn hold(&mut self, block: u64, size: usize, step: &mut Step) -> Result<()> {
         let offset = block as usize - 1;
         let end = offset.checked_add(size).context("a segment that was in use has no end")?;
@@ -262,7 +263,7 @@ impl Script {
         let realloc = |player: &mut Box<dyn Player>| player.realloc(number, before.layout, size);
         let answers: Vec<MallocStatus> = self.players.iter_mut().map(realloc).collect();
         let offset = self.agree(&answers, told)?;
-        // The program believes that the block has its new size; here it keeps the old one.
+        // The program assumes that the block has its new size; here it keeps the old one.
         let Some(offset) = offset else { return Ok(()) };
         if offset != before.offset {
             step.hops.extend(answers.iter().map(|status| status.hops));
@@ -284,7 +285,7 @@ impl Script {
         step.changes.push(block.change(number, false));
     }
 
-    /// Only where offsets are compared is a request that was refused made: it will be refused again, and costs hops.
+    /// A refused request is made only if offsets are compared: it will be refused again, and costs hops.
     fn refused(
         &mut self,
         block: Option<u64>,
@@ -322,7 +323,7 @@ impl Script {
         })
     }
 
-    /// The offset that all heaps gave, and the recording too.
+    /// The offset in all heaps, and in the recording too.
     fn agree(&mut self, answers: &[MallocStatus], told: Option<Told>) -> Result<Option<usize>> {
         let offset = answers[0].payload_offset;
         for (player, answer) in self.players.iter().zip(answers) {

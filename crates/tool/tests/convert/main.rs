@@ -121,7 +121,7 @@ fn files_are_replaced_whole_or_not_at_all() {
     for (arguments, error) in [
         (&[&trace, "--to", "frob", "-o", &out][..], "invalid value 'frob' for '--to <FORMAT>'"),
         (&[&folder.path("none"), "--to", "dhat", "-o", &out], "cannot read"),
-        (&[&folder.file("text", "hello\n"), "--to", "dhat", "-o", &out], "is of no format that can be read"),
+        (&[&folder.file("text", "hello\n"), "--to", "dhat", "-o", &out], "is in no format that can be read"),
         (&[&trace, "--to", "dhat", "-o", &trace], "it is the trace"),
         (&[&trace, "--to", "perfetto", "--at", "99", "-o", &out], "--at 99: there are only 9 calls"),
         (&[&trace, "--to", "dhat", "-o", &folder.path("none/out")], "--output: cannot write"),
