@@ -3,6 +3,7 @@
 //! Only bookkeeping is done under a lock. Payloads are zeroed and copied outside of it, by their only owner.
 
 mod by_reference;
+mod caching;
 mod cross_region;
 mod elsewhere;
 mod failures;
@@ -37,6 +38,7 @@ use crate::heap::MallocStatus;
 use crate::recording::{Call, RecordError, Recorder};
 use crate::region::InitError;
 use crate::system::{environment, errno};
+use crate::threads::caches::Caches;
 use crate::threads::fork_table::Registration;
 use crate::threads::lock::Lock;
 use crate::threads::regions::Regions;
@@ -100,6 +102,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// Threads that are being measured. Written with all locks held.
     measured_threads: AtomicUsize,
     recorder: Lock<Recorder>,
+    /// Filled only by [`Cached`](crate::Cached).
+    pub(crate) caches: Caches,
     files: Files,
     /// This is a forked child whose thread was inside a call; see `fork`.
     forked_inside: AtomicBool,
@@ -163,6 +167,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             published: Lock::new(None),
             measured_threads: AtomicUsize::new(0),
             recorder: Lock::new(Recorder::OFF),
+            caches: Caches::new(),
             files: Files::none(),
             forked_inside: AtomicBool::new(false),
         }
