@@ -68,6 +68,7 @@
 //! | room | what is in it | uses |
 //! |---|---|---|
 //! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
+//! | `by_reference` | `GlobalAlloc` for references to heaps | cached global free_list |
 //! | `cached` | [`Cached`]: a `SmallocGlobal` behind caches of its threads | global threads heap free_list region |
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region checkers debugger system |
 //! | `heaptrack` | [`Heaptrack`]: what the profiler of this name is told | |
@@ -118,6 +119,7 @@ extern crate std;
 #[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 mod allocator;
 mod arena;
+mod by_reference;
 mod cached;
 mod calls;
 mod debugger;

@@ -2,7 +2,6 @@
 //!
 //! Only bookkeeping is done under a lock. Payloads are zeroed and copied outside of it, by their only owner.
 
-mod by_reference;
 mod caching;
 mod cross_region;
 mod elsewhere;

@@ -114,7 +114,9 @@ fn the_library_is_found_where_it_is_named() {
     };
     let library = folder().join(LIBRARY);
     let named = library.to_str().expect("Unicode");
-    for (arguments, variable) in [(&["true"][..], Some(&*library)), (&["--library", named, "true"], None)] {
+    for (arguments, variable) in
+        [(&["sort", "/etc/passwd"][..], Some(&*library)), (&["--library", named, "true"], None)]
+    {
         let output = run(arguments, variable).output().expect("it starts");
         assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
     }

@@ -71,6 +71,8 @@ pub fn run(args: &Args) -> Result<Infallible> {
     let mut command = Command::new(&path);
     // Many programs look at the name that they are called by.
     command.arg0(program).args(arguments).env("LD_PRELOAD", preloaded(library));
+    // The program's heap knows no such variable, and would say so.
+    command.env_remove(VARIABLE);
     let region = args.region.map(|bytes| OsString::from(bytes.to_string()));
     let (record, live) = (args.record.as_ref(), args.live.as_ref());
     for (variable, value) in [
