@@ -170,8 +170,7 @@ fn lent_memory_is_enough() {
     }
 }
 
-/// With so much memory, the tables outgrow their first places at once. What is freed at the top is marked up to its
-/// end.
+/// With so much memory, the tables outgrow their first places at once. Memory freed at the top is marked up to its end.
 #[test]
 fn much_lent_memory_keeps_its_books() {
     for bytes in [48 << 20, 128 << 20, 512 << 20] {

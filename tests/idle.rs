@@ -4,7 +4,7 @@
 
 mod case;
 
-use case::page;
+use case::{page, resident};
 use smalloc::{Heap, Indexed, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::mpsc::channel;
@@ -19,14 +19,6 @@ const RESERVE: usize = 512 * MIB;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a layout")
-}
-
-/// Resident bytes of the pages from `start` up to `bytes`.
-fn resident(start: *mut u8, bytes: usize) -> usize {
-    let mut pages = vec![0_u8; bytes.div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    assert_eq!(unsafe { libc::mincore(start.cast(), bytes, pages.as_mut_ptr()) }, 0);
-    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
 }
 
 fn allowed(peak: usize) -> usize {

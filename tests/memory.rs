@@ -3,7 +3,7 @@
 
 mod case;
 
-use case::{page, status_bytes};
+use case::{page, resident, status_bytes};
 use smalloc::{FreeList, Heap, Indexed, Linked, Memory, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -23,11 +23,7 @@ fn layout(size: usize) -> Layout {
 }
 
 fn counted<L: FreeList>(heap: &Heap<L>) -> usize {
-    let bytes = heap.stats().committed_bytes;
-    let mut pages = vec![0_u8; bytes.div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    assert_eq!(unsafe { libc::mincore(heap.base().cast(), bytes, pages.as_mut_ptr()) }, 0);
-    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
+    resident(heap.base(), heap.stats().committed_bytes)
 }
 
 /// Every third of 3,000 blocks of 1 to 64 KiB stays, which makes many more ranges than one system call returns.

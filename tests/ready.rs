@@ -3,7 +3,7 @@
 
 mod case;
 
-use case::page;
+use case::{page, resident};
 use smalloc::{Heap, Indexed};
 use std::alloc::Layout;
 
@@ -16,10 +16,7 @@ fn layout(size: usize) -> Layout {
 
 /// Whether the first `bytes` bytes of the heap are in memory.
 fn all_in_memory(heap: &Heap<Indexed>, bytes: usize) -> bool {
-    let mut pages = vec![0_u8; bytes.div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    assert_eq!(unsafe { libc::mincore(heap.base().cast(), bytes, pages.as_mut_ptr()) }, 0);
-    pages.iter().all(|known| known & 1 != 0)
+    resident(heap.base(), bytes) == bytes.next_multiple_of(page())
 }
 
 #[test]

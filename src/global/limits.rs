@@ -196,13 +196,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         mut retry: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let layout = Layout::from_size_align(size, align).ok()?;
-        let asking = self.low_memory.begin()?;
+        let callback = self.low_memory.enter()?;
         let mut before = self.freed_and_used();
         for _ in 0..MAX_CALLS {
-            if !asking.call(layout) {
+            if !callback.call(layout) {
                 return None;
             }
-            let placed = asking.retry(&mut retry);
+            let placed = callback.retry(&mut retry);
             if placed.is_some() {
                 return placed;
             }

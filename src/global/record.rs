@@ -98,7 +98,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Begins to record regions that are mapped.
     pub(super) fn begin_recording(&self, file: AppendFile) -> Result<(), RecordError> {
-        // What is in caches now need not be recorded as in use.
+        // Cached payloads need not be recorded as in use.
         drop(self.empty_caches());
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();

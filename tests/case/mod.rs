@@ -215,6 +215,16 @@ fn bytes_in(file: &str, name: &str) -> u64 {
     kibibytes.parse::<u64>().expect("a number") << 10
 }
 
+/// Bytes of the resident pages that hold the `bytes` bytes at `start`, which are mapped.
+pub fn resident(start: *const u8, bytes: usize) -> usize {
+    let before = start.addr() % page();
+    let mut pages = vec![0_u8; (before + bytes).div_ceil(page())];
+    let first = start.wrapping_sub(before).cast_mut();
+    // SAFETY: there is a byte for each page; a range that is not mapped is refused.
+    assert_eq!(unsafe { libc::mincore(first.cast(), before + bytes, pages.as_mut_ptr()) }, 0);
+    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
+}
+
 /// Start, end and permissions of every mapping of this process.
 pub fn mappings() -> Vec<(usize, usize, String)> {
     let maps = std::fs::read_to_string("/proc/self/maps").expect("the system tells");

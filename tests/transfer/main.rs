@@ -8,7 +8,7 @@ mod locked;
 mod refused;
 mod threads;
 
-use case::page;
+use case::{page, resident};
 use smalloc::{FreeList, Heap, Indexed, Linked};
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
@@ -43,16 +43,6 @@ fn layout(size: usize) -> Layout {
 
 fn heap<L: FreeList>() -> Heap<L> {
     Heap::with_region_size(4 << 30).expect("addresses are free")
-}
-
-/// Bytes of the resident pages that hold `start..start + bytes`.
-fn resident(start: *mut u8, bytes: usize) -> usize {
-    let before = start.addr() % page();
-    let mut pages = vec![0_u8; (before + bytes).div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    let answer = unsafe { libc::mincore(start.sub(before).cast(), bytes + before, pages.as_mut_ptr()) };
-    assert_eq!(answer, 0);
-    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
 }
 
 /// The number of mappings in the region.

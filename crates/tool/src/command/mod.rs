@@ -3,7 +3,7 @@
 pub mod completions;
 pub mod convert;
 pub mod diff;
-mod lists;
+mod heap;
 pub mod man;
 mod progress;
 pub mod replay;

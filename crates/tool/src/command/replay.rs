@@ -4,13 +4,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
-use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, FromArgMatches, ValueHint, value_parser};
 use smalloc::Snapshot;
 use smalloc::recording::{End, Head};
-use smalloc_terminal::{Count, PictureFile, Report, map_text, parse_size};
+use smalloc_terminal::{Count, PictureFile, Report, map_text};
 
-use super::lists::Lists;
+use super::heap::{HeapArgs, ListArgs};
 use super::progress::Progress;
 use crate::input::Input;
 use crate::output::{complain, name, print};
@@ -35,16 +34,10 @@ pub struct Args {
     /// or packed by gzip, zip, xz, zstd or bzip2; - is standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     trace: PathBuf,
-    /// The free list of the heap [default: that of the recording, or indexed]
-    #[arg(long, value_name = "LIST", overrides_with = "list")]
-    list: Option<Lists>,
-    /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G, of which only what is used
-    /// takes memory]
-    #[arg(long, value_name = "SIZE", overrides_with = "region", value_parser = ValueParser::new(parse_size))]
-    region: Option<usize>,
-    /// Number of the region to replay, from 0 on, of a recording of several
-    #[arg(long, value_name = "N", overrides_with = "of")]
-    of: Option<u16>,
+    #[command(flatten)]
+    list: ListArgs,
+    #[command(flatten)]
+    heap: HeapArgs,
     #[command(flatten)]
     pictures: Pictures,
     /// Draw map and holes as they are after call N [default: at the end]
@@ -173,8 +166,8 @@ pub fn run(args: &Args) -> Result<()> {
         canvases.push(Canvas::open(*picture, path, &args.trace, &canvases)?);
     }
     let mut input = Input::open(&args.trace)?;
-    input.choose(args.of)?;
-    let mut replay = Replay::new(&input, args.list.map_or(&[], Lists::lists), args.region, args.at)?;
+    input.choose(args.heap.of)?;
+    let mut replay = Replay::new(&input, args.list.lists(), args.heap.region, args.at)?;
     let progress = Progress::new(input.position());
     let unread = replay.run(&mut input, |call| progress.called(call))?;
     drop(progress);

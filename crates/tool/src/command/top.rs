@@ -143,12 +143,12 @@ impl Rates {
         let calls = published.calls.saturating_sub(earlier.calls);
         let delta = published.stats.since(&earlier.stats);
         let looked = now.duration_since(*then).as_secs_f64().max(0.001);
-        let told = published.at.saturating_sub(earlier.at).as_secs_f64().max(0.001);
+        let seconds = published.at.saturating_sub(earlier.at).as_secs_f64().max(0.001);
         let rate = |count: u64, seconds: f64| (count as f64 / seconds).round() as u64;
         Some(Self {
             calls: rate(calls, looked),
-            allocs: rate(delta.allocs, told),
-            frees: rate(delta.frees, told),
+            allocs: rate(delta.allocs, seconds),
+            frees: rate(delta.frees, seconds),
         })
     }
 }

@@ -56,7 +56,7 @@ pub enum Call {
 
 /// The outcome of a call in a recording of smalloc, to be compared with the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Recorded {
     /// The payload's offset; none if the request was refused.
     pub offset: Option<usize>,
     /// The hops of the search.
@@ -80,7 +80,7 @@ pub struct Event {
     /// The call.
     pub call: Call,
     /// Offset and hops.
-    pub told: Option<Told>,
+    pub recorded: Option<Recorded>,
     /// Thread, call stack and site.
     pub origin: Origin,
 }

@@ -7,8 +7,8 @@
 //! The program's command line (`X`) and the names of files (`x`, `m`) are written as they are, line breaks included.
 
 use super::call::{Call, MALLOC_ALIGN, Origin, allocated, hexadecimal};
+use super::lines::{Line, Lines, Syntax, text};
 use super::sites::{Sites, Stacks};
-use super::text::{Line, Lines, Syntax, text};
 
 /// More bytes than a command line has here: heaptrack writes at most 4096 of it.
 const COMMAND_LINE: usize = 64 << 10;
@@ -174,7 +174,7 @@ fn is_alloc_next(behind: &mut Lines) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::tests::lines;
+    use super::super::lines::tests::lines;
     use super::*;
 
     fn line(text: &str) -> Result<Line, &'static str> {

@@ -5,6 +5,7 @@
 mod android;
 mod call;
 mod heaptrack;
+mod lines;
 mod mtrace;
 mod recording;
 mod same;
@@ -23,7 +24,7 @@ use encoding_rs_io::DecodeReaderBytesBuilder;
 use smalloc::recording::{Head, MAGIC};
 
 pub(crate) use call::MALLOC_ALIGN;
-pub use call::{Call, Event, Origin, Told};
+pub use call::{Call, Event, Origin, Recorded};
 use same::Same;
 pub use sites::Sites;
 pub use unpack::Position;

@@ -5,7 +5,7 @@
 //! torn, and the halves of a `realloc` may be parted.
 
 use super::call::{Call, MALLOC_ALIGN, address, allocated, hexadecimal};
-use super::text::{Line, Lines, Syntax, text};
+use super::lines::{Line, Lines, Syntax, text};
 
 const PIECE: Line = Line::Other(
     "pieces of lines: two processes wrote to this file, as after a fork, and their calls are mixed",
@@ -111,7 +111,7 @@ fn is_piece(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::tests::lines;
+    use super::super::lines::tests::lines;
     use super::*;
 
     #[test]

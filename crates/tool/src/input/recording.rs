@@ -5,7 +5,7 @@ use std::io::{self, BufRead};
 use anyhow::{Context, Result, anyhow, bail};
 use smalloc::recording::{Call as Kind, HEAD_BYTES, Head, RECORD_BYTES, Record};
 
-use super::call::{Call, Event, Origin, Told};
+use super::call::{Call, Event, Origin, Recorded};
 
 /// Reads records, and joins the two records of a `realloc` that moved.
 pub(super) struct Reader {
@@ -37,7 +37,7 @@ impl Reader {
     /// The next call; none at the end.
     pub(super) fn next(&mut self) -> Result<Option<Event>> {
         let Some(record) = self.take()? else { return Ok(None) };
-        let told = Some(Told { offset: record.offset, hops: record.hops() });
+        let recorded = Some(Recorded { offset: record.offset, hops: record.hops() });
         let (block, old) = (record.offset.map(name), record.old_offset.map(name));
         let (size, align) = (record.size, record.align);
         let call = match (record.call, block) {
@@ -51,7 +51,7 @@ impl Reader {
             (_, None) => Call::Refused { block: old, size, align },
         };
         let origin = Origin { thread: record.thread, ..Origin::default() };
-        Ok(Some(Event { call, told: told.filter(|_| !matches!(call, Call::Free { .. })), origin }))
+        Ok(Some(Event { call, recorded: recorded.filter(|_| !matches!(call, Call::Free { .. })), origin }))
     }
 
     /// A `realloc` that moved frees its old place with the next record, unless another thread has come in between. Then

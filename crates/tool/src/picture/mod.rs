@@ -8,7 +8,6 @@ use anyhow::Result;
 use smalloc::{MapOptions, Snapshot};
 
 use crate::replay::Replay;
-pub(crate) use raster::Raster;
 
 /// A picture that can be drawn of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,7 +55,7 @@ impl Picture {
         match self {
             Self::Raster => {
                 let mut bytes = Vec::new();
-                replay.raster.clone().write(name, &mut bytes)?;
+                raster::write(replay.raster.clone(), name, &mut bytes)?;
                 return Ok(bytes);
             }
             Self::Hops => text = charts::hops(&replay.series, &replay.stats(), name)?,

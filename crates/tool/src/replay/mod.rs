@@ -1,9 +1,10 @@
 //! Replays a trace on heaps, and gathers the numbers for its pictures.
 
+mod late_frees;
 mod life;
 mod lives;
-mod owed;
 mod player;
+mod raster;
 mod residue;
 mod script;
 mod series;
@@ -17,9 +18,9 @@ use smalloc::{Snapshot, Stats};
 use smalloc_terminal::{Bytes, List};
 
 use crate::input::Input;
-use crate::picture::Raster;
 pub(crate) use life::{ALIVE, GRANULE, Life};
 pub(crate) use lives::Lives;
+pub(crate) use raster::{GRANULE as RASTER_GRANULE, ROWS as RASTER_ROWS, Raster};
 pub(crate) use residue::{COLUMNS as RESIDUE_COLUMNS, Residue};
 pub(crate) use script::{Change, Compared};
 use script::{Script, Step};

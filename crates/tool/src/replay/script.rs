@@ -7,9 +7,9 @@ use anyhow::{Context, Result, bail};
 use smalloc::MallocStatus;
 use smalloc::recording::Head;
 
-use super::owed::Owed;
+use super::late_frees::LateFrees;
 use super::player::Player;
-use crate::input::{Call, Event, MALLOC_ALIGN, Origin, Told};
+use crate::input::{Call, Event, MALLOC_ALIGN, Origin, Recorded};
 
 /// The reasons why calls are left out or changed.
 const UNKNOWN_FREE: &str = "frees of blocks that were never seen";
@@ -64,7 +64,7 @@ pub(crate) struct Script {
     pub(crate) players: Vec<Box<dyn Player>>,
     /// The number of each block that is in use, by its address in the trace.
     numbers: HashMap<u64, usize>,
-    owed: Owed,
+    late_frees: LateFrees,
     blocks: Vec<Option<Block>>,
     unused: Vec<usize>,
     /// Blocks that fill the holes between the segments in use when a recording began, until its first call.
@@ -89,7 +89,7 @@ impl Script {
         Self {
             players,
             numbers: HashMap::new(),
-            owed: Owed::default(),
+            late_frees: LateFrees::default(),
             blocks: Vec::new(),
             unused: Vec::new(),
             fillers: Vec::new(),
@@ -127,21 +127,21 @@ impl Script {
         }
         self.live = live;
         match event.call {
-            Call::Alloc { block, size, align } => self.alloc(block, size, align, event.told, step)?,
-            Call::Realloc { old, new, size, align } if self.owed.pay(old) => {
+            Call::Alloc { block, size, align } => self.alloc(block, size, align, event.recorded, step)?,
+            Call::Realloc { old, new, size, align } if self.late_frees.take(old) => {
                 self.skip(LATE);
-                self.alloc(new, size, align, event.told, step)?;
+                self.alloc(new, size, align, event.recorded, step)?;
             }
             Call::Realloc { old, new, size, align } => match self.numbers.remove(&old) {
-                Some(number) => self.realloc(number, new, size, event.told, step)?,
+                Some(number) => self.realloc(number, new, size, event.recorded, step)?,
                 None => {
                     self.skip(UNKNOWN_REALLOC);
-                    self.alloc(new, size, align, event.told, step)?;
+                    self.alloc(new, size, align, event.recorded, step)?;
                 }
             },
-            Call::Free { block, late: true } if self.owed.pay(block) => self.skip(LATE),
+            Call::Free { block, late: true } if self.late_frees.take(block) => self.skip(LATE),
             Call::Free { block, late } => self.free(block, late, step),
-            Call::Refused { block, size, align } => self.refused(block, size, align, event.told, step)?,
+            Call::Refused { block, size, align } => self.refused(block, size, align, event.recorded, step)?,
             Call::Held { .. } | Call::Limit { .. } => {}
         }
         self.count(step);
@@ -160,11 +160,11 @@ impl Script {
 
     fn free(&mut self, block: u64, late: bool, step: &mut Step) {
         let Some(number) = self.numbers.remove(&block) else {
-            let why = if self.owed.pay_doubtful(block) { LATE } else { UNKNOWN_FREE };
+            let why = if self.late_frees.take_doubtful(block) { LATE } else { UNKNOWN_FREE };
             return self.skip(why);
         };
         if !late {
-            self.owed.doubt(block);
+            self.late_frees.doubt(block);
         }
         self.free_number(number, step);
     }
@@ -172,7 +172,7 @@ impl Script {
     /// The calls so far that were left out or changed, by the reason.
     pub(crate) fn skipped(&self) -> BTreeMap<&'static str, u64> {
         let mut skipped = self.skipped.clone();
-        let unwritten = self.owed.count();
+        let unwritten = self.late_frees.count();
         if unwritten > 0 {
             skipped.insert(UNWRITTEN, unwritten);
         }
@@ -199,7 +199,7 @@ impl Script {
         }
         // The cost of a search of the index depends on the searches before it, which are not recorded.
         self.comparing_hops_of.take_if(|list| list == "indexed");
-        self.alloc(block, size, MALLOC_ALIGN, Some(Told { offset: Some(offset), hops: 0 }), step)?;
+        self.alloc(block, size, MALLOC_ALIGN, Some(Recorded { offset: Some(offset), hops: 0 }), step)?;
         self.held_end = end;
         Ok(())
     }
@@ -209,11 +209,11 @@ impl Script {
         block: u64,
         size: usize,
         align: usize,
-        told: Option<Told>,
+        recorded: Option<Recorded>,
         step: &mut Step,
     ) -> Result<()> {
         if let Some(number) = self.numbers.remove(&block) {
-            self.owed.add(block);
+            self.late_frees.add(block);
             self.free_number(number, step);
         }
         let Ok(layout) = Layout::from_size_align(size, align) else {
@@ -221,7 +221,7 @@ impl Script {
             return Ok(());
         };
         let number = self.unused_number();
-        match self.place(number, layout, told, step)? {
+        match self.place(number, layout, recorded, step)? {
             true => drop(self.numbers.insert(block, number)),
             false => self.unused.push(number),
         }
@@ -229,10 +229,16 @@ impl Script {
     }
 
     /// Allocates on every heap. False if there was no room.
-    fn place(&mut self, number: usize, layout: Layout, told: Option<Told>, step: &mut Step) -> Result<bool> {
+    fn place(
+        &mut self,
+        number: usize,
+        layout: Layout,
+        recorded: Option<Recorded>,
+        step: &mut Step,
+    ) -> Result<bool> {
         let answers: Vec<MallocStatus> =
             self.players.iter_mut().map(|player| player.alloc(number, layout)).collect();
-        let offset = self.agree(&answers, told)?;
+        let offset = self.agree(&answers, recorded)?;
         step.hops.extend(answers.iter().map(|status| status.hops));
         self.blocks[number] = offset.map(|offset| Block { offset, layout });
         if let Some(offset) = offset {
@@ -247,7 +253,7 @@ impl Script {
         number: usize,
         new: u64,
         size: usize,
-        told: Option<Told>,
+        recorded: Option<Recorded>,
         step: &mut Step,
     ) -> Result<()> {
         let before = self.blocks[number].expect("a block that has a number is there");
@@ -257,12 +263,12 @@ impl Script {
             return Ok(());
         };
         if let Some(taken) = self.numbers.insert(new, number) {
-            self.owed.add(new);
+            self.late_frees.add(new);
             self.free_number(taken, step);
         }
         let realloc = |player: &mut Box<dyn Player>| player.realloc(number, before.layout, size);
         let answers: Vec<MallocStatus> = self.players.iter_mut().map(realloc).collect();
-        let offset = self.agree(&answers, told)?;
+        let offset = self.agree(&answers, recorded)?;
         // The program assumes that the block has its new size; here it keeps the old one.
         let Some(offset) = offset else { return Ok(()) };
         if offset != before.offset {
@@ -291,7 +297,7 @@ impl Script {
         block: Option<u64>,
         size: usize,
         align: usize,
-        told: Option<Told>,
+        recorded: Option<Recorded>,
         step: &mut Step,
     ) -> Result<()> {
         let known = block.map(|block| self.numbers.get(&block).copied());
@@ -312,7 +318,7 @@ impl Script {
             }
         };
         step.hops.extend(answers.iter().map(|status| status.hops));
-        self.agree(&answers, told)?;
+        self.agree(&answers, recorded)?;
         Ok(())
     }
 
@@ -324,25 +330,25 @@ impl Script {
     }
 
     /// The offset in all heaps, and in the recording too.
-    fn agree(&mut self, answers: &[MallocStatus], told: Option<Told>) -> Result<Option<usize>> {
+    fn agree(&mut self, answers: &[MallocStatus], recorded: Option<Recorded>) -> Result<Option<usize>> {
         let offset = answers[0].payload_offset;
         for (player, answer) in self.players.iter().zip(answers) {
             if answer.payload_offset != offset {
                 bail!(self.differs(player.list(), answer.payload_offset, "the other list", offset));
             }
         }
-        let Some(told) = told.filter(|_| self.comparing) else { return Ok(offset) };
-        if told.offset != offset {
-            bail!(self.differs("the replay", offset, "the recording", told.offset));
+        let Some(recorded) = recorded.filter(|_| self.comparing) else { return Ok(offset) };
+        if recorded.offset != offset {
+            bail!(self.differs("the replay", offset, "the recording", recorded.offset));
         }
         self.compared.offsets += 1;
         for (player, answer) in self.players.iter().zip(answers) {
             if self.comparing_hops_of.as_deref() != Some(player.list()) {
                 continue;
             }
-            if answer.hops != told.hops {
+            if answer.hops != recorded.hops {
                 let (call, hops) = (self.calls, answer.hops);
-                bail!("call {call}: {hops} hops here, {} in the recording", told.hops);
+                bail!("call {call}: {hops} hops here, {} in the recording", recorded.hops);
             }
             self.compared.hops += 1;
         }

@@ -2,14 +2,16 @@
 //! cannot read, and names the place of the error.
 
 mod command;
+#[path = "../common/mod.rs"]
+mod common;
 mod inputs;
 mod packings;
 
+use common::Folder;
 use smalloc::recording::{Call, HEAD_BYTES, Head, Record};
 use smalloc::{FreeList, Heap, Indexed, Linked, MallocStatus, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::Barrier;
@@ -17,35 +19,6 @@ use std::{env, fs, thread};
 
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
-
-/// A folder for the files of one test, which is removed with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("smalloc-replay-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a name in Unicode").to_owned()
-    }
-
-    /// A file with these contents.
-    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        fs::write(&path, contents).expect("a file can be written");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // An error leaves files behind in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 // ---- programs that are recorded ----------------------------------------------------------------------------------
 

@@ -1,10 +1,12 @@
 //! `smalloc report`: the output of the command, and the page in a browser. `smalloc diff`.
 
 mod browser;
+#[path = "../common/mod.rs"]
+mod common;
 
+use common::Folder;
 use std::alloc::Layout;
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{env, fs};
 
@@ -16,34 +18,6 @@ use smalloc::{Heap, Indexed};
 const LEAKED: usize = 512;
 const PIN: usize = 48;
 const LARGE: usize = 20_000;
-
-/// A folder for the files of one test, which is removed with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("smalloc-report-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a name in Unicode").to_owned()
-    }
-
-    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        fs::write(&path, contents).expect("a file can be written");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // An error leaves files behind in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 fn report(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_smalloc")).arg("report").args(arguments).output().expect("it starts")
