@@ -68,8 +68,10 @@
 //! | room | what is in it | uses |
 //! |---|---|---|
 //! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
+//! | `by_reference` | `GlobalAlloc` for references to heaps | cached global free_list |
 //! | `cached` | [`Cached`]: a `SmallocGlobal` behind caches of its threads | global threads heap free_list region |
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region checkers debugger system |
+//! | `heaptrack` | [`Heaptrack`]: what the profiler of this name is told | |
 //! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list inspect region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
 //! | `threads` | the lock, regions side by side, remote frees, `fork` | watch heap free_list inspect region system |
@@ -117,12 +119,14 @@ extern crate std;
 #[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 mod allocator;
 mod arena;
+mod by_reference;
 mod cached;
 mod calls;
 mod debugger;
 
 mod free_list;
 mod global;
+mod heaptrack;
 
 mod heap;
 
@@ -145,6 +149,7 @@ pub use free_list::{FreeList, Indexed, Linked};
 pub use global::LowMemory;
 pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};
+pub use heaptrack::Heaptrack;
 pub use inspect::*;
 pub use region::InitError;
 
@@ -187,4 +192,6 @@ mod doc_tests {
     struct Unsafe;
     #[doc = include_str!("../docs/using.md")]
     struct Using;
+    #[doc = include_str!("../docs/wrappers.md")]
+    struct Wrappers;
 }

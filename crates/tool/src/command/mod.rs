@@ -8,6 +8,7 @@ pub mod man;
 mod progress;
 pub mod replay;
 pub mod report;
+pub mod run;
 pub mod top;
 
 use std::process::ExitCode;
@@ -20,6 +21,7 @@ const EXAMPLES: &str = "\
 Examples:
   SMALLOC_RECORD=program.rec ./program && smalloc report program.rec -o report.html
   smalloc replay program.rec --memory memory.svg
+  smalloc run --record program.rec -- program
   smalloc diff before.rec after.rec
   smalloc convert program.rec --to perfetto -o program.pftrace
   SMALLOC_LIVE=/tmp/heap.live ./program & smalloc top --wait /tmp/heap.live
@@ -36,6 +38,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Replay(replay::Args),
     Report(report::Args),
     Diff(diff::Args),
@@ -49,6 +52,7 @@ impl Cli {
     /// Runs the subcommand. An error is printed on standard error, and the exit code is 2.
     pub fn run(self) -> ExitCode {
         let (name, outcome) = match self.command {
+            Command::Run(args) => ("run", run::run(&args).map(|never| match never {})),
             Command::Replay(args) => ("replay", replay::run(&args)),
             Command::Diff(args) => ("diff", diff::run(&args)),
             Command::Convert(args) => ("convert", convert::run(&args)),
