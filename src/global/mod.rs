@@ -22,6 +22,7 @@ mod reporting;
 mod reserve;
 mod scope;
 mod settings;
+mod sites;
 mod statistics;
 mod thread_measure;
 mod unload;
@@ -100,6 +101,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// Threads that are being measured. Written with all locks held.
     measured_threads: AtomicUsize,
     recorder: Lock<Recorder>,
+    #[cfg(feature = "sites")]
+    sites: sites::CallSites,
     files: Files,
     /// This is a forked child whose thread was inside a call; see `fork`.
     forked_inside: AtomicBool,
@@ -163,6 +166,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             published: Lock::new(None),
             measured_threads: AtomicUsize::new(0),
             recorder: Lock::new(Recorder::OFF),
+            #[cfg(feature = "sites")]
+            sites: sites::CallSites::OFF,
             files: Files::none(),
             forked_inside: AtomicBool::new(false),
         }

@@ -115,15 +115,16 @@ impl Input {
 
     /// Finds the sites of the call stacks that are read from now on, if the trace has any. That opens the program's files.
     pub fn name_sites(&mut self) {
-        if let Format::Text(text) = &mut self.format {
-            text.syntax.name_sites();
+        match &mut self.format {
+            Format::Recording(reader) => reader.name_sites(),
+            Format::Text(text) => text.syntax.name_sites(),
         }
     }
 
     /// The call sites so far that the numbers in [`Origin`] mean; none if the trace has no call stacks.
     pub fn sites(&self) -> Option<&Sites> {
         match &self.format {
-            Format::Recording(_) => None,
+            Format::Recording(reader) => reader.sites(),
             Format::Text(text) => text.syntax.sites(),
         }
     }

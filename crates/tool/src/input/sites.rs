@@ -1,15 +1,21 @@
 //! Call sites: the stacks from which a program called its allocator, by number, and the names of their frames.
 
 use std::collections::HashMap;
+use std::fs;
+use std::ops::Range;
 
 use addr2line::Loader;
+use object::Object;
 
 /// Functions that only pass a request on. A site is named after the first frame that is none of them.
-const PLUMBING: [&str; 12] = [
+const PLUMBING: [&str; 15] = [
     "operator new",
     "__rust_",
     "__rdl_",
     "__rg_",
+    "__rustc::",
+    "smalloc::",
+    "<smalloc::",
     "alloc::",
     "<alloc::",
     "std::alloc",
@@ -19,6 +25,9 @@ const PLUMBING: [&str; 12] = [
     "std::allocator",
     "__gnu_cxx::",
 ];
+/// Functions of the allocator and of the compiler's way to it. They are left out at the inside of a stack.
+const ALLOCATOR: [&str; 7] =
+    ["smalloc::", "<smalloc::", "__rust_", "__rdl_", "__rg_", "__rustc::", "alloc::alloc::"];
 /// The name of a frame about which nothing is known.
 const UNKNOWN: &str = "unknown";
 
@@ -30,6 +39,8 @@ struct Module {
     base: u64,
     from: u64,
     to: u64,
+    /// Empty if the trace does not tell it.
+    build_id: Vec<u8>,
 }
 
 /// Stacks as a trace tells them: return addresses, each on top of an earlier stack, and where files were mapped.
@@ -70,7 +81,15 @@ impl Stacks {
 
     /// A part of a file was mapped from `from` on. `base` is the distance of the file's addresses from those in memory.
     pub(super) fn map(&mut self, path: &str, base: u64, from: u64, bytes: u64) {
-        self.modules.push(Module { path: path.to_owned(), base, from, to: from.saturating_add(bytes) });
+        let to = from.saturating_add(bytes);
+        self.modules.push(Module { path: path.to_owned(), base, from, to, build_id: Vec::new() });
+    }
+
+    /// A file with this build ID was loaded, maybe over one that is no longer there.
+    pub(super) fn load(&mut self, path: &str, build_id: &[u8], base: u64, range: Range<u64>) {
+        let (path, build_id) = (path.to_owned(), build_id.to_owned());
+        self.modules.push(Module { path, base, from: range.start, to: range.end, build_id });
+        self.known.clear();
     }
 
     /// All files were unmapped, and those that are still there will be mapped again.
@@ -92,7 +111,7 @@ impl Stacks {
     fn frames(&mut self, address: u64) -> Vec<String> {
         let module = self.modules.iter().rfind(|module| (module.from..module.to).contains(&address));
         let Some(module) = module else { return vec![UNKNOWN.to_owned()] };
-        let open = || Loader::new(&module.path).ok();
+        let open = || open(module);
         let loader = self.files.entry(module.path.clone()).or_insert_with(open);
         // A return address is behind the call; the call itself is before it.
         let probe = address.wrapping_sub(module.base).wrapping_sub(1);
@@ -103,6 +122,18 @@ impl Stacks {
         }
         names
     }
+}
+
+/// Opens a file, if it is the one that the trace means.
+fn open(module: &Module) -> Option<Loader> {
+    if !module.build_id.is_empty() {
+        let bytes = fs::read(&module.path).ok()?;
+        let file = object::File::parse(bytes.as_slice()).ok()?;
+        if file.build_id().ok()? != Some(&module.build_id) {
+            return None;
+        }
+    }
+    Loader::new(&module.path).ok()
 }
 
 /// The functions at an address of a file: by its debug information, or else by its symbols.
@@ -145,10 +176,13 @@ pub struct Sites {
     /// The names of all frames, each once.
     pub frames: Vec<String>,
     stacks: Vec<Stack>,
+    /// Bytes among which one request had its stack taken; 0 and 1 if all had.
+    pub interval: u64,
 }
 
 impl Sites {
-    /// The numbers of the frames of a stack, the innermost first. None if there is no such stack.
+    /// The numbers of the frames of a stack, the innermost first, without those of the allocator. None if there is no such
+    /// stack.
     pub fn stack(&self, number: u32) -> Vec<u32> {
         let mut frames = Vec::new();
         let mut next = number;
@@ -156,7 +190,15 @@ impl Sites {
             frames.extend(&stack.frames);
             next = stack.parent;
         }
-        frames
+        let is_outside =
+            |&frame: &u32| !ALLOCATOR.iter().any(|start| self.frames[frame as usize].starts_with(start));
+        let own = frames.iter().position(is_outside).unwrap_or(0);
+        frames.split_off(own)
+    }
+
+    /// Whether the stacks are a sample.
+    pub fn is_sample(&self) -> bool {
+        self.interval > 1
     }
 
     /// The number of a stack's site; 0 if there is no such stack.

@@ -27,22 +27,23 @@ pub(crate) struct Tally {
 }
 
 impl Tally {
-    fn born(&mut self, life: &Life) {
-        self.blocks += 1;
-        self.bytes += life.size;
-        self.live_blocks += 1;
-        self.live_bytes += life.size;
+    /// A life that stands for `weight` of them begins.
+    fn born(&mut self, life: &Life, weight: u64) {
+        self.blocks += weight;
+        self.bytes += weight * life.size;
+        self.live_blocks += weight;
+        self.live_bytes += weight * life.size;
         if self.live_bytes > self.peak_bytes {
             (self.peak_bytes, self.peak_call) = (self.live_bytes, life.birth);
         }
-        self.hops += u64::from(life.hops);
+        self.hops += weight * u64::from(life.hops);
         self.most_hops = self.most_hops.max(life.hops);
     }
 
-    fn died(&mut self, life: &Life) {
-        self.live_blocks -= 1;
-        self.live_bytes -= life.size;
-        self.calls += u64::from(life.death - life.birth);
+    fn died(&mut self, life: &Life, weight: u64) {
+        self.live_blocks -= weight;
+        self.live_bytes -= weight * life.size;
+        self.calls += weight * u64::from(life.death - life.birth);
     }
 }
 
@@ -69,6 +70,14 @@ impl Kind {
             Self::Thread => life.thread as usize,
         }
     }
+
+    /// The blocks of a life's group that it stands for: not one if stacks are known of a sample alone.
+    pub(crate) fn weight(self, life: &Life) -> u64 {
+        match self {
+            Self::Site | Self::Stack => life.weight.into(),
+            Self::Size | Self::Thread => 1,
+        }
+    }
 }
 
 /// The sums of every group, by its number.
@@ -92,14 +101,14 @@ impl Tallies {
     }
 
     pub(crate) fn born(&mut self, life: &Life) {
-        self.each(life, |tally| tally.born(life));
+        self.each(life, |tally, weight| tally.born(life, weight));
     }
 
     pub(crate) fn died(&mut self, life: &Life) {
-        self.each(life, |tally| tally.died(life));
+        self.each(life, |tally, weight| tally.died(life, weight));
     }
 
-    fn each(&mut self, life: &Life, change: impl Fn(&mut Tally)) {
+    fn each(&mut self, life: &Life, change: impl Fn(&mut Tally, u64)) {
         let kinds = [
             (&mut self.sites, Kind::Site),
             (&mut self.stacks, Kind::Stack),
@@ -107,11 +116,14 @@ impl Tallies {
             (&mut self.threads, Kind::Thread),
         ];
         for (tallies, kind) in kinds {
-            let group = kind.group(life);
+            let (group, weight) = (kind.group(life), kind.weight(life));
             if tallies.len() <= group {
                 tallies.resize(group + 1, Tally::default());
             }
-            change(&mut tallies[group]);
+            if weight == 0 {
+                continue;
+            }
+            change(&mut tallies[group], weight);
         }
     }
 }
