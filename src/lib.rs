@@ -142,6 +142,8 @@ pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};
 pub use inspect::*;
 pub use region::InitError;
+#[cfg(feature = "sites")]
+pub use sites::{Site, Sites};
 
 // `cargo test --doc` compiles and runs the code of every page; tests/docs.rs checks that none is missing.
 #[cfg(doctest)]

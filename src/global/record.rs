@@ -154,10 +154,10 @@ pub(super) struct RecordWatch<'a, L: FreeList, const REGIONS: usize, const SLOW:
 
 impl<L: FreeList, const REGIONS: usize, const SLOW: bool> RecordWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
-    fn record(&self, record: impl FnOnce() -> Record) {
+    fn record(&self, stack: u32, record: impl FnOnce() -> Record) {
         if SLOW {
             let region = self.global.regions.number_of_lock(self.lock);
-            self.global.record(region, self.lock, self.stack, record);
+            self.global.record(region, self.lock, stack, record);
         }
     }
 }
@@ -165,12 +165,12 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> RecordWatch<'_, L, REG
 impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for RecordWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
     fn placed(&mut self, _heap: &Heap<L>, request: &Request, fit: Fit) {
-        self.record(|| placed(request, fit));
+        self.record(self.stack, || placed(request, fit));
     }
 
     #[inline(always)]
     fn freeing(&mut self, _heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
-        self.record(|| {
+        self.record(0, || {
             let at = Some(segment.start.bytes());
             let with = |call, layout: Layout| Record {
                 align: layout.align(),
@@ -188,7 +188,9 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for RecordWat
     #[inline(always)]
     fn resized(&mut self, _heap: &Heap<L>, resize: &Resize) {
         let at = resize.segment.start;
-        self.record(|| placed(&Request::moving(resize.layout, resize.new_size, at), Fit::NONE.at(at)));
+        self.record(self.stack, || {
+            placed(&Request::moving(resize.layout, resize.new_size, at), Fit::NONE.at(at))
+        });
     }
 }
 

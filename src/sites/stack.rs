@@ -53,8 +53,11 @@ impl Stack {
     pub(crate) fn take(skip: usize) -> Self {
         let mut stack = Self { addresses: [0; FRAMES], len: 0, skip };
         if let Some(_inside) = Inside::enter() {
+            // Not by `errno::unchanged`, which may be a frame of its own.
+            let errno = errno::get();
             // SAFETY: the callback has the right type, and the stack outlives the call.
-            errno::unchanged(|| unsafe { _Unwind_Backtrace(visit, ptr::from_mut(&mut stack).cast()) });
+            unsafe { _Unwind_Backtrace(visit, ptr::from_mut(&mut stack).cast()) };
+            errno::set(errno);
         }
         stack
     }

@@ -43,8 +43,8 @@ impl Table {
         (1..=self.frames.len()).map(|number| self.frames.get(number))
     }
 
-    /// The frame with the largest number.
-    pub(super) fn len(&self) -> usize {
+    /// The largest number of a frame.
+    pub(crate) fn len(&self) -> usize {
         self.frames.len()
     }
 

@@ -5,11 +5,13 @@ use super::super::held::LockedSlow;
 use crate::free_list::FreeList;
 use crate::recording::{Call, Line, Object, Record, Recorder};
 use crate::region::GRANULE;
-use crate::sites::{self, Sampler, Stack, Table};
+use crate::sites::{self, Sampler, Sites, Stack, Table};
 use crate::system::{environment, errno};
 use crate::threads::lock::Lock;
 use core::sync::atomic::{AtomicBool, Ordering};
 
+/// Attempts to copy the counts while other threads add call stacks.
+const COPY_ATTEMPTS: usize = 4;
 /// Frames of this file at the inside of a stack: `Stack::take` and `enter_taking_stack`.
 const OWN_FRAMES: usize = 2;
 
@@ -51,6 +53,74 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         errno::unchanged(|| self.recorder.lock().write_site(Line::Interval { bytes }));
         // A recording that ended for lack of room is noticed here.
         self.set_recorded(&mut heaps);
+    }
+
+    /// Begins to count bytes and blocks by call stack, for [`sites`](Self::sites). Blocks that are in use already are not
+    /// counted. Fails with the system's error number if the system has no memory for the counts.
+    ///
+    /// While a heap counts, every call takes a slow path that looks for the block in a table.
+    ///
+    /// # Errors
+    /// The system has no memory for the counts. They take up to 32 MiB for a million call stacks and 64 MiB for a million
+    /// blocks whose stacks were taken; more are not counted.
+    pub fn count_sites(&self) -> Result<(), i32> {
+        self.prepare_sites();
+        let mut heaps = self.lock_all();
+        self.sites.table.lock().start()?;
+        self.set_recorded(&mut heaps);
+        Ok(())
+    }
+
+    /// Stops counting and forgets the counts. A recording goes on.
+    pub fn stop_counting_sites(&self) {
+        let mut heaps = self.lock_all();
+        errno::unchanged(|| self.sites.table.lock().stop());
+        self.set_recorded(&mut heaps);
+    }
+
+    /// The live and the total bytes and blocks by call stack, since [`count_sites`](Self::count_sites). They are copied
+    /// with the locks held, some nanoseconds for each frame of a stack.
+    ///
+    /// ```
+    /// use smalloc::SmallocGlobal;
+    ///
+    /// #[global_allocator]
+    /// static HEAP: SmallocGlobal = SmallocGlobal::new();
+    ///
+    /// HEAP.set_site_interval(1);
+    /// HEAP.count_sites().expect("there is memory for counts");
+    /// let text = vec![b'x'; 10_000];
+    /// let sites = HEAP.sites().expect("there is memory for a copy");
+    /// let most = sites.iter().max_by_key(|site| site.live_bytes).expect("something is in use");
+    /// assert_eq!((most.live_bytes, most.live_blocks), (10_000, 1));
+    ///
+    /// let mut profile = Vec::new();
+    /// sites.write_pprof(|bytes| profile.extend_from_slice(bytes));
+    /// # assert!(profile.len() > 100 && text.len() == 10_000);
+    /// ```
+    ///
+    /// # Errors
+    /// The system's error number if it has no memory for the copy, or `EAGAIN` if other threads added call stacks faster
+    /// than the copy's memory grew.
+    pub fn sites(&self) -> Result<Sites, i32> {
+        for _ in 0..COPY_ATTEMPTS {
+            let frames = {
+                let _heaps = self.lock_all();
+                self.sites.table.lock().len()
+            };
+            let room = frames.saturating_add(frames / 4).saturating_add(1024);
+            let mut sites = Sites::with_room(room, self.sites.sampler.interval())?;
+            let _heaps = self.lock_all();
+            if sites.copy(&self.sites.table.lock()) {
+                return Ok(sites);
+            }
+        }
+        Err(libc::EAGAIN)
+    }
+
+    /// Ends counting, and unmaps all tables. The caller holds all locks.
+    pub(in super::super) fn close_sites(&self) {
+        *self.sites.table.lock() = Table::EMPTY;
     }
 
     /// Locks a region's heap for a request whose call stack is taken first.

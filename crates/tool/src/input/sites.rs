@@ -25,9 +25,19 @@ const PLUMBING: [&str; 15] = [
     "std::allocator",
     "__gnu_cxx::",
 ];
+/// Parts of the paths of source files in which such functions stand: with line tables alone their names are bare.
+const PLUMBING_FILES: [&str; 3] = ["/library/alloc/", "/library/core/", "/hashbrown-"];
 /// Functions of the allocator and of the compiler's way to it. They are left out at the inside of a stack.
-const ALLOCATOR: [&str; 7] =
-    ["smalloc::", "<smalloc::", "__rust_", "__rdl_", "__rg_", "__rustc::", "alloc::alloc::"];
+const ALLOCATOR: [&str; 8] = [
+    "smalloc::",
+    "<smalloc::",
+    "__rust_",
+    "__rdl_",
+    "__rg_",
+    "__rustc::",
+    "alloc::alloc::",
+    "<alloc::alloc::",
+];
 /// The name of a frame about which nothing is known.
 const UNKNOWN: &str = "unknown";
 
@@ -51,6 +61,8 @@ pub(super) struct Stacks {
     files: HashMap<String, Option<Loader>>,
     /// The number of each frame, by its name.
     names: HashMap<String, u32>,
+    /// Whether each frame only passes a request on, by its number.
+    plumbing: Vec<bool>,
     /// The numbers of the frames at an address, as long as the files stay where they are.
     known: HashMap<u64, Vec<u32>>,
 }
@@ -62,17 +74,14 @@ impl Stacks {
             Some(frames) => frames.clone(),
             None => {
                 let frames: Vec<u32> =
-                    self.frames(address).into_iter().map(|name| self.number(name)).collect();
+                    self.frames(address).into_iter().map(|frame| self.number(frame)).collect();
                 self.known.insert(address, frames.clone());
                 frames
             }
         };
         // A stack stands on an earlier one: no walk can go in a circle.
         let parent = if (parent as usize) <= self.sites.stacks.len() { parent } else { 0 };
-        let is_own = |frame: &&u32| {
-            let name = &self.sites.frames[**frame as usize];
-            !PLUMBING.iter().any(|start| name.starts_with(start))
-        };
+        let is_own = |frame: &&u32| !self.plumbing[**frame as usize];
         let inherited = Some(self.sites.site_of(parent)).filter(|&site| site > 0);
         let own = frames.iter().find(is_own).map(|&frame| frame + 1);
         let site = own.or(inherited).unwrap_or(frames[0] + 1);
@@ -98,19 +107,20 @@ impl Stacks {
         self.known.clear();
     }
 
-    fn number(&mut self, name: String) -> u32 {
-        let frames = &mut self.sites.frames;
-        *self.names.entry(name).or_insert_with_key(|name| {
+    fn number(&mut self, frame: Frame) -> u32 {
+        let (frames, plumbing) = (&mut self.sites.frames, &mut self.plumbing);
+        *self.names.entry(frame.name).or_insert_with_key(|name| {
             frames.push(name.clone());
+            plumbing.push(frame.is_plumbing);
             frames.len() as u32 - 1
         })
     }
 
     /// The names of the frames at an address, at least one: those that were inlined come first. They are found in files
     /// that are still on this machine.
-    fn frames(&mut self, address: u64) -> Vec<String> {
+    fn frames(&mut self, address: u64) -> Vec<Frame> {
         let module = self.modules.iter().rfind(|module| (module.from..module.to).contains(&address));
-        let Some(module) = module else { return vec![UNKNOWN.to_owned()] };
+        let Some(module) = module else { return vec![Frame::new(UNKNOWN, None)] };
         let open = || open(module);
         let loader = self.files.entry(module.path.clone()).or_insert_with(open);
         // A return address is behind the call; the call itself is before it.
@@ -118,7 +128,7 @@ impl Stacks {
         let mut names = loader.as_ref().map_or(Vec::new(), |loader| functions(loader, probe));
         if names.is_empty() {
             let file = module.path.rsplit('/').next().unwrap_or(UNKNOWN);
-            names.push(format!("{file}+{:#x}", address.wrapping_sub(module.base)));
+            names.push(Frame::new(&format!("{file}+{:#x}", address.wrapping_sub(module.base)), None));
         }
         names
     }
@@ -136,20 +146,50 @@ fn open(module: &Module) -> Option<Loader> {
     Loader::new(&module.path).ok()
 }
 
-/// The functions at an address of a file: by its debug information, or else by its symbols.
-fn functions(file: &Loader, probe: u64) -> Vec<String> {
-    let mut names = Vec::new();
+/// The functions at an address of a file: by its debug information, or else by its symbols. Those that are inlined into
+/// the allocator are left out.
+fn functions(file: &Loader, probe: u64) -> Vec<Frame> {
+    let symbol = file.find_symbol(probe);
+    let symbol = symbol.map(|name| addr2line::demangle_auto(name.into(), None).into_owned());
+    if let Some(name) = symbol.as_ref().filter(|name| is_allocator(name)) {
+        return vec![Frame::new(name, None)];
+    }
+    let (mut names, mut last) = (Vec::new(), None);
     if let Ok(mut frames) = file.find_frames(probe) {
         while let Ok(Some(frame)) = frames.next() {
             let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
-            names.extend(name.map(|name| with_file(&name, frame.location.as_ref())));
+            names.extend(name.map(|name| Frame::new(&name, frame.location.as_ref())));
+            last = frame.location;
         }
     }
-    if names.is_empty() {
-        let symbol = file.find_symbol(probe);
-        names.extend(symbol.map(|name| addr2line::demangle_auto(name.into(), None).into_owned()));
+    // With line tables alone names lack their paths. The symbol is that of the outermost function.
+    if let Some(symbol) = symbol
+        && names.last().is_none_or(|frame| !frame.name.contains("::"))
+    {
+        names.pop();
+        names.push(Frame::new(&symbol, last.as_ref()));
     }
     names
+}
+
+fn is_allocator(name: &str) -> bool {
+    ALLOCATOR.iter().any(|start| name.starts_with(start))
+}
+
+/// A function, with its source file and line if they are known.
+struct Frame {
+    name: String,
+    /// Whether it only passes a request on.
+    is_plumbing: bool,
+}
+
+impl Frame {
+    fn new(function: &str, location: Option<&addr2line::Location<'_>>) -> Self {
+        let file = location.and_then(|location| location.file).unwrap_or("");
+        let is_plumbing = PLUMBING.iter().any(|start| function.starts_with(start))
+            || PLUMBING_FILES.iter().any(|part| file.contains(part));
+        Self { name: with_file(function, location), is_plumbing }
+    }
 }
 
 /// A function with its source file and line. Only the last two parts of the path are shown.
@@ -190,8 +230,7 @@ impl Sites {
             frames.extend(&stack.frames);
             next = stack.parent;
         }
-        let is_outside =
-            |&frame: &u32| !ALLOCATOR.iter().any(|start| self.frames[frame as usize].starts_with(start));
+        let is_outside = |&frame: &u32| !is_allocator(&self.frames[frame as usize]);
         let own = frames.iter().position(is_outside).unwrap_or(0);
         frames.split_off(own)
     }
@@ -251,7 +290,7 @@ mod tests {
     fn a_site_is_the_first_frame_of_the_program() {
         let mut stacks = Stacks::default();
         for (address, name) in [(1, "main"), (2, "cache::insert"), (3, "alloc::vec::Vec<T>::push")] {
-            let frame = stacks.number(name.to_owned());
+            let frame = stacks.number(Frame::new(name, None));
             stacks.known.insert(address, vec![frame]);
         }
         for (address, parent) in [(1, 0), (2, 1), (3, 2), (3, 0)] {
