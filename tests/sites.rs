@@ -438,6 +438,10 @@ fn a_profile_is_what_pprof_reads() {
     assert!(text(mapping.build_id).bytes().all(|byte| byte.is_ascii_hexdigit()) && mapping.id > 0);
     let code = one as fn(&Heap, usize) -> NonNull<u8> as usize as u64;
     assert!((mapping.memory_start..mapping.memory_limit).contains(&code));
+    let (start, limit, offset) = (mapping.memory_start, mapping.memory_limit, mapping.file_offset);
+    let maps = fs::read_to_string("/proc/self/maps").expect("there are mappings");
+    let mapped = format!("{start:x}-{limit:x} r-xp {offset:08x} ");
+    assert!(maps.lines().any(|line| line.starts_with(&mapped)), "{mapped} is not in {maps}");
     for sample in &profile.sample {
         assert!(sample.location_id.len() > 3);
         for id in &sample.location_id {
@@ -447,4 +451,28 @@ fn a_profile_is_what_pprof_reads() {
             assert!((mapping.memory_start..mapping.memory_limit).contains(&location.address));
         }
     }
+}
+
+/// Go's own `pprof`, if the variable `SMALLOC_TEST_PPROF` tells its path, reads the profile.
+#[test]
+fn gos_pprof_reads_the_profile() {
+    let Some(pprof) = env::var_os("SMALLOC_TEST_PPROF") else { return };
+    let (heap, file) = (Heap::with_region_size(1 << 20), Scratch::new());
+    heap.set_site_interval(1);
+    heap.count_sites().expect("there is memory for counts");
+    let (_, freed) = (one(&heap, 1000), other(&heap, 300));
+    // SAFETY: the block is live.
+    unsafe { heap.sfree(freed) };
+    let mut bytes = Vec::new();
+    heap.sites().expect("there is memory for a copy").write_pprof(|part| bytes.extend_from_slice(part));
+    fs::write(&file.0, bytes).expect("the profile can be written");
+    let run = |arguments: &[&str]| {
+        let mut command = std::process::Command::new(&pprof);
+        let output = command.args(arguments).arg(file.text()).output().expect("pprof starts");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).expect("it prints text")
+    };
+    let (live, all) = (run(&["-top"]), run(&["-top", "-sample_index=alloc_space"]));
+    assert!(live.contains("Type: inuse_space") && live.contains(" of 1000B total"), "{live}");
+    assert!(all.contains("Type: alloc_space") && all.contains(" of 1300B total"), "{all}");
 }

@@ -22,8 +22,8 @@ const OUTSIDE: usize = 64;
 const OUTSIDE_SHIFT: u32 = 16;
 
 const WORD: usize = size_of::<u64>();
-/// Words before build ID and path: base, start, end, and bytes of both.
-const NUMBERS: usize = 5;
+/// Words before build ID and path: base, start, end, start and end and offset of the code, and bytes of both texts.
+const NUMBERS: usize = 8;
 
 /// An object in words that are written before `COUNT` says that they are there.
 struct Slot {
@@ -50,6 +50,8 @@ pub(crate) struct Object {
     pub(crate) base: u64,
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// The mapping of its code: start, end, and offset in the file.
+    pub(crate) code: [u64; 3],
     build_id: ([u8; BUILD_ID], usize),
     path: ([u8; PATH], usize),
 }
@@ -75,6 +77,7 @@ impl Object {
             base: loaded.base as u64,
             start: loaded.start as u64,
             end: loaded.end as u64,
+            code: [loaded.code.start, loaded.code.end, loaded.code.offset].map(|number| number as u64),
             build_id: bytes(loaded.build_id),
             path,
         }
@@ -83,8 +86,8 @@ impl Object {
 
 impl Slot {
     fn store(&self, object: &Object) {
-        let Object { base, start, end, build_id, path } = object;
-        let numbers = [*base, *start, *end, build_id.1 as u64, path.1 as u64];
+        let Object { base, start, end, code: [from, to, offset], build_id, path } = object;
+        let numbers = [*base, *start, *end, *from, *to, *offset, build_id.1 as u64, path.1 as u64];
         let store = |(to, from): (&AtomicU64, u64)| to.store(from, Ordering::Relaxed);
         self.numbers.iter().zip(numbers).for_each(store);
         let texts = [(&self.build_id[..], &build_id.0[..]), (&self.path[..], &path.0[..])];
@@ -94,7 +97,7 @@ impl Slot {
     }
 
     fn load(&self) -> Object {
-        let [base, start, end, build_id_bytes, path_bytes] =
+        let [base, start, end, from, to, offset, build_id_bytes, path_bytes] =
             self.numbers.each_ref().map(|number| number.load(Ordering::Relaxed));
         let (mut build_id, mut path) = ([0; BUILD_ID], [0; PATH]);
         let texts = [(&self.build_id[..], &mut build_id[..]), (&self.path[..], &mut path[..])];
@@ -104,7 +107,7 @@ impl Slot {
             }
         }
         let build_id = (build_id, build_id_bytes as usize);
-        Object { base, start, end, build_id, path: (path, path_bytes as usize) }
+        Object { base, start, end, code: [from, to, offset], build_id, path: (path, path_bytes as usize) }
     }
 
     fn contains(&self, address: u64) -> bool {

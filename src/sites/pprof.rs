@@ -54,11 +54,9 @@ pub(super) fn write(sites: &Sites, sink: Sink<'_>) {
     for (index, object) in sites.objects().enumerate() {
         message(profile::MAPPING, sink, &|sink| {
             let [path, build_id] = object_texts(index);
-            let numbers = [index as u64 + 1, object.start, object.end];
+            let [start, end, offset] = object.code;
+            let numbers = [index as u64 + 1, start, end, offset, path, build_id];
             (1..).zip(numbers).for_each(|(field, number)| integer(field, number, sink));
-            // The offset of a mapping in its file is 0, since an object counts as one mapping from its first segment on.
-            integer(5, path, sink);
-            integer(6, build_id, sink);
         });
     }
     for (index, (_, address)) in sites.frames().enumerate() {

@@ -50,10 +50,21 @@ pub(crate) struct Loaded<'a> {
     /// The range of addresses from its first to its last segment.
     pub(crate) start: usize,
     pub(crate) end: usize,
+    pub(crate) code: Code,
     /// Empty for the program.
     pub(crate) path: &'a [u8],
     /// Empty if it has none.
     pub(crate) build_id: &'a [u8],
+}
+
+/// The mapping of an object's first segment of code, in whole pages; zeros if it has none.
+#[cfg(feature = "sites")]
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Code {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+    /// Its offset in the file, in bytes.
+    pub(crate) offset: usize,
 }
 
 /// Calls `visit` with every loaded object; not if another thread asks the loader at the moment. The caller holds no lock.
@@ -76,7 +87,8 @@ pub(crate) fn try_visit_loaded(mut visit: &mut dyn FnMut(&Loaded<'_>)) {
             false => unsafe { core::ffi::CStr::from_ptr(info.dlpi_name) }.to_bytes(),
         };
         if let Some((start, end)) = object.range() {
-            visit(&Loaded { base: object.base, start, end, path, build_id: object.build_id() });
+            let (code, build_id) = (object.code(), object.build_id());
+            visit(&Loaded { base: object.base, start, end, code, path, build_id });
         }
         0
     }
@@ -140,6 +152,21 @@ impl Object {
         let start = loaded().map(|header| header.p_vaddr).min()?;
         let end = loaded().map(|header| header.p_vaddr.wrapping_add(header.p_memsz)).max()?;
         Some((self.base.wrapping_add(start as usize), self.base.wrapping_add(end as usize)))
+    }
+
+    /// The mapping of the first segment of code.
+    #[cfg(feature = "sites")]
+    fn code(&self) -> Code {
+        let is_code =
+            |header: &&libc::Elf64_Phdr| header.p_type == libc::PT_LOAD && header.p_flags & libc::PF_X != 0;
+        let Some(header) = self.headers.iter().find(is_code) else { return Code::default() };
+        let start = self.base.wrapping_add(header.p_vaddr as usize);
+        let into_page = start & mapping::page_size().wrapping_sub(1);
+        Code {
+            start: start.wrapping_sub(into_page),
+            end: mapping::whole_pages(start.wrapping_add(header.p_memsz as usize)),
+            offset: (header.p_offset as usize).wrapping_sub(into_page),
+        }
     }
 
     /// The build ID, which the linker has written into a note; empty if there is none.
