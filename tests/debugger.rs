@@ -60,8 +60,11 @@ struct Waiting {
 
 impl Waiting {
     fn start() -> Self {
-        let mut child =
-            case::command("waits").stdout(Stdio::piped()).spawn().expect("the test program starts");
+        Self::start_as(case::command("waits"))
+    }
+
+    fn start_as(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().expect("the test program starts");
         let lines =
             BufReader::new(child.stdout.take().expect("piped")).lines().map(|line| line.expect("text"));
         let told: Vec<String> = lines.take_while(|line| line != "ready").collect();
@@ -133,6 +136,10 @@ fn assert_told(process: &Waiting, told: &str) {
     part(format!("{:#x} is in debugger::SHOWN, in a segment free: ", process.blocks[6]));
     part("in a segment free: the wilderness, ".into());
     part("0x10 is in no heap".into());
+    // By size, and by address.
+    part(format!("  {in_use:#x}  offset 0x"));
+    part("in use  200000 bytes\n  1 segments, 195.3 KiB\n".into());
+    part(format!("  {:#x}  offset 0x", process.blocks[6]));
     // A hole of 4,208 bytes, and what comes behind it.
     part(format!("\n0x00000  {}▒{}\n", "·".repeat(16), "█".repeat(47)));
     part("1 character is 256 B: ".into());
@@ -144,6 +151,8 @@ fn commands(process: &Waiting) -> Vec<String> {
     for address in [process.blocks[2] + 7, process.blocks[6], wilderness, 16] {
         commands.push(format!("smalloc segment {address:#x}"));
     }
+    commands.push("smalloc segments in-use size=200000".to_owned());
+    commands.push(format!("smalloc segments free at={:#x}-{:#x}", process.blocks[6], process.blocks[6] + 15));
     commands
 }
 
@@ -173,11 +182,45 @@ fn a_core_file_can_be_looked_at() {
     }
 }
 
+/// Its heaps have no names then.
+#[test]
+fn a_stripped_program_can_be_looked_at() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
+    let stripped = folder.join(format!("stripped-{}", std::process::id()));
+    let program = std::env::current_exe().expect("the test program has a path");
+    let strip = Command::new("strip").arg("-o").arg(&stripped).arg(&program).status();
+    if !there_is_gdb() || !strip.is_ok_and(|status| status.success()) {
+        println!("skipped: there is no strip here");
+        return;
+    }
+    let process = Waiting::start_as(case::command_of(&stripped, "waits"));
+    let mut commands = vec!["smalloc stats".to_owned()];
+    commands.push("smalloc segments size=200000-200000".to_owned());
+    let told = gdb(&["-p", &process.child.id().to_string()], &commands);
+    drop(process);
+    std::fs::remove_file(&stripped).expect("it is there");
+    assert!(told.contains("failures    1, the last of 2,097,152 bytes\n"), "{told}");
+    assert!(told.contains("in use  200000 bytes\n  1 segments, 195.3 KiB\n"), "{told}");
+}
+
+#[test]
+fn wrong_segments_are_told() {
+    if there_is_gdb() {
+        for wrong in ["size", "size=x", "at=1-y", "used"] {
+            let told = gdb(&[], &[format!("smalloc segments {wrong}")]);
+            assert!(
+                told.contains("smalloc segments [in-use|free] [size=MIN[-MAX]] [at=FROM[-TO]]"),
+                "{told}"
+            );
+        }
+    }
+}
+
 #[test]
 fn what_is_no_heap_is_told() {
     if there_is_gdb() {
         let stats = ["smalloc stats".to_owned()];
-        assert!(gdb(&["/bin/true"], &stats).contains("no symbol smalloc::debugger::HEAPS"));
+        assert!(gdb(&["/bin/true"], &stats).contains("no table of heaps (smalloc::debugger::HEAPS)"));
         let program = std::env::current_exe().expect("the test program has a path");
         let told = gdb(&[program.to_str().expect("text")], &stats);
         assert!(told.contains("no heap has been used yet"), "{told}");

@@ -120,7 +120,7 @@ struct Hops {
 fn assert_short(mix: &Mix, live: usize, hops: &Hops) {
     let (mean, p99) = match (mix.aligned, mix.sizes.iter().all(|&size| size > KIB)) {
         (0, true) => (5.0, 5),
-        (0, false) => (7.0, 40),
+        (0, false) => (5.0, 40),
         _ => (7.0, 40),
     };
     let is_short = hops.mean <= mean && hops.p99 <= p99 && hops.max <= 400;

@@ -40,10 +40,21 @@ pub(super) const fn runs(word: u64, n: usize) -> u64 {
     word as u64
 }
 
-/// The length of the longest run of ones in a word. Without a branch, since none could be predicted.
+/// The length of the longest run of ones in a word.
+#[inline(always)]
+pub(super) const fn longest_run(word: u64) -> usize {
+    // Most words have one run.
+    let lowest = word & word.wrapping_neg();
+    if word & word.wrapping_add(lowest) == 0 {
+        return (u64::BITS - word.leading_zeros()).saturating_sub(word.trailing_zeros()) as usize;
+    }
+    longest_of_runs(word)
+}
+
+/// The length of the longest of several runs. Without a branch, since none could be predicted.
 #[inline(always)]
 #[expect(clippy::indexing_slicing, reason = "loops over an array of six, unrolled")]
-pub(super) const fn longest_run(word: u64) -> usize {
+const fn longest_of_runs(word: u64) -> usize {
     // starts[k] has a bit set where 2^k ones in a row start.
     let mut starts = [word; 6];
     let mut k = 1;

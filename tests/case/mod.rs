@@ -7,6 +7,7 @@
 
 use std::io::Read;
 use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
@@ -58,7 +59,12 @@ pub fn run(name: &str) -> Outcome {
 
 /// What runs a case: for tests that add to its environment.
 pub fn command(name: &str) -> Command {
-    let mut command = Command::new(std::env::current_exe().expect("the test program has a path"));
+    command_of(&std::env::current_exe().expect("the test program has a path"), name)
+}
+
+/// The same for a copy of the test program.
+pub fn command_of(program: &Path, name: &str) -> Command {
+    let mut command = Command::new(program);
     command
         .args(["--exact", "case", "--include-ignored", "--nocapture", "--test-threads=1"])
         .env(CASE, name)

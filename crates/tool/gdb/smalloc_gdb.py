@@ -6,12 +6,16 @@
     (gdb) smalloc stats              the numbers of every heap
     (gdb) smalloc map                where what is in use lies
     (gdb) smalloc segment ADDRESS    the segment that holds an address
+    (gdb) smalloc segments [in-use|free] [size=MIN[-MAX]] [at=FROM[-TO]]
+                                     the segments of these sizes in bytes, at these addresses
 
-The program needs its symbol table, which it has unless it is stripped, and no debug information. Heaps are found that
-are statics; a call that was under way when the program stopped may be seen half.
+The program needs no debug information, and no symbols: in a stripped one, the table of heaps is found by its first
+bytes, and heaps have addresses instead of names. Heaps are found that are statics; a call that was under way when the
+program stopped may be seen half.
 """
 
 import bisect
+import re
 import struct
 
 import gdb
@@ -63,10 +67,30 @@ def places_of_symbol():
     return sorted(set(found))
 
 
+def places_of_bytes():
+    """Where the table's first bytes are in the writable data of the program and its libraries."""
+    found = []
+    for line in gdb.execute("info files", to_string=True).splitlines():
+        section = re.match(r"\s*0x([0-9a-f]+) - 0x([0-9a-f]+) is (\.data\S*)", line)
+        if section is None:
+            continue
+        at, end = int(section[1], 16), int(section[2], 16)
+        while at < end:
+            try:
+                at = gdb.selected_inferior().search_memory(at, end - at, MAGIC)
+            except gdb.MemoryError:
+                break
+            if at is None:
+                break
+            found.append(at)
+            at += len(MAGIC)
+    return found
+
+
 def heaps():
-    places = places_of_symbol()
+    places = places_of_symbol() or places_of_bytes()
     if not places:
-        raise gdb.GdbError("no symbol %s: the program does not use smalloc, or is stripped" % SYMBOL)
+        raise gdb.GdbError("no table of heaps (%s): the program does not use smalloc" % SYMBOL)
     found = []
     for place in places:
         try:
@@ -198,6 +222,15 @@ class Heap:
         print("0x%x is in %s, in a segment %s" % (address, self.name, what))
 
 
+    def print_segments(self, wanted):
+        print(self.title())
+        found = [segment for segment in self.segments() if wanted(self.base + segment[0], segment[1], segment[2])]
+        for offset, size, in_use in found:
+            state = "in use" if in_use else "free"
+            print("  0x%x  offset 0x%-10x  %-6s  %d bytes" % (self.base + offset, offset, state, size))
+        print("  {:,} segments, {}".format(len(found), size_text(sum(size for _, size, _ in found))))
+
+
 class Smalloc(gdb.Command):
     __doc__ = "Looks at the heaps of a program that uses smalloc." + __doc__.split("file.", 1)[1]
 
@@ -205,7 +238,7 @@ class Smalloc(gdb.Command):
         super().__init__("smalloc", gdb.COMMAND_DATA, gdb.COMPLETE_EXPRESSION, prefix=True)
 
     def invoke(self, argument, from_tty):
-        raise gdb.GdbError("smalloc stats, smalloc map, or smalloc segment ADDRESS")
+        raise gdb.GdbError("smalloc stats, smalloc map, smalloc segment ADDRESS, or " + Segments.USAGE)
 
 
 class Stats(gdb.Command):
@@ -249,7 +282,46 @@ class Segment(gdb.Command):
         raise gdb.GdbError("0x%x is in no heap" % address)
 
 
+class Segments(gdb.Command):
+    """The segments of every heap: those in use or free, of some sizes in bytes, at some addresses."""
+
+    USAGE = "smalloc segments [in-use|free] [size=MIN[-MAX]] [at=FROM[-TO]]"
+
+    def __init__(self):
+        super().__init__("smalloc segments", gdb.COMMAND_DATA)
+
+    @staticmethod
+    def bounds(text):
+        """The two numbers of MIN-MAX, or twice that of MIN."""
+        least, dash, most = text.partition("-")
+        return int(least, 0), int(most, 0) if dash else int(least, 0)
+
+    def invoke(self, argument, from_tty):
+        states, sizes, places = (False, True), (0, ALL), (0, ALL)
+        try:
+            for word in gdb.string_to_argv(argument):
+                name, equals, value = word.partition("=")
+                if word in ("in-use", "free"):
+                    states = (word == "in-use",)
+                elif name == "size" and equals:
+                    sizes = self.bounds(value)
+                elif name == "at" and equals:
+                    places = self.bounds(value)
+                else:
+                    raise ValueError
+        except ValueError:
+            raise gdb.GdbError(self.USAGE)
+
+        def wanted(address, size, in_use):
+            overlaps = address <= places[1] and places[0] < address + size
+            return in_use in states and sizes[0] <= size <= sizes[1] and overlaps
+
+        for heap in heaps():
+            heap.print_segments(wanted)
+
+
 Smalloc()
 Stats()
 Map()
 Segment()
+Segments()

@@ -20,7 +20,17 @@ fn assert_prints(arguments: &[&str], parts: &[&str]) {
 fn help_has_examples() {
     assert_prints(
         &["--help"],
-        &["Usage: smalloc <COMMAND>", "replay", "report", "diff", "top", "completions", "man", "Examples:"],
+        &[
+            "Usage: smalloc <COMMAND>",
+            "replay",
+            "report",
+            "diff",
+            "convert",
+            "top",
+            "completions",
+            "man",
+            "Examples:",
+        ],
     );
     let options =
         ["--list <LIST>", "--region <SIZE>", "--of <N>", "--at <N>", "--raster <FILE>", "--hops <FILE>"];
@@ -34,6 +44,19 @@ fn help_has_examples() {
         &["--output <HTML>", "--list <LIST>", "--region <SIZE>", "--of <N>"],
     );
     assert_prints(&["diff", "--help"], &["--by <KIND>", "--rows <N>", "smalloc diff before.rec after.rec"]);
+    assert_prints(
+        &["convert", "--help"],
+        &[
+            "--to <FORMAT>",
+            "perfetto",
+            "dhat",
+            "folded",
+            "pprof",
+            "firefox",
+            "--output <OUT>",
+            "--value <NUMBER>",
+        ],
+    );
     assert_prints(&["--version"], &[concat!("smalloc ", env!("CARGO_PKG_VERSION"))]);
 }
 
@@ -44,6 +67,17 @@ fn wrong_usage_is_exit_code_2() {
         let output = smalloc(arguments);
         assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(2), &b""[..]), "{arguments:?}");
         assert!(String::from_utf8_lossy(&output.stderr).contains("--help"), "{arguments:?}");
+    }
+}
+
+/// A picture is not written under the name of another format.
+#[test]
+fn the_name_of_a_picture_says_its_format() {
+    for (option, name, right) in [("--map", "x.png", "x.svg"), ("--raster", "y.SVG", "y.png")] {
+        let output = smalloc(&["replay", "/dev/null", option, name]);
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{error}");
+        assert!(error.contains(&format!("cannot write {name}: ")) && error.contains(right), "{error}");
     }
 }
 
@@ -60,6 +94,7 @@ fn the_manual_has_a_page_for_each_subcommand() {
     assert_prints(&["man", "replay"], &[".TH smalloc-replay 1", "\\-\\-raster", "smalloc replay \\-"]);
     assert_prints(&["man", "report"], &[".TH smalloc-report 1", "\\-\\-output"]);
     assert_prints(&["man", "diff"], &[".TH smalloc-diff 1", "\\-\\-rows"]);
+    assert_prints(&["man", "convert"], &[".TH smalloc-convert 1", "\\-\\-value"]);
     assert_prints(&["man", "top"], &[".TH smalloc-top 1", "\\-\\-interval"]);
     let output = smalloc(&["man", "frob"]);
     assert_eq!(output.status.code(), Some(2));

@@ -3,9 +3,10 @@
 use super::Indexed;
 use super::aligned::{Alignment, Place, place_in_chunk};
 use super::bounds::bound_of;
+use super::hints::LARGEST;
 use super::hints::NONE;
 use super::lengths::GROUP;
-use crate::free_list::{Fit, Ground, LARGEST_LOOK};
+use crate::free_list::{Fit, Ground};
 use crate::region::{CHUNK, Granule};
 
 /// Hops of a search without an index after which one is made for the rest of it.
@@ -31,7 +32,7 @@ impl Indexed {
 
     /// The same without an index: chunk after chunk that promises enough. Where that takes long, the index is made.
     fn walk(&mut self, ground: &Ground, n: usize, align: usize, fit: &mut Fit) -> Option<Place> {
-        let mut from = if n <= LARGEST_LOOK { self.hints.get(n) } else { 0 };
+        let mut from = if n <= LARGEST { self.hints.get(n) } else { 0 };
         while let Some(chunk) = self.candidate(ground, from, n, fit) {
             if let Some(place) = place_in_chunk(ground, chunk, n, align) {
                 return Some(place);

@@ -184,7 +184,11 @@ impl Bounds {
     /// Sets the bound of a chunk to what is exact, and no higher than before.
     #[inline(always)]
     pub(super) fn set_exact(&mut self, chunk: usize, bound: u8) {
-        self.lower(chunk, bound);
+        if self.get(chunk) == bound {
+            self.levels[0].set(chunk, bound);
+        } else {
+            self.lower(chunk, bound);
+        }
     }
 
     #[inline(always)]
@@ -264,17 +268,6 @@ impl Bounds {
             }
             (level, node, from) = (above, node / FAN_OUT, node % FAN_OUT + 1);
         }
-    }
-
-    /// The lowest chunk whose bound is `bound` or more; [`NONE`] if there is none. Counts the nodes.
-    pub(super) fn first(&self, bound: u8, fit: &mut Fit) -> usize {
-        fit.probe(1);
-        let found = first_from(self.level(self.root).node(0), 0, bound);
-        if found >= FAN_OUT {
-            return NONE;
-        }
-        fit.probe(self.root);
-        self.descend(self.root, found, bound)
     }
 
     /// The lowest chunk below an entry of a level, which promises `bound`.

@@ -2,8 +2,9 @@
 
 use super::Indexed;
 use super::bounds::{FAN_OUT, LEVELS, bound_of};
+use super::hints::LARGEST;
 use super::lengths::GROUP;
-use crate::free_list::{Broken, Ground, LARGEST_LOOK};
+use crate::free_list::{Broken, Ground};
 use crate::region::{CHUNK, Extent};
 use crate::segment_map::chunk_start;
 
@@ -13,7 +14,7 @@ impl Indexed {
         for hole in holes {
             let (start, n) = (hole.start, hole.len());
             let broken = |invariant, what| Err(Broken { invariant, at: start, what });
-            if self.hints.get(n.min(LARGEST_LOOK)) > start.chunk() {
+            if self.hints.get(n.min(LARGEST)) > start.chunk() {
                 return broken("I3", "the hint for this size lies above the segment");
             }
             if n >= CHUNK && !self.long.covers(0, start.chunk() / GROUP, n) {
@@ -43,7 +44,7 @@ impl Indexed {
             if bound != 0 && chunk > last {
                 return broken("I5", "a bound above top is not zero");
             }
-            if bound != 0 && self.hints.get(usize::from(bound).min(LARGEST_LOOK)) > chunk {
+            if bound != 0 && self.hints.get(usize::from(bound).min(LARGEST)) > chunk {
                 return broken("I4", "the hint for the chunk's bound lies above the chunk");
             }
             if self.bounds.is_stale(chunk) {

@@ -6,7 +6,7 @@
 //!   129            . . . . .
 //!     2      . . .
 //!     0  . .
-//!  size 1  2 3 4 5 6 7 8 ...  46 47
+//!  size 1  2 3 4 5 6 7 8 ...  62 63
 //! ```
 //!
 //! Hints ascend with the size. So a free segment that appears lowers the hint of its size and those of smaller ones, down to
@@ -18,20 +18,21 @@
 )]
 
 use super::group::{self, GREATEST_HINT, LEAST_HINT};
-use crate::free_list::LARGEST_LOOK;
+use crate::region::CHUNK;
 use static_assertions::const_assert;
 
 /// The hint of a size of which nothing is free below top.
 pub(super) const NONE: usize = (GREATEST_HINT - LEAST_HINT) as usize;
 /// Hints that are lowered or raised together.
 const GROUP: usize = group::HINTS;
-/// Sizes in granules that have a hint: those below this.
-const SIZES: usize = LARGEST_LOOK + 1;
+/// The largest size in granules that has a hint: the largest that is less than a chunk.
+pub(super) const LARGEST: usize = SIZES - 1;
+const SIZES: usize = CHUNK;
 
 const_assert!(crate::region::MAX_REGION / crate::region::GRANULE / crate::region::CHUNK < NONE);
 const_assert!(SIZES.is_multiple_of(GROUP));
 
-/// The hints of all sizes up to [`LARGEST_LOOK`], in ascending order.
+/// The hints of all sizes up to [`LARGEST`], in ascending order.
 #[derive(Debug)]
 pub(super) struct Hints {
     /// A chunk for each size, as [`hint`] says. A group below those that is never too high, and one above that is never too
@@ -57,7 +58,7 @@ impl Hints {
         Self { chunks }
     };
 
-    /// The chunk where a search for `n` granules begins, at most [`LARGEST_LOOK`]; nothing fits if that is [`NONE`].
+    /// The chunk where a search for `n` granules begins, at most [`LARGEST`]; nothing fits if that is [`NONE`].
     #[inline(always)]
     pub(super) fn get(&self, n: usize) -> usize {
         (self.chunks[GROUP + n % SIZES] as usize).wrapping_sub(LEAST_HINT as usize)
@@ -66,7 +67,7 @@ impl Hints {
     /// A free segment of `n` granules begins in the chunk now.
     #[inline(always)]
     pub(super) fn lower(&mut self, n: usize, chunk: usize) {
-        let (n, chunk) = (n.min(LARGEST_LOOK), hint(chunk));
+        let (n, chunk) = (n.min(LARGEST), hint(chunk));
         if self.chunks[GROUP + n] > chunk {
             self.lower_up_to(n, chunk);
         }

@@ -26,7 +26,7 @@ mod lengths;
 mod lookout;
 mod stale;
 
-use super::{Broken, Deferred, Fit, FreeList, Ground, LARGEST_LOOK, Look, Search};
+use super::{Broken, Deferred, Fit, FreeList, Ground, Look, Search};
 use crate::region::{CHUNK, Extent, Granule, Reservation, same_chunk};
 use crate::segment_map::chunk_start;
 use aligned::Aligned;
@@ -173,7 +173,7 @@ impl Indexed {
         ground.map.run_in_chunk(chunk, n).filter(|&start| start < ground.top)
     }
 
-    /// Searches for `n` granules, at most [`LARGEST_LOOK`], above the chunk `hint`, where nothing fits.
+    /// Searches for `n` granules, less than a chunk, above the chunk `hint`, where nothing fits.
     #[inline(always)]
     fn search_above(&mut self, ground: &Ground, n: usize, hint: usize) -> Fit {
         let mut fit = Fit::NONE;
@@ -198,7 +198,7 @@ impl Indexed {
         fit
     }
 
-    /// Searches for `n` granules, at most [`LARGEST_LOOK`].
+    /// Searches for `n` granules, less than a chunk.
     fn search_small(&mut self, ground: &Ground, n: usize) -> Fit {
         let hint = self.hints.get(n);
         if hint == NONE {
@@ -209,22 +209,6 @@ impl Indexed {
             Some(start) => Fit::NONE.at(start),
             None => self.search_above(ground, n, hint),
         }
-    }
-
-    /// Searches for `n` granules that have neither a hint nor a length: more than [`LARGEST_LOOK`], less than a chunk.
-    #[inline(never)]
-    fn search_middle(&mut self, ground: &Ground, n: usize) -> Fit {
-        let mut fit = Fit::NONE;
-        let mut chunk = self.bounds.first(n as u8, &mut fit);
-        while chunk != NONE {
-            if let Some(start) = Self::fit_in_chunk(ground, chunk, n) {
-                return fit.at(start);
-            }
-            self.correct(ground, chunk, n);
-            fit.step();
-            chunk = self.bounds.next(chunk, n as u8, &mut fit);
-        }
-        fit
     }
 
     /// Lowers the stale bound of a chunk that promised `n` granules, less than a chunk, and has not that many. It stays stale:
@@ -319,8 +303,7 @@ impl Search for Indexed {
             // There may be no index yet.
             _ if ground.top == Granule(0) => Fit::NONE,
             CHUNK.. => self.search_long(ground, n),
-            0..=LARGEST_LOOK => self.search_small(ground, n),
-            _ => self.search_middle(ground, n),
+            _ => self.search_small(ground, n),
         }
     }
 

@@ -22,8 +22,8 @@ const ABOVE_TOP: &str = "#f7f7f7";
 const LEFT: f64 = 112.0;
 /// Pixels of a row's width.
 const WIDE: f64 = 1024.0;
-/// Pixels right of the cells, for the label of the largest hole.
-const RIGHT: f64 = 176.0;
+/// Pixels right of the cells, for the label of the largest hole: 26 letters at most, of 6.7 pixels.
+const RIGHT: f64 = 192.0;
 /// Pixels above the rows, for the title and the ruler.
 const HEAD: f64 = 76.0;
 /// Pixels from one row to the next, and the gap between rows.

@@ -241,6 +241,22 @@ fn rects(svg: &str, attribute: &str) -> Vec<f64> {
     rects.map(|line| line.split(&start).nth(1).unwrap().split('"').next().unwrap().parse().unwrap()).collect()
 }
 
+/// A letter of the fonts that are named is at most so many pixels wide.
+const LETTER: f64 = 6.7;
+
+#[test]
+fn the_label_of_the_largest_hole_is_within_the_frame() {
+    for hole in [16, 1000, 1 << 20, 1023 << 20, (1 << 40) - (1 << 30) / 10 * 16] {
+        let svg = svg(&snapshot(&[16, -hole, 16]), MapOptions::svg());
+        let frame: f64 =
+            svg.split_once("viewBox=\"0 0 ").unwrap().1.split(' ').next().unwrap().parse().unwrap();
+        let label = svg.lines().find(|line| line.contains("◂ largest hole")).unwrap();
+        let x: f64 = label.split_once(" x=\"").unwrap().1.split('"').next().unwrap().parse().unwrap();
+        let text = label.split_once('>').unwrap().1.split('<').next().unwrap();
+        assert!(x + LETTER * text.chars().count() as f64 <= frame, "{label} in {frame}");
+    }
+}
+
 #[test]
 fn a_picture_is_bounded_well_formed_and_within_its_frame() {
     for heap in [random_heap(100, 1 << 20), random_heap(3_000, 0), random_heap(100_000, 1 << 30)] {

@@ -1,6 +1,7 @@
 //! The subcommands: each is a module with its arguments, `Args`, and a function `run`.
 
 pub mod completions;
+pub mod convert;
 pub mod diff;
 mod lists;
 pub mod man;
@@ -20,6 +21,7 @@ Examples:
   SMALLOC_RECORD=program.rec ./program && smalloc report program.rec -o report.html
   smalloc replay program.rec --memory memory.svg
   smalloc diff before.rec after.rec
+  smalloc convert program.rec --to perfetto -o program.pftrace
   SMALLOC_LIVE=/tmp/heap.live ./program & smalloc top --wait /tmp/heap.live
 
 Exit code: 0, or 2 after an error, which is printed on standard error.";
@@ -37,6 +39,7 @@ enum Command {
     Replay(replay::Args),
     Report(report::Args),
     Diff(diff::Args),
+    Convert(convert::Args),
     Top(top::Args),
     Completions(completions::Args),
     Man(man::Args),
@@ -48,6 +51,7 @@ impl Cli {
         let (name, outcome) = match self.command {
             Command::Replay(args) => ("replay", replay::run(&args)),
             Command::Diff(args) => ("diff", diff::run(&args)),
+            Command::Convert(args) => ("convert", convert::run(&args)),
             Command::Report(args) => ("report", report::run(&args)),
             Command::Top(args) => ("top", top::run(&args)),
             Command::Completions(args) => ("completions", completions::run(&args)),

@@ -110,6 +110,14 @@ impl<'a> Canvas<'a> {
             return Ok(Self { picture, path, file: None });
         }
         let unwritable = || unwritable(picture, path);
+        let format = picture.format();
+        ensure!(
+            !is_other_image(path, format),
+            "{}: it is drawn as {} (name it {})",
+            unwritable(),
+            format.to_uppercase(),
+            path.with_extension(format).display()
+        );
         let file = PictureFile::open(path).with_context(unwritable)?;
         ensure!(!file.is_same_as(trace), "{}: it is the trace", unwritable());
         for other in others {
@@ -140,6 +148,13 @@ impl<'a> Canvas<'a> {
         };
         Ok(print(text)?)
     }
+}
+
+/// Whether the name of a file says that it is an image of another format.
+fn is_other_image(path: &Path, format: &str) -> bool {
+    let Some(extension) = path.extension() else { return false };
+    let is = |name: &&str| extension.eq_ignore_ascii_case(name);
+    !is(&format) && ["bmp", "gif", "jpeg", "jpg", "pdf", "png", "svg", "svgz", "webp"].iter().any(is)
 }
 
 fn unwritable(picture: Picture, path: &Path) -> String {

@@ -7,6 +7,7 @@ mod call;
 mod heaptrack;
 mod mtrace;
 mod recording;
+mod same;
 mod shown;
 mod sites;
 mod text;
@@ -23,6 +24,7 @@ use smalloc::recording::{Head, MAGIC};
 
 pub(crate) use call::MALLOC_ALIGN;
 pub use call::{Call, Event, Origin, Told};
+use same::Same;
 pub use sites::Sites;
 pub use unpack::Position;
 use unpack::Unpacked;
@@ -37,6 +39,7 @@ pub struct Input {
     format: Format,
     position: Position,
     others: BTreeMap<&'static str, u64>,
+    same: Same,
 }
 
 enum Format {
@@ -64,7 +67,7 @@ impl Input {
         let unpacked = unpack::unpack(file, size).with_context(|| name.clone())?;
         let position = unpacked.position.clone();
         let format = Format::of(unpacked).with_context(|| name.clone())?;
-        Ok(Self { name, format, position, others: BTreeMap::new() })
+        Ok(Self { name, format, position, others: BTreeMap::new(), same: Same::default() })
     }
 
     /// The head, if this is a recording of smalloc.
@@ -149,7 +152,15 @@ impl Input {
             Format::Recording(reader) => reader.next(),
             Format::Text(text) => text.next(&mut self.others),
         };
-        next.with_context(|| self.name.clone())
+        let mut event = next.with_context(|| self.name.clone())?;
+        let sites = match &self.format {
+            Format::Recording(_) => None,
+            Format::Text(text) => text.syntax.sites(),
+        };
+        if let (Some(event), Some(sites)) = (&mut event, sites) {
+            event.origin.stack = self.same.first(event.origin.stack, sites);
+        }
+        Ok(event)
     }
 }
 

@@ -98,7 +98,7 @@ impl Text {
             } else {
                 self.syntax.read(&line, &mut self.lines)
             };
-            match read.map_err(|why| anyhow!("line {number}: {}: {why}", shown(&line)))? {
+            match read.map_err(|why| refusal(number, &line, why))? {
                 Line::Call(call) => {
                     let origin = self.syntax.origin();
                     return Ok(Some(Event { call, told: None, origin }));
@@ -112,6 +112,14 @@ impl Text {
 /// Whether bytes are no text. A text in an unknown encoding is one.
 fn is_binary(head: &[u8]) -> bool {
     head.iter().any(|byte| matches!(byte, 0..=8 | 0x0e..=0x1a))
+}
+
+/// Says why a line is refused. It is shown if it is a text.
+fn refusal(number: u64, line: &[u8], why: &str) -> anyhow::Error {
+    match is_binary(line) {
+        true => anyhow!("line {number} is no text, and {why}"),
+        false => anyhow!("line {number}: {}: {why}", shown(line)),
+    }
 }
 
 /// A line without spaces around it. Bytes that are no text are replaced.

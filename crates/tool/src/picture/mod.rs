@@ -40,6 +40,11 @@ impl Picture {
         }
     }
 
+    /// The format of its file, as in the name of one.
+    pub fn format(self) -> &'static str {
+        if self == Self::Raster { "png" } else { "svg" }
+    }
+
     /// Draws the picture, and returns the contents of its file. `name` is that of the trace. `snapshot` is the moment
     /// that [`Map`](Self::Map) and [`Holes`](Self::Holes) show.
     ///

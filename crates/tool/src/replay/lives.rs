@@ -44,6 +44,7 @@ impl Lives {
                 self.died(change.number, call);
             }
         }
+        self.tallies.called();
     }
 
     fn born(&mut self, change: &Change, step: &Step, call: u32) {
