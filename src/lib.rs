@@ -169,6 +169,9 @@ mod doc_tests {
     struct Realtime;
     #[doc = include_str!("../docs/recipes.md")]
     struct Recipes;
+    #[cfg(feature = "sites")]
+    #[doc = include_str!("../docs/sites.md")]
+    struct CallSites;
     #[doc = include_str!("../docs/recording.md")]
     struct Recording;
     #[doc = include_str!("../docs/report.md")]

@@ -166,7 +166,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             measured_threads: AtomicUsize::new(0),
             recorder: Lock::new(Recorder::OFF),
             #[cfg(feature = "sites")]
-            sites: sites::CallSites::OFF,
+            sites: sites::CallSites::off(),
             files: Files::none(),
             forked_inside: AtomicBool::new(false),
         }

@@ -62,7 +62,7 @@
 //!
 //! ```
 //! use smalloc::SmallocGlobal;
-//! use smalloc::recording::{Call, Head, Record};
+//! use smalloc::recording::{Call, Head, Line};
 //! use std::alloc::Layout;
 //!
 //! static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
@@ -78,7 +78,11 @@
 //! let (head, records) = file.split_first_chunk().unwrap();
 //! assert_eq!(Head::from_bytes(head)?.region_size, 1 << 20);
 //! let (records, _) = records.as_chunks();
-//! let first = Record::from_bytes(&records[0])?.unwrap();
+//! let mut calls = records.iter().filter_map(|record| match Line::from_bytes(record) {
+//!     Ok(Some(Line::Call(call))) => Some(call),
+//!     _ => None,
+//! });
+//! let first = calls.next().unwrap();
 //! assert_eq!((first.call, first.size, first.offset), (Call::Smalloc, 100, status.payload_offset));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```

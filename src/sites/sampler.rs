@@ -22,8 +22,9 @@ pub(crate) struct Sampler {
 }
 
 impl Sampler {
-    pub(crate) const UNSET: Self =
-        Self { interval: AtomicUsize::new(UNSET), left: AtomicUsize::new(1), random: AtomicU64::new(0) };
+    pub(crate) const fn unset() -> Self {
+        Self { interval: AtomicUsize::new(UNSET), left: AtomicUsize::new(1), random: AtomicU64::new(0) }
+    }
 
     /// Mean distance in bytes; the default is `given`, or else 512 KiB.
     pub(crate) fn interval_or(&self, given: impl FnOnce() -> Option<usize>) -> usize {

@@ -66,7 +66,7 @@ impl Stack {
     pub(crate) fn warm_up() {
         static DONE: AtomicBool = AtomicBool::new(false);
         if !DONE.swap(true, Ordering::Relaxed) {
-            drop(Self::take(0));
+            let _ = Self::take(0);
         }
     }
 

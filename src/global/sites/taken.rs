@@ -25,8 +25,9 @@ pub(crate) struct CallSites {
 }
 
 impl CallSites {
-    pub(crate) const OFF: Self =
-        Self { is_on: AtomicBool::new(false), sampler: Sampler::UNSET, table: Lock::new(Table::EMPTY) };
+    pub(crate) const fn off() -> Self {
+        Self { is_on: AtomicBool::new(false), sampler: Sampler::unset(), table: Lock::new(Table::EMPTY) }
+    }
 
     #[inline]
     pub(super) fn is_due(&self, bytes: usize) -> bool {

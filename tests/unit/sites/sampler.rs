@@ -7,7 +7,7 @@ fn sampled(sampler: &Sampler, bytes: usize, requests: usize) -> usize {
 
 #[test]
 fn one_interval_is_all_and_another_none() {
-    let sampler = Sampler::UNSET;
+    let sampler = Sampler::unset();
     assert_eq!((sampler.interval(), sampled(&sampler, 100, 10)), (0, 0));
     sampler.set_interval(1);
     assert_eq!(sampled(&sampler, 0, 10), 10);
@@ -17,7 +17,7 @@ fn one_interval_is_all_and_another_none() {
 
 #[test]
 fn the_default_is_what_is_given_or_512_kib() {
-    let (one, other) = (Sampler::UNSET, Sampler::UNSET);
+    let (one, other) = (Sampler::unset(), Sampler::unset());
     assert_eq!((one.interval_or(|| Some(7)), one.interval_or(|| Some(8))), (7, 7));
     assert_eq!(other.interval_or(|| None), 512 << 10);
 }
@@ -26,7 +26,7 @@ fn the_default_is_what_is_given_or_512_kib() {
 #[test]
 fn samples_stand_for_all_requests() {
     for (bytes, interval) in [(16, 4096), (100, 1000), (1000, 1000), (5000, 1000), (1 << 40, 1000)] {
-        let sampler = Sampler::UNSET;
+        let sampler = Sampler::unset();
         sampler.set_interval(interval);
         let requests = 200_000;
         let chance = 1.0 - (-(bytes as f64) / interval as f64).exp();
@@ -42,7 +42,7 @@ fn samples_stand_for_all_requests() {
 
 #[test]
 fn distances_are_exponential() {
-    let sampler = Sampler::UNSET;
+    let sampler = Sampler::unset();
     let draws = 100_000;
     let one = |_| exponential(|| sampler.draw()) as f64 / 2_f64.powi(64);
     let all: std::vec::Vec<f64> = (0..draws).map(one).collect();
@@ -56,7 +56,7 @@ fn distances_are_exponential() {
 
 #[test]
 fn an_interrupted_draw_heals_itself() {
-    let sampler = Sampler::UNSET;
+    let sampler = Sampler::unset();
     sampler.set_interval(1000);
     sampler.left.store(usize::MAX - 5, Ordering::Relaxed);
     assert!(sampler.is_due(16) && sampler.left.load(Ordering::Relaxed) < 1 << 20);

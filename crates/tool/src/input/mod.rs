@@ -43,7 +43,7 @@ pub struct Input {
 }
 
 enum Format {
-    Recording(recording::Reader),
+    Recording(Box<recording::Reader>),
     Text(text::Text),
 }
 
@@ -167,7 +167,7 @@ impl Input {
 impl Format {
     fn of(file: Unpacked) -> Result<Self> {
         if file.head.starts_with(&MAGIC) {
-            return Ok(Self::Recording(recording::Reader::new(file.bytes)?));
+            return Ok(Self::Recording(Box::new(recording::Reader::new(file.bytes)?)));
         }
         // A text may begin with a mark that tells its encoding. Without one it is read as it is.
         let decoder = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(file.bytes);
