@@ -433,7 +433,7 @@ fn a_profile_is_what_pprof_reads() {
     values.sort_unstable();
     assert_eq!(values, [&[1, 300, 0, 0], &[1, 1000, 1, 1000]]);
     let program = env::current_exe().expect("it has a path");
-    let is_program = |mapping: &proto::Mapping| PathBuf::from(text(mapping.filename)) == program;
+    let is_program = |mapping: &proto::Mapping| program.as_os_str() == text(mapping.filename);
     let mapping = profile.mapping.iter().find(|mapping| is_program(mapping)).expect("the program is mapped");
     assert!(text(mapping.build_id).bytes().all(|byte| byte.is_ascii_hexdigit()) && mapping.id > 0);
     let code = one as fn(&Heap, usize) -> NonNull<u8> as usize as u64;

@@ -43,8 +43,18 @@ mod profile {
     pub(super) const DEFAULT_SAMPLE_TYPE: u64 = 14;
 }
 
-/// Writes all that is known about call sites.
-pub(super) fn write(sites: &Sites, sink: Sink<'_>) {
+impl Sites {
+    /// Writes a profile in the format of `pprof`, which is not compressed: `write` gets its bytes, piece by piece.
+    ///
+    /// It has four values for each call stack, `alloc_objects`, `alloc_space`, `inuse_objects` and `inuse_space`, which is
+    /// the one shown by default. Functions have no names yet: `pprof` finds them in the program's file and its libraries,
+    /// by their paths and build IDs.
+    pub fn write_pprof(&self, mut write: impl FnMut(&[u8])) {
+        write_profile(self, &mut write);
+    }
+}
+
+fn write_profile(sites: &Sites, sink: Sink<'_>) {
     for (kind, unit) in TYPES {
         message(profile::SAMPLE_TYPE, sink, &|sink| value_type(kind, unit, sink));
     }

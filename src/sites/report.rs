@@ -2,7 +2,6 @@
 
 use super::counts::{Amount, Count};
 use super::objects::{Object, objects};
-use super::pprof;
 use super::table::Table;
 use crate::system::words::Words;
 
@@ -54,13 +53,13 @@ impl Sites {
             self.frames.set(at.wrapping_add(1), caller.into());
             let count = table.count(number);
             if count != Count::default() {
-                self.add(number, count);
+                self.push(number, count);
             }
         }
         true
     }
 
-    fn add(&mut self, number: usize, count: Count) {
+    fn push(&mut self, number: usize, count: Count) {
         let at = self.site_count.wrapping_mul(SITE_WORDS);
         let [live_parts, live_bytes] = count.live.words();
         let [parts, bytes] = count.all.words();
@@ -112,15 +111,6 @@ impl Sites {
     /// The loaded objects that addresses may lie in.
     pub(super) fn objects(&self) -> impl Iterator<Item = Object> {
         objects(0)
-    }
-
-    /// Writes a profile in the format of `pprof`, which is not compressed: `write` gets its bytes, piece by piece.
-    ///
-    /// It has four values for each call stack, `alloc_objects`, `alloc_space`, `inuse_objects` and `inuse_space`, which is
-    /// the one shown by default. Functions have no names yet: `pprof` finds them in the program's file and its libraries,
-    /// by their paths and build IDs.
-    pub fn write_pprof(&self, mut write: impl FnMut(&[u8])) {
-        pprof::write(self, &mut write);
     }
 }
 

@@ -13,7 +13,7 @@ fn a_frame_has_one_number() {
         }
         assert_eq!(frames.len(), 5000);
     }
-    assert_eq!(frames.get(5000), (4999, 5000 % 7 << 4));
+    assert_eq!(frames.get(5000), (4999, (5000 % 7) << 4));
     assert_eq!((frames.get(0), frames.get(5001)), ((0, 0), (0, 0)));
 }
 

@@ -9,7 +9,7 @@ fn the_program_is_found() {
     let all: Vec<Object> = objects(0).collect();
     let code = the_program_is_found as fn() as usize as u64;
     let program = all.iter().find(|object| (object.start..object.end).contains(&code)).expect("it is loaded");
-    let path = std::str::from_utf8(program.path()).unwrap();
+    let path = core::str::from_utf8(program.path()).unwrap();
     assert_eq!(Path::new(path), std::env::current_exe().unwrap());
     assert!(is_known(code) && program.base <= program.start);
     ask_loader();
