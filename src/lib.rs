@@ -58,13 +58,17 @@
 //! anything, and `x_slow` is outlined. `elsewhere` means in another region. Memory is *given back* to the free list,
 //! *purged* to the system, *handed out* to the program, and *handed over* to another region.
 //!
+//! [`Cached`] stands in front: a hit is `cached/mod.rs` and `threads/caches/cache.rs`, and everything else goes down as
+//! above.
+//!
 //! A file uses only rooms below its own, namely those in the last column, and no two files use each other.
 //! `tests/house.rs` reads this table and checks both.
 //!
 //! | room | what is in it | uses |
 //! |---|---|---|
 //! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
-//! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | sites calls watch threads heap free_list inspect recording region debugger system |
+//! | `cached` | [`Cached`]: a `SmallocGlobal` behind caches of its threads | global threads heap free_list region |
+//! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | sites calls watch threads heap free_list inspect recording region checkers debugger system |
 //! | `sites` | call stacks, with the feature `sites`: taking, numbering and counting them | threads system |
 //! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list inspect region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
@@ -113,6 +117,7 @@ extern crate std;
 #[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 mod allocator;
 mod arena;
+mod cached;
 mod calls;
 mod debugger;
 
@@ -137,6 +142,7 @@ mod threads;
 mod watch;
 
 pub use arena::{HeapCell, HeapGuard, HeapLock};
+pub use cached::Cached;
 pub use free_list::{FreeList, Indexed, Linked};
 pub use global::LowMemory;
 pub use global::SmallocGlobal;

@@ -344,9 +344,9 @@ fn one_of_two_threads_publishes() {
 fn any_numbers_can_be_read_and_printed() {
     let place = Place::new("numbers");
     let mut words = [0; 512];
-    (words[0], words[1]) = (u64::from_le_bytes(*b"smalloc\0"), 2);
+    (words[0], words[1]) = (u64::from_le_bytes(*b"smalloc\0"), 3);
     for number in [0, 1, u64::MAX / 2, 1 << 63, u64::MAX] {
-        (9..13).chain(17..306).for_each(|word| words[word] = number);
+        (9..13).chain(17..308).for_each(|word| words[word] = number);
         let bytes: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
         std::fs::write(&place.0, bytes).expect("a temporary file");
         let published = Live::open(place.text()).expect("a page").read();

@@ -42,6 +42,7 @@ use smalloc::{FreeList, SmallocGlobal};
 
 static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
 static LINKED: smalloc::SmallocGlobal<smalloc::Linked> = smalloc::SmallocGlobal::with_region_size(1 << 20);
+static CACHED: smalloc::Cached = smalloc::Cached::new();
 static SEVERAL: smalloc::SmallocGlobal<smalloc::Indexed, 3> = smalloc::SmallocGlobal::with_region_size(1 << 20);
 
 unsafe extern "C" {
@@ -98,7 +99,7 @@ extern "C" fn main(count: c_int, _: *const *const c_char) -> c_int {
     if WORDS[seed] == 3 {
         return 2;
     }
-    let done = exercise(&HEAP, seed) && exercise(&LINKED, seed) && exercise(&SEVERAL, seed);
+    let done = exercise(&HEAP, seed) && exercise(&LINKED, seed) && exercise(&CACHED, seed) && exercise(&SEVERAL, seed);
     c_int::from(!(done && by_pointer(&HEAP, seed) && by_pointer(&LINKED, seed) && by_pointer(&SEVERAL, seed)))
 }
 "#;

@@ -7,7 +7,7 @@ use std::any::Any;
 use std::ptr::{self, NonNull};
 
 use lock_api::Mutex;
-use smalloc::{Indexed, Linked, SmallocGlobal};
+use smalloc::{Cached, Indexed, Linked, SmallocGlobal};
 use spinning_top::RawSpinlock;
 
 use crate::region::Region;
@@ -432,6 +432,7 @@ pub const ON_DEMAND: &[&str] =
 
 allocators! {
     KindSmalloc "smalloc": SmallocGlobal = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
+    KindCached "smalloc-cached": Cached = |bytes| Box::new(Cached::with_region_size(bytes));
     KindLinked "smalloc-linked": SmallocGlobal<Linked> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindTwo "smalloc-2": SmallocGlobal<Indexed, 2> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));
     KindFour "smalloc-4": SmallocGlobal<Indexed, 4> = |bytes| Box::new(SmallocGlobal::with_region_size(bytes));

@@ -8,6 +8,7 @@
 //! the segment, tell the watchers, give it back, do the deferred work of the free list, release the heap.
 
 mod alloc;
+mod batch;
 mod free;
 mod held;
 mod own;
@@ -15,6 +16,7 @@ mod realloc;
 mod zero;
 
 pub(crate) use alloc::{alloc, hand_out, place};
+pub(crate) use batch::{free_batch, place_batch, wait_for_batch};
 pub(crate) use free::{free, free_moved, free_one};
 pub(crate) use held::{Held, MovedFrom, check_purge, purge, purge_if_due};
 pub(crate) use own::Own;

@@ -86,6 +86,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             placed = self.place_in(region, request, stack);
         } else {
             placed = self.place_in_others(placed);
+            if placed.fit.start().is_none() && self.caches.totals().0 > 0 {
+                drop(placed);
+                placed = self.place_from_caches(request, stack);
+            }
         }
         if placed.fit.start().is_none() && self.regions.may_use_reserve() {
             placed = self.place_in_reserve(placed);
@@ -95,7 +99,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             drop(placed);
             let retry = || {
                 let home = self.place_in(self.regions.home_number(), request, stack);
-                let placed = if home.fit.start().is_some() { home } else { self.place_in_others(home) };
+                let mut placed = if home.fit.start().is_some() { home } else { self.place_in_others(home) };
+                // The callback may have freed payloads to its thread's cache.
+                if placed.fit.start().is_none() && self.caches.totals().0 > 0 {
+                    drop(placed);
+                    placed = self.place_from_caches(request, stack);
+                }
                 placed.fit.start().is_some().then_some(placed)
             };
             let made_room = self.ask_for_memory(request.size, request.align, retry);
@@ -107,6 +116,32 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
         let guard = self.report(placed.held.guard, request.size, request.align);
         Placed { held: LockedSlow { global: self, guard }, ..placed }
+    }
+
+    /// Empties the caches of all threads and tries again before they fill up: no request fails while a cache holds what
+    /// would serve it.
+    #[cold]
+    fn place_from_caches(&self, request: Request, stack: u32) -> Placed<'_, L, REGIONS> {
+        let _stopped = self.empty_caches();
+        let home = self.place_in(self.regions.home_number(), request, stack);
+        if home.fit.start().is_some() { home } else { self.place_in_others(home) }
+    }
+
+    /// Empties the caches of all threads and reallocates before they fill up; null if that does not help.
+    ///
+    /// # Safety
+    /// As for `realloc`.
+    #[cold]
+    unsafe fn realloc_from_caches(
+        &self,
+        payload: *mut u8,
+        layout: Option<Layout>,
+        new_size: usize,
+    ) -> *mut u8 {
+        let _stopped = self.empty_caches();
+        let mut held = self.enter_slow(0).wait_until_idle();
+        // SAFETY: guaranteed by the caller. Nothing is recorded, or the caches would be empty.
+        unsafe { calls::realloc(calls::Own::new(&mut held.guard.heap, ()), payload, layout, new_size) }
     }
 
     /// Places a request that its region refused in one of the others. Counts it as failed if none has room.
@@ -210,6 +245,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ) -> *mut u8 {
         let stack = guard.stack;
         drop(guard);
+        if REGIONS == 1 && self.caches.totals().0 > 0 {
+            // SAFETY: guaranteed by the caller.
+            let moved = unsafe { self.realloc_from_caches(payload, Some(layout), new_size) };
+            if !moved.is_null() {
+                return moved;
+            }
+        }
         if REGIONS == 1 && !self.regions.may_use_reserve() {
             if self.low_memory.is_retrying() {
                 return ptr::null_mut();

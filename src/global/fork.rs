@@ -77,6 +77,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let others = || global.regions.all().iter().filter(|shared| !shared.lock.is_held_here());
         // SAFETY: `after_fork` unlocks on the same thread, in both processes.
         if others().all(|shared| unsafe { lock_for_fork(&shared.lock, inside) } || inside) {
+            global.caches.before_fork();
             return Before::Locked;
         }
         // SAFETY: this thread took the locks above.
@@ -91,6 +92,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     pub(super) unsafe fn after_fork(address: *const ()) {
         // SAFETY: guaranteed by the caller.
         let global = unsafe { &*address.cast::<Self>() };
+        global.caches.after_fork();
         // SAFETY: this thread took the locks in `before_fork`.
         unsafe { global.regions.unlock_after_fork() };
     }
@@ -105,7 +107,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let global = unsafe { &*address.cast::<Self>() };
         let locks = || global.regions.all().iter().map(|shared| &shared.lock);
         if locks().all(Lock::is_locked_for_fork) {
-            return global.forget_other_threads();
+            global.forget_other_threads();
+            return global.empty_caches_in_child();
         }
         global.forked_inside.store(true, Ordering::Relaxed);
         for lock in locks() {
@@ -188,6 +191,7 @@ unsafe fn lock_for_fork<L: FreeList>(lock: &Lock<Guarded<L>>, inside: bool) -> b
 
 impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
+        self.caches.detach();
         if self.is_registered() {
             self.regions.all().iter().for_each(|shared| debugger::remove(ptr::from_ref(shared).addr()));
         }

@@ -59,6 +59,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// assert_eq!(HEAP.trim(), 0);
     /// ```
     pub fn trim(&self) -> usize {
+        drop(self.empty_caches());
         (0..REGIONS).fold(0, |sum: usize, region| {
             let (held, purged) = calls::purge(self.enter_slow(region).wait_until_idle(), Purge::ALL);
             held.leave_checked();

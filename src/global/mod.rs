@@ -2,6 +2,7 @@
 //!
 //! Only bookkeeping is done under a lock. Payloads are zeroed and copied outside of it, by their only owner.
 
+mod caching;
 mod cross_region;
 mod elsewhere;
 mod failures;
@@ -37,6 +38,7 @@ use crate::heap::MallocStatus;
 use crate::recording::{Call, RecordError, Recorder};
 use crate::region::InitError;
 use crate::system::{environment, errno};
+use crate::threads::caches::Caches;
 use crate::threads::fork_table::Registration;
 use crate::threads::lock::Lock;
 use crate::threads::regions::Regions;
@@ -102,6 +104,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     recorder: Lock<Recorder>,
     #[cfg(feature = "sites")]
     sites: sites::CallSites,
+    /// Filled only by [`Cached`](crate::Cached).
+    pub(crate) caches: Caches,
     files: Files,
     /// This is a forked child whose thread was inside a call; see `fork`.
     forked_inside: AtomicBool,
@@ -167,6 +171,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             recorder: Lock::new(Recorder::OFF),
             #[cfg(feature = "sites")]
             sites: sites::CallSites::off(),
+            caches: Caches::new(),
             files: Files::none(),
             forked_inside: AtomicBool::new(false),
         }

@@ -10,6 +10,7 @@ use crate::recording::{self, Call, Head, Record, RecordError, Recorded};
 use crate::region::{Extent, Granule};
 use crate::system::append_file::AppendFile;
 use crate::system::errno;
+use crate::threads::caches::Bypass;
 use crate::threads::lock::{Guard, Lock, SlowReason};
 use crate::watch::{Free, Named, Request, Resize, Watch};
 use core::alloc::Layout;
@@ -72,7 +73,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     ///
     /// If the recording ended on its own, the next call reports it, once.
     pub fn stop_recording(&self) -> Option<Recorded> {
-        self.end_recording(&mut self.lock_all())
+        let recorded = self.end_recording(&mut self.lock_all());
+        self.bypass_caches_for_recorder();
+        recorded
+    }
+
+    /// Keeps threads from their caches while the heap is recorded, or counted by call site.
+    pub(super) fn bypass_caches_for_recorder(&self) {
+        let is_recorded = || self.regions.all().iter().any(|shared| shared.lock.has(SlowReason::Recorder));
+        self.bypass_caches(Bypass::Recording, is_recorded);
     }
 
     /// Ends the recording, if there is one. The caller holds all locks.
@@ -90,6 +99,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Begins to record regions that are mapped.
     pub(super) fn begin_recording(&self, file: AppendFile) -> Result<(), RecordError> {
         self.prepare_sites();
+        // What is in caches now need not be recorded as in use.
+        drop(self.empty_caches());
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();
         let size = heaps.first().map_or(0, |heap| heap.region().size());
@@ -108,6 +119,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
         drop(recorder);
         self.set_recorded(&mut heaps);
+        drop(heaps);
+        self.bypass_caches_for_recorder();
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use super::SmallocGlobal;
 use crate::free_list::FreeList;
 use crate::system::fatal::fatal;
+use crate::threads::caches::Caches;
 use crate::threads::home::scope::Scope;
 use crate::threads::regions::Count;
 
@@ -81,7 +82,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn in_region<R>(&self, region: usize, work: impl FnOnce() -> R) -> R {
         self.assert_region(region);
-        self.regions.within(Scope::Region(region), work)
+        Caches::without(|| self.regions.within(Scope::Region(region), work))
     }
 
     /// [`in_region`](Self::in_region), but a request that the region has no room for goes to the homes of threads.
@@ -99,7 +100,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// ```
     pub fn prefer_region<R>(&self, region: usize, work: impl FnOnce() -> R) -> R {
         self.assert_region(region);
-        self.regions.within(Scope::Preferred(region), work)
+        Caches::without(|| self.regions.within(Scope::Preferred(region), work))
     }
 
     /// Names a region, for people: [`region_name`](Self::region_name) returns the name. False if there is no such

@@ -107,7 +107,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.with_cross_region(stats.reduce(|sum, stats| sum.plus(&stats)).unwrap_or_default())
     }
 
-    /// Adds the counters that belong to no single region.
+    /// Adds the numbers that belong to no single region.
     fn with_cross_region(&self, mut sum: Stats) -> Stats {
         if REGIONS > 1 {
             let moved = self.cross_region.moved.load(Ordering::Relaxed);
@@ -117,6 +117,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             sum.failures = self.cross_region.failures.load(Ordering::Relaxed);
             sum.last_failed_size = self.cross_region.last_failed_size.load(Ordering::Relaxed);
         }
+        (sum.cached_bytes, sum.cache_hits) = self.caches.totals();
         sum
     }
 

@@ -10,6 +10,7 @@ use crate::inspect::ThreadMeasured;
 use crate::recording::Call;
 use crate::region::{Extent, GRANULE};
 use crate::system::clock::sleep_ns;
+use crate::threads::caches::Bypass;
 use crate::threads::lock::{Lock, SlowReason, thread_token};
 use crate::watch::{Free, Named, Request, Resize, Watch};
 use core::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
@@ -166,6 +167,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let now = if more { before.saturating_add(1) } else { before.saturating_sub(1) };
         self.measured_threads.store(now, Ordering::Relaxed);
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Measurement, now > 0));
+        drop(heaps);
+        self.bypass_caches(Bypass::Measurement, || self.measured_threads.load(Ordering::Relaxed) > 0);
     }
 }
 

@@ -30,6 +30,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     fn close(&self) {
+        let stopped = self.try_empty_caches();
         let Some(mut heaps) = self.try_lock_all() else { return };
         self.end_recording(&mut heaps);
         let page = self.end_publishing(&mut heaps);
@@ -38,8 +39,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             self.regions.all().iter().for_each(|shared| debugger::remove(ptr::from_ref(shared).addr()));
             self.close_sites();
             self.regions.unmap(&mut heaps);
+            if let Some(stopped) = &stopped {
+                stopped.forget();
+            }
         }
         drop(heaps);
+        drop(stopped);
         drop(page);
         if in_use {
             self.trim();

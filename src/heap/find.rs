@@ -93,6 +93,12 @@ impl<L: FreeList> Heap<L> {
         address.addr().wrapping_sub(self.base().addr()) < self.region_size()
     }
 
+    /// The length in granules of the segment in use that begins at `at`, below top; None if there is none.
+    pub(crate) fn length_in_use(&self, at: Granule) -> Option<usize> {
+        let map = &self.tiling.ground.map;
+        map.is_head(at).then(|| map.used_end(at).above(at))
+    }
+
     /// Frees a segment. `moved` counts it as one that a `realloc` has moved from.
     #[inline]
     pub(crate) fn give_back(&mut self, segment: Extent, moved: bool) {

@@ -87,6 +87,8 @@ impl<L: FreeList> Heap<L> {
             coalesces: counters.coalesces(),
             contended: 0,
             handed_over: 0,
+            cached_bytes: 0,
+            cache_hits: 0,
             committed_bytes: totals.committed_bytes,
             metadata_bytes: totals.metadata_bytes,
             purged_total: self.purge_policy.purged_bytes(),

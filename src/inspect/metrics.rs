@@ -75,7 +75,7 @@ const fn volume(
 }
 
 /// All numbers of [`Stats`], in the order in which they are written.
-pub(super) static GROUPS: [Group; 9] = [
+pub(super) static GROUPS: [Group; 10] = [
     Group {
         title: "memory",
         metrics: &[
@@ -139,6 +139,15 @@ pub(super) static GROUPS: [Group; 9] = [
                 "Blocks freed without waiting for another region's lock.",
                 |s| s.handed_over,
             ),
+        ],
+    },
+    Group {
+        title: "caches",
+        metrics: &[
+            size("cached_bytes", "bytes", "Bytes in use that wait in the caches of threads.", |s| {
+                wide(s.cached_bytes)
+            }),
+            events("cache_hits", "hits", "Allocations that caches have served.", |s| s.cache_hits),
         ],
     },
     Group {

@@ -20,7 +20,8 @@ impl fmt::Display for Stats {
         let full = narrow(if used > 0 { full.max(1) } else { 0 });
         write!(f, "smalloc heap [{:█<full$}{:░<free$}] ", "", "", free = narrow(BAR) - full)?;
         writeln!(f, "{} of {} in use", Percent(share(used, size)), Bytes(size))?;
-        for group in &GROUPS {
+        let cached = self.cached_bytes > 0 || self.cache_hits > 0;
+        for group in GROUPS.iter().filter(|group| cached || group.title != "caches") {
             write!(f, "  {:<TITLE$}", group.title)?;
             // The size of the last failed request means nothing before a failure.
             let shown = if group.title == "failures" && self.failures == 0 { 1 } else { group.metrics.len() };

@@ -79,6 +79,11 @@ pub struct Stats {
     pub contended: u64,
     /// Blocks freed without waiting for the lock of their region, and taken back by it since. 0 with one region.
     pub handed_over: u64,
+    /// Bytes of the segments in use that are in the caches of threads, where no program uses them. About, if other
+    /// threads use the heap. 0 but for [`Cached`](crate::Cached).
+    pub cached_bytes: usize,
+    /// Allocations that caches have served. `allocs` does not count them, nor does `frees` count the frees to caches.
+    pub cache_hits: u64,
     /// Committed bytes of the region.
     pub committed_bytes: usize,
     /// Committed bytes of the bookkeeping beside the region: segment map and index.
@@ -157,6 +162,8 @@ impl Stats {
             coalesces: self.coalesces.wrapping_add(other.coalesces),
             contended: self.contended.wrapping_add(other.contended),
             handed_over: self.handed_over.wrapping_add(other.handed_over),
+            cached_bytes: self.cached_bytes.saturating_add(other.cached_bytes),
+            cache_hits: self.cache_hits.wrapping_add(other.cache_hits),
             committed_bytes: self.committed_bytes.saturating_add(other.committed_bytes),
             metadata_bytes: self.metadata_bytes.saturating_add(other.metadata_bytes),
             purged_total: self.purged_total.wrapping_add(other.purged_total),
@@ -185,6 +192,7 @@ impl Stats {
             live_segments: signed_difference(self.live_segments, earlier.live_segments),
             free_segments: signed_difference(self.free_segments, earlier.free_segments),
             hole_bytes: signed_difference(self.hole_bytes, earlier.hole_bytes),
+            cached_bytes: signed_difference(self.cached_bytes, earlier.cached_bytes),
             committed_bytes: signed_difference(self.committed_bytes, earlier.committed_bytes),
             metadata_bytes: signed_difference(self.metadata_bytes, earlier.metadata_bytes),
             allocs: self.allocs.saturating_sub(earlier.allocs),
@@ -199,6 +207,7 @@ impl Stats {
             coalesces: self.coalesces.saturating_sub(earlier.coalesces),
             contended: self.contended.saturating_sub(earlier.contended),
             handed_over: self.handed_over.saturating_sub(earlier.handed_over),
+            cache_hits: self.cache_hits.saturating_sub(earlier.cache_hits),
             purged: self.purged_total.saturating_sub(earlier.purged_total),
             hops: self.hops.minus(&earlier.hops),
             failed_hops: self.failed_hops.minus(&earlier.failed_hops),
@@ -220,6 +229,7 @@ pub struct StatsDelta {
     pub live_segments: isize,
     pub free_segments: isize,
     pub hole_bytes: isize,
+    pub cached_bytes: isize,
     pub committed_bytes: isize,
     pub metadata_bytes: isize,
     pub allocs: u64,
@@ -236,6 +246,7 @@ pub struct StatsDelta {
     pub coalesces: u64,
     pub contended: u64,
     pub handed_over: u64,
+    pub cache_hits: u64,
     /// Bytes of free pages returned to the system in between.
     pub purged: u64,
     pub hops: HopHistogram,

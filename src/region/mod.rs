@@ -20,6 +20,7 @@
 
 mod granule;
 mod locking;
+mod outside;
 mod pieces;
 mod remap;
 mod table;
@@ -27,6 +28,7 @@ mod transfer;
 
 pub(crate) use granule::{CHUNK, GRANULE};
 pub(crate) use granule::{Extent, Granule, same_chunk};
+pub(crate) use outside::{Outside, mark};
 pub(crate) use pieces::Pieces;
 use remap::remap;
 pub(crate) use table::{LINE, NODE, Node, Table, WINDOW};

@@ -19,6 +19,7 @@
 //!
 //! A heap first used during a fork, in another library's handler, is locked for the rest of the fork.
 
+use super::caches;
 use super::home;
 use super::lock::{Lock, thread_token};
 use super::{object, preparing, streams};
@@ -204,6 +205,7 @@ static AT_UNLOAD: extern "C" fn() = {
         if !object::is_in_program() {
             let _blocked = Blocked::new();
             home::delete_key();
+            caches::delete_key();
             unload_all();
         }
     }
@@ -248,6 +250,8 @@ fn lock_all() -> bool {
     let entries = || table.entries.iter().flatten();
     // SAFETY: the heap was registered with this handler, and lies in a loaded object.
     let inside = entries().any(|entry| unsafe { (entry.handlers.is_inside)(entry.heap) });
+    // SAFETY: `release` unlocks it on the same thread, in both processes.
+    unsafe { caches::lock_for_fork(inside) };
     for entry in table.entries.iter_mut().flatten() {
         // SAFETY: as above.
         let before = unsafe { (entry.handlers.before)(entry.heap, inside) };
@@ -276,6 +280,8 @@ extern "C" fn release_in_child() {
     let _blocked = Blocked::new();
     home::forget_other_threads();
     preparing::forget_all();
+    // SAFETY: a child begins with one thread.
+    unsafe { caches::forget_other_threads() };
     let table = TABLE.lock();
     for entry in table.entries.iter().flatten().filter(|entry| entry.locked) {
         // SAFETY: `prepare` or `register` locked the heap on this thread, through the same entry.
@@ -306,6 +312,8 @@ fn release_all() -> bool {
         }
     }
     drop(table);
+    // SAFETY: this thread took it in `prepare`, and holds no guard of it.
+    unsafe { caches::unlock_after_fork() };
     // SAFETY: this thread took it in `prepare`, and has dropped its guard.
     unsafe { TABLE.unlock_after_fork() };
     // SAFETY: this thread took it in `prepare`, and holds no guard of it.

@@ -1,5 +1,6 @@
 //! Threads: the lock, the regions, remote frees and `fork`.
 
+pub(crate) mod caches;
 pub(crate) mod fork_table;
 pub(crate) mod free_ring;
 pub(crate) mod home;

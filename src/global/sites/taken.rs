@@ -69,6 +69,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut heaps = self.lock_all();
         self.sites.table.lock().start()?;
         self.set_recorded(&mut heaps);
+        drop(heaps);
+        self.bypass_caches_for_recorder();
         Ok(())
     }
 
@@ -77,6 +79,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let mut heaps = self.lock_all();
         errno::unchanged(|| self.sites.table.lock().stop());
         self.set_recorded(&mut heaps);
+        drop(heaps);
+        self.bypass_caches_for_recorder();
     }
 
     /// The live and the total bytes and blocks by call stack, since [`count_sites`](Self::count_sites). They are copied

@@ -13,6 +13,7 @@ fn example(scale: usize) -> Stats {
         live_segments: 3 * scale,
         free_segments: 4 * scale,
         hole_bytes: 48 * scale,
+        cached_bytes: 96 * scale,
         committed_bytes: 64 * scale,
         metadata_bytes: 80 * scale,
         allocs: events(111),
@@ -27,7 +28,8 @@ fn example(scale: usize) -> Stats {
         coalesces: events(120),
         contended: events(121),
         handed_over: events(122),
-        purged_total: events(123),
+        cache_hits: events(123),
+        purged_total: events(124),
         ..Stats::default()
     }
 }
@@ -45,12 +47,12 @@ fn every_difference_is_that_of_its_field() {
     let once = fields(&format!("{:#?}", example(1)));
     for (delta, sign) in [(later.since(&earlier), 7), (earlier.since(&later), -7)] {
         let delta = fields(&format!("{delta:#?}"));
-        assert_eq!(delta.len(), 20);
+        assert_eq!(delta.len(), 22);
         for (name, value) in delta {
             let is_field = |field: &&(String, i64)| field.0 == name || field.0 == format!("{name}_total");
             let field = once.iter().find(is_field).unwrap();
             // Counters never fall, so their difference is 0 if the two are swapped.
-            let expected = if sign < 0 && (111..=123).contains(&field.1) { 0 } else { sign * field.1 };
+            let expected = if sign < 0 && (111..=124).contains(&field.1) { 0 } else { sign * field.1 };
             assert_eq!(value, expected, "{name}");
         }
     }
