@@ -1,9 +1,14 @@
 //! Call sites in recordings of smalloc: a program that records itself, and what the commands say about it.
 
+#[allow(dead_code, reason = "the tests of reports use the rest")]
+#[path = "report/browser.rs"]
+mod browser;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{env, fs};
 
+use browser::Browser;
 use serde_json::Value;
 use smalloc::SmallocGlobal;
 
@@ -139,8 +144,18 @@ fn a_sample_tells_about_all() {
     let parser = row("sites::parser::reserve");
     assert_eq!(parser[0], "0", "{parser:?}");
     // Of 400 blocks of 1000 bytes 155 are in the sample, with a standard deviation of 10.
+    let near = |count: usize| (BLOCKS / 2..BLOCKS * 3 / 2).contains(&count);
     let count = pinning(&text);
-    assert!((BLOCKS / 2..BLOCKS * 3 / 2).contains(&count), "{count} blocks are estimated");
+    assert!(near(count), "{count} blocks are estimated");
+
+    // The page counts in the same way.
+    let Some(mut browser) = Browser::start("sample") else { return };
+    browser.open(&folder.path("page.html"));
+    let row = "state.facts.groups.site.find((row) => row.name.startsWith('sites::cache::insert'))";
+    browser.wait_until(&format!("{row}.liveBlocks > 0"));
+    let live = browser.value(&format!("{row}.liveBlocks")).as_u64().expect("a number") as usize;
+    assert!(near(live) && live >= count, "{live} blocks are shown, {count} of them pin pages");
+    assert_eq!(browser.console(), [""; 0]);
 }
 
 /// The number of blocks of `cache::insert` in the sentence about pins.
