@@ -5,6 +5,7 @@ pub mod convert;
 pub mod diff;
 mod lists;
 pub mod man;
+pub mod pins;
 mod progress;
 pub mod replay;
 pub mod report;
@@ -21,6 +22,7 @@ Examples:
   SMALLOC_RECORD=program.rec ./program && smalloc report program.rec -o report.html
   smalloc replay program.rec --memory memory.svg
   smalloc diff before.rec after.rec
+  smalloc pins program.rec
   smalloc convert program.rec --to perfetto -o program.pftrace
   SMALLOC_LIVE=/tmp/heap.live ./program & smalloc top --wait /tmp/heap.live
 
@@ -39,6 +41,7 @@ enum Command {
     Replay(replay::Args),
     Report(report::Args),
     Diff(diff::Args),
+    Pins(pins::Args),
     Convert(convert::Args),
     Top(top::Args),
     Completions(completions::Args),
@@ -51,6 +54,7 @@ impl Cli {
         let (name, outcome) = match self.command {
             Command::Replay(args) => ("replay", replay::run(&args)),
             Command::Diff(args) => ("diff", diff::run(&args)),
+            Command::Pins(args) => ("pins", pins::run(&args)),
             Command::Convert(args) => ("convert", convert::run(&args)),
             Command::Report(args) => ("report", report::run(&args)),
             Command::Top(args) => ("top", top::run(&args)),

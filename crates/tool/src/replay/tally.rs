@@ -95,6 +95,11 @@ impl Kind {
         }
     }
 
+    /// Whether groups follow from call stacks.
+    pub(crate) fn is_of_stacks(self) -> bool {
+        matches!(self, Self::Site | Self::Stack)
+    }
+
     /// The blocks of a life's group that it stands for: not one if stacks are known of a sample alone.
     pub(crate) fn weight(self, life: &Life) -> u64 {
         match self {

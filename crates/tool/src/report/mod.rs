@@ -1,6 +1,7 @@
 //! Reports: one file of HTML that tells where the memory of a program went, and draws it.
 //!
 //! - [`moment`] tells who holds what at one moment.
+//! - [`pins`] sums what each group of blocks keeps from going back.
 //! - [`findings`] says in words what stands out.
 //! - [`columns`] packs the lives of all blocks.
 //! - [`page`] puts all of it into one file, beside the styles and the scripts in the folder `page`.
@@ -9,12 +10,14 @@ mod columns;
 mod findings;
 mod moment;
 mod page;
+mod pins;
 
 use anyhow::Result;
 
 use crate::input::{Input, Sites};
 use crate::replay::{Kind, Lives, Replay};
 pub(crate) use findings::{Finding, group_name};
+pub(crate) use pins::Pins;
 
 /// The replay of a trace, and what stands out in it.
 pub(crate) struct Report<'a> {
