@@ -51,7 +51,8 @@
 //! 1. `global/mod.rs`, `dealloc`: a payload of another region than the thread's home is handed over to that region.
 //! 2. `global/held.rs`, `enter`: lock the heap of the home region.
 //! 3. `heap/find.rs`, `find_fast`: find the segment, and check it against pointer and layout. Tell the watchers.
-//! 4. `heap/tiling.rs`, `give_fast`: clear its bits, which joins it with its free neighbours, count, tell the free list.
+//! 4. `heap/tiling.rs`, `give_fast`: clear its bits, which joins it with its free neighbours, count, tell the free
+//!    list.
 //! 5. `calls/free.rs`: do the deferred work of the free list, and release the heap. Slower frees also purge if due.
 //!
 //! The parts of a call `x` are named alike: `x` is the whole, `x_fast` is inline and may decline without changing
@@ -67,8 +68,10 @@
 //! | room | what is in it | uses |
 //! |---|---|---|
 //! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
+//! | `by_reference` | `GlobalAlloc` for references to heaps | cached global free_list |
 //! | `cached` | [`Cached`]: a `SmallocGlobal` behind caches of its threads | global threads heap free_list region |
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | sites calls watch threads heap free_list inspect recording region checkers debugger system |
+//! | `heaptrack` | [`Heaptrack`]: what the profiler of this name is told | |
 //! | `sites` | call stacks, with the feature `sites`: taking, numbering and counting them | threads system |
 //! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list inspect region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
@@ -117,12 +120,14 @@ extern crate std;
 #[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 mod allocator;
 mod arena;
+mod by_reference;
 mod cached;
 mod calls;
 mod debugger;
 
 mod free_list;
 mod global;
+mod heaptrack;
 
 mod heap;
 
@@ -147,6 +152,7 @@ pub use free_list::{FreeList, Indexed, Linked};
 pub use global::LowMemory;
 pub use global::SmallocGlobal;
 pub use heap::{Corruption, Heap, MallocStatus};
+pub use heaptrack::Heaptrack;
 pub use inspect::*;
 pub use region::InitError;
 #[cfg(feature = "sites")]
@@ -194,4 +200,6 @@ mod doc_tests {
     struct Unsafe;
     #[doc = include_str!("../docs/using.md")]
     struct Using;
+    #[doc = include_str!("../docs/wrappers.md")]
+    struct Wrappers;
 }

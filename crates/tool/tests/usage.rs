@@ -50,6 +50,10 @@ fn help_has_examples() {
         &["--at <N>", "--by <KIND>", "--rows <N>", "smalloc pins program.rec"],
     );
     assert_prints(
+        &["run", "--help"],
+        &["--record <FILE>", "--live <FILE>", "--region <SIZE>", "--library <FILE>"],
+    );
+    assert_prints(
         &["convert", "--help"],
         &[
             "--to <FORMAT>",
@@ -99,6 +103,7 @@ fn the_manual_has_a_page_for_each_subcommand() {
     assert_prints(&["man", "replay"], &[".TH smalloc-replay 1", "\\-\\-raster", "smalloc replay \\-"]);
     assert_prints(&["man", "report"], &[".TH smalloc-report 1", "\\-\\-output"]);
     assert_prints(&["man", "diff"], &[".TH smalloc-diff 1", "\\-\\-rows"]);
+    assert_prints(&["man", "run"], &[".TH smalloc-run 1", "SMALLOC_PRELOAD"]);
     assert_prints(&["man", "convert"], &[".TH smalloc-convert 1", "\\-\\-value"]);
     assert_prints(&["man", "top"], &[".TH smalloc-top 1", "\\-\\-interval"]);
     let output = smalloc(&["man", "frob"]);

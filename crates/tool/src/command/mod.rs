@@ -3,12 +3,13 @@
 pub mod completions;
 pub mod convert;
 pub mod diff;
-mod lists;
+mod heap;
 pub mod man;
 pub mod pins;
 mod progress;
 pub mod replay;
 pub mod report;
+pub mod run;
 pub mod top;
 
 use std::process::ExitCode;
@@ -21,6 +22,7 @@ const EXAMPLES: &str = "\
 Examples:
   SMALLOC_RECORD=program.rec ./program && smalloc report program.rec -o report.html
   smalloc replay program.rec --memory memory.svg
+  smalloc run --record program.rec -- program
   smalloc diff before.rec after.rec
   smalloc pins program.rec
   smalloc convert program.rec --to perfetto -o program.pftrace
@@ -38,6 +40,7 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Run(run::Args),
     Replay(replay::Args),
     Report(report::Args),
     Diff(diff::Args),
@@ -52,6 +55,7 @@ impl Cli {
     /// Runs the subcommand. An error is printed on standard error, and the exit code is 2.
     pub fn run(self) -> ExitCode {
         let (name, outcome) = match self.command {
+            Command::Run(args) => ("run", run::run(&args).map(|never| match never {})),
             Command::Replay(args) => ("replay", replay::run(&args)),
             Command::Diff(args) => ("diff", diff::run(&args)),
             Command::Pins(args) => ("pins", pins::run(&args)),

@@ -20,7 +20,8 @@ const VALUES: [(&str, &str); 4] = [
 ];
 
 /// Functions that readers leave out with all that they call. They call nothing of the program.
-const DROPPED: &str = r"<?alloc::(alloc|raw_vec)::.*|__r(ust|dl|g)_.*|operator new.*|malloc|calloc|realloc";
+const DROPPED: &str = "<?alloc::(alloc|raw_vec)::.*|__(rust|rdl|rg)_(alloc|alloc_zeroed|realloc)|operator new.*|\
+                       malloc|calloc|realloc";
 
 /// The messages, as far as they are used. Every text is an index of the table of strings.
 #[derive(Clone, PartialEq, Message)]

@@ -71,10 +71,10 @@ impl Tally {
     }
 }
 
-/// How blocks are grouped.
+/// The property by which blocks are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// By call site: the function and the line that asked for the block.
+    /// By call site: the function and the line that requested the block.
     Site,
     /// By call stack.
     Stack,

@@ -195,6 +195,30 @@ fn go_pprof_reads_all_four_values() {
     assert!(read(&["-traces", "-sample_index=alloc_space"]).contains("1000B   lib+0x100"));
 }
 
+/// Frames of an allocator are left out, and those that only look like one stay, with all that they call.
+#[test]
+fn go_pprof_leaves_allocators_out() {
+    let Some(pprof) = env::var_os("SMALLOC_TEST_PPROF") else {
+        return skip("Go's pprof, which SMALLOC_TEST_PPROF would name");
+    };
+    let folder = Folder::new("pprof-allocators");
+    let (start, new) = ("/a/__rust_begin_short_backtrace", "/a/operator new");
+    let trace = format!(
+        "v 10400 3\nm {:x} {start} 1000 0 1000\nm b /nowhere/in 5000 0 1000\nm {:x} {new} 9000 0 1000\n\
+         t 1100 0\nt 5100 1\nt 9100 2\n+ 64 3 10\n",
+        start.len(),
+        new.len()
+    );
+    let path = converted(&folder, &trace, "pprof", &[]);
+    let output = Command::new(pprof).args(["-top", &path]).output().expect("pprof starts");
+    let text = String::from_utf8(output.stdout).expect("it prints text");
+    let rows: Vec<&str> =
+        text.lines().skip_while(|line| !line.contains("flat%")).skip(1).map(str::trim).collect();
+    assert!(rows[0].starts_with("100B") && rows[0].ends_with("in+0x100"), "{text}");
+    assert!(rows[1].starts_with("0 ") && rows[1].ends_with("__rust_begin_short_backtrace+0x100"), "{text}");
+    assert_eq!(rows.len(), 2, "{text}");
+}
+
 #[test]
 fn inferno_draws_folded_stacks() {
     let folder = Folder::new("inferno");
