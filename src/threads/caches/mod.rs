@@ -4,10 +4,11 @@
 
 mod barrier;
 mod cache;
+mod policy;
 mod registry;
 mod word;
 
-pub(crate) use cache::{AtExit, BATCH, Cache, Home, MOST_GRANULES, Pushed};
+pub(crate) use cache::{AtExit, BATCH, Cache, Home, MOST_GRANULES, Refusal};
 pub(crate) use registry::{delete_key, forget_other_threads, lock_for_fork, unlock_after_fork};
 
 use crate::threads::lock::{Backoff, Guard};
@@ -235,6 +236,8 @@ impl Caches {
             cache.forget();
             cache.heap.store(0, Ordering::Relaxed);
         }
+        // The pass of a cache that is busy, and is not its thread's any more, shall never be that of the gate.
+        self.pass.store(next_number(), Ordering::Relaxed);
     }
 
     // ---- fork --------------------------------------------------------------------------------------------------
