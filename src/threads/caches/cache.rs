@@ -42,7 +42,7 @@ pub(super) struct Stack {
     /// At most `SLOTS`. A free that finds so many payloads makes room first.
     pub(super) cap: AtomicU32,
     /// Granules of the region, of which the first `count` are cached.
-    slots: [AtomicU32; SLOTS],
+    pub(super) slots: [AtomicU32; SLOTS],
 }
 
 /// How a stack was used.
@@ -60,7 +60,7 @@ const_assert!(size_of::<Cache>() <= 8 << 10);
 #[repr(C, align(128))]
 pub(crate) struct Cache {
     /// The gate's value for which the cache serves its owner; 0 for none, `BUSY` while it is being changed.
-    pass: AtomicUsize,
+    pub(super) pass: AtomicUsize,
     outside: Outside,
     /// Granules from the base that may be looked at without the lock.
     reach: AtomicUsize,
@@ -76,6 +76,10 @@ pub(crate) struct Cache {
     at_exit: AtomicPtr<AtExit>,
     /// Whether a living thread has it. Written with the registry locked.
     pub(super) taken: AtomicBool,
+    /// Where threads with the same home leave payloads for each other; null if there is no such place.
+    pub(super) depot: AtomicPtr<Cache>,
+    /// Whether this is such a place. Written with the registry locked.
+    pub(super) shared: AtomicBool,
     /// The next cache of the process. Written once, before the cache is published.
     pub(super) next: AtomicPtr<Cache>,
     /// Bytes that the stacks may hold in all: the sum of their caps is at most this.
@@ -149,6 +153,8 @@ impl Cache {
             heap_at: AtomicPtr::new(ptr::null_mut()),
             at_exit: AtomicPtr::new(ptr::null_mut()),
             taken: AtomicBool::new(false),
+            depot: AtomicPtr::new(ptr::null_mut()),
+            shared: AtomicBool::new(false),
             next: AtomicPtr::new(ptr::null_mut()),
             budget: AtomicUsize::new(0),
             slack: AtomicUsize::new(0),
@@ -170,12 +176,13 @@ impl Cache {
     /// Runs `work` as the only one who changes the cache. `None` if that returns it, if the gate is closed to the cache,
     /// or if a signal handler has interrupted its thread's own work.
     #[inline(always)]
-    fn enter<R>(&self, gate: &AtomicUsize, work: impl FnOnce() -> Option<R>) -> Option<R> {
+    pub(super) fn enter<R>(&self, gate: &AtomicUsize, work: impl FnOnce() -> Option<R>) -> Option<R> {
         let pass = self.pass.load(Ordering::Relaxed);
         self.pass.store(BUSY, Ordering::Relaxed);
-        // The compiler keeps the order; `membarrier` makes the processor keep it.
+        // The compiler keeps the order; `membarrier` makes the processor keep it. Acquire: those who had closed the gate
+        // may have changed the cache.
         compiler_fence(Ordering::SeqCst);
-        let result = if pass == gate.load(Ordering::Relaxed) { work() } else { None };
+        let result = if pass == gate.load(Ordering::Acquire) { work() } else { None };
         self.pass.store(pass, Ordering::Release);
         result
     }
@@ -280,7 +287,7 @@ impl Cache {
             let (slot, last) = (cached.get(place)?, cached.last()?);
             let at = slot.load(Ordering::Relaxed);
             slot.store(last.load(Ordering::Relaxed), Ordering::Relaxed);
-            stack.count.store(cached.len().saturating_sub(1) as u32, Ordering::Release);
+            stack.set_count(cached.len().saturating_sub(1));
             self.hits.store(self.hits.load(Ordering::Relaxed).wrapping_add(1), Ordering::Relaxed);
             Some(self.unmarked(at))
         })
@@ -301,7 +308,7 @@ impl Cache {
                 return None;
             };
             slots.iter().zip(payloads).for_each(|(slot, &at)| slot.store(at, Ordering::Relaxed));
-            stack.count.store(count.saturating_add(payloads.len()) as u32, Ordering::Release);
+            stack.set_count(count.saturating_add(payloads.len()));
             Some(())
         });
         filled.is_some()
@@ -325,9 +332,7 @@ impl Cache {
         let taken = cached.len().min(most).min(BATCH);
         let load = |slot: &AtomicU32| slot.load(Ordering::Relaxed);
         out.iter_mut().zip(cached).take(taken).for_each(|(place, slot)| *place = load(slot));
-        let kept = cached.iter().skip(taken);
-        cached.iter().zip(kept).for_each(|(place, slot)| place.store(load(slot), Ordering::Relaxed));
-        stack.count.store(cached.len().saturating_sub(taken) as u32, Ordering::Release);
+        stack.drop_oldest(taken);
         taken
     }
 
@@ -348,6 +353,7 @@ impl Cache {
         self.secret.store(home.secret, Ordering::Relaxed);
         self.region.store(home.region, Ordering::Relaxed);
         self.reach.store(0, Ordering::Relaxed);
+        self.depot.store(ptr::null_mut(), Ordering::Relaxed);
         if self.heap.load(Ordering::Relaxed) != home.heap {
             self.take_hits();
         }
@@ -378,7 +384,7 @@ impl Cache {
 
     /// Lets the owner pass the gate while it has this value; 0 for never.
     pub(super) fn admit(&self, pass: usize) {
-        self.pass.store(pass, Ordering::Relaxed);
+        self.pass.store(pass, Ordering::Release);
     }
 
     pub(super) fn passes(&self, gate: usize) -> bool {
@@ -420,6 +426,20 @@ impl Cache {
 }
 
 impl Stack {
+    pub(super) fn set_count(&self, count: usize) {
+        self.count.store(count as u32, Ordering::Release);
+    }
+
+    /// Removes the oldest payloads, at most `most`.
+    pub(super) fn drop_oldest(&self, most: usize) {
+        let cached = self.cached();
+        let kept = cached.iter().skip(most);
+        cached.iter().zip(kept).for_each(|(place, slot)| {
+            place.store(slot.load(Ordering::Relaxed), Ordering::Relaxed);
+        });
+        self.set_count(cached.len().saturating_sub(most));
+    }
+
     pub(super) fn cap(&self) -> usize {
         self.cap.load(Ordering::Relaxed) as usize
     }

@@ -4,7 +4,7 @@ use super::cache::{BATCH, Cache, Habit, SLOTS, Stack, bytes, least_cap};
 use core::sync::atomic::Ordering;
 
 /// The largest cap of a stack of `n` granules.
-const fn most_cap(n: usize) -> usize {
+pub(super) const fn most_cap(n: usize) -> usize {
     let payloads = 8192 / bytes(1, n);
     if payloads > SLOTS { SLOTS } else { payloads }
 }
