@@ -304,9 +304,7 @@ impl Cache {
         let Some(stack) = self.stacks.get(n) else { return false };
         let filled = self.enter(gate, || {
             let count = stack.cached().len();
-            let Some(slots) = stack.slots.get(count..count.saturating_add(payloads.len())) else {
-                return None;
-            };
+            let slots = stack.slots.get(count..count.saturating_add(payloads.len()))?;
             slots.iter().zip(payloads).for_each(|(slot, &at)| slot.store(at, Ordering::Relaxed));
             stack.set_count(count.saturating_add(payloads.len()));
             Some(())
