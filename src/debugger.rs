@@ -67,3 +67,7 @@ pub(crate) fn remove(heap: usize) {
         let _ = address.compare_exchange(heap, 0, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+#[path = "../tests/unit/debugger.rs"]
+mod tests;

@@ -33,8 +33,8 @@
 //!   **wilderness**: the rest above it, the last free segment and the last resort.
 //! - **payload**: the bytes that the program gets. It has no header.
 //! - **hole**: a free segment below top. **free list**: all free segments in ascending address order.
-//! - **first fit**: the lowest free segment that can hold the request at its alignment. **hop**: one free segment
-//!   stepped over by a search. **probe**: one node of the index looked at.
+//! - **first fit**: the lowest free segment that can hold the request at its alignment. **hop**: a step of a search
+//!   beyond its first look: a free segment stepped over, or a **probe**, one node of the index looked at.
 //! - **chunk**: 64 granules, one word of each bitmap. **heap**: region, segment map, free list and counters.
 //!
 //! # Reading the code
@@ -48,10 +48,11 @@
 //!
 //! A `dealloc`, in order:
 //!
-//! 1. `global/held.rs`, `enter`: lock the heap of the region that contains the payload.
-//! 2. `heap/find.rs`, `find_fast`: find the segment, and check it against pointer and layout.
-//! 3. `heap/tiling.rs`, `give_fast`: clear its bits, count, tell the free list.
-//! 4. `calls/free.rs`: do the deferred work of the free list, purge if due, release the heap.
+//! 1. `global/mod.rs`, `dealloc`: a payload of another region than the thread's home is handed over to that region.
+//! 2. `global/held.rs`, `enter`: lock the heap of the home region.
+//! 3. `heap/find.rs`, `find_fast`: find the segment, and check it against pointer and layout. Tell the watchers.
+//! 4. `heap/tiling.rs`, `give_fast`: clear its bits, which joins it with its free neighbours, count, tell the free list.
+//! 5. `calls/free.rs`: do the deferred work of the free list, and release the heap. Slower frees also purge if due.
 //!
 //! The parts of a call `x` are named alike: `x` is the whole, `x_fast` is inline and may decline without changing
 //! anything, and `x_slow` is outlined. `elsewhere` means in another region. Memory is *given back* to the free list,

@@ -5,7 +5,7 @@
 mod case;
 
 use case::{mappings, set_limit};
-use smalloc::{Indexed, SmallocGlobal};
+use smalloc::{Heap, Indexed, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
 
@@ -16,8 +16,13 @@ static FOUR: SmallocGlobal<Indexed, 4> = SmallocGlobal::with_region_size(1 << 30
 const MEBIBYTE: usize = 1 << 20;
 const PIECE: Layout = Layout::new::<[u8; MEBIBYTE]>();
 
-const CASES: [case::Case; 4] =
-    [("grows", grows), ("regions", regions), ("refused", refused), ("no_more_mappings", no_more_mappings)];
+const CASES: [case::Case; 5] = [
+    ("grows", grows),
+    ("regions", regions),
+    ("at_an_address", at_an_address),
+    ("refused", refused),
+    ("no_more_mappings", no_more_mappings),
+];
 
 /// Not a test: what the tests below start.
 #[test]
@@ -110,6 +115,16 @@ fn regions() {
     });
 }
 
+fn at_an_address() {
+    let mut heap = Heap::<Indexed>::at_base(0x1000_0000_0000, 1 << 30).expect("no mapping is there");
+    for _ in 0..20 {
+        assert!(!heap.alloc(PIECE).is_null());
+    }
+    let (from, to) = bounds(heap.base(), heap.region_size());
+    let (open, closed) = assert_told(from, to);
+    assert!(open < 64 << 20 && closed > 900 << 20, "{open} and {closed} bytes");
+}
+
 /// A step that the system refuses leaves the flags as they were. The limit is lifted before anything is looked at, since
 /// the C library needs memory for that.
 fn refused() {
@@ -164,6 +179,11 @@ fn core_files_hold_what_is_open_and_not_the_reserve() {
 #[test]
 fn core_files_leave_out_the_reserve_of_every_region() {
     case::run("regions").assert_success();
+}
+
+#[test]
+fn core_files_leave_out_the_reserve_of_a_region_at_an_address() {
+    case::run("at_an_address").assert_success();
 }
 
 #[test]

@@ -2,11 +2,15 @@
 
 mod case;
 
-use smalloc::{FreeList, Indexed, Linked, Live, LiveError, SmallocGlobal, Stats};
+use smalloc::{
+    FreeList, Indexed, Linked, Live, LiveError, PrometheusOptions, PrometheusSource, SmallocGlobal, Stats,
+};
 use std::alloc::{GlobalAlloc, Layout};
 use std::path::PathBuf;
 use std::process::Command;
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 use std::time::{Duration, Instant};
 
 #[global_allocator]
@@ -305,6 +309,55 @@ fn a_file_that_cannot_be_made_is_told() {
         let strict =
             case::finish(name, case::command(name).envs([(VARIABLE, value), ("SMALLOC_STRICT", "1")]));
         assert_eq!((strict.stderr, strict.status.code()), (line, Some(2)));
+    }
+}
+
+/// Of two threads that begin to publish at the same time one succeeds, and the file of the other says that it ended.
+#[test]
+fn one_of_two_threads_publishes() {
+    static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
+    let places = ["first", "second"].map(Place::new);
+    for _ in 0..200 {
+        let start = Barrier::new(2);
+        let began = thread::scope(|scope| {
+            let start = &start;
+            let publish = |place| {
+                scope.spawn(move || {
+                    start.wait();
+                    HEAP.publish_to(Place::text(place))
+                })
+            };
+            places.each_ref().map(publish).map(|thread| thread.join().expect("no panic"))
+        });
+        let one = began.iter().filter(|began| began.is_ok()).count();
+        assert_eq!(one, 1, "{began:?}");
+        HEAP.stop_publishing();
+        for place in &places {
+            assert!(Live::open(place.text()).map_or(true, |page| page.read().stopped));
+            let _ = std::fs::remove_file(&place.0);
+        }
+    }
+}
+
+/// A file may hold anything. Whatever numbers a page has, they are read and printed.
+#[test]
+fn any_numbers_can_be_read_and_printed() {
+    let place = Place::new("numbers");
+    let mut words = [0; 512];
+    (words[0], words[1]) = (u64::from_le_bytes(*b"smalloc\0"), 3);
+    for number in [0, 1, u64::MAX / 2, 1 << 63, u64::MAX] {
+        (9..13).chain(17..308).for_each(|word| words[word] = number);
+        let bytes: Vec<u8> = words.iter().flat_map(|word: &u64| word.to_le_bytes()).collect();
+        std::fs::write(&place.0, bytes).expect("a temporary file");
+        let published = Live::open(place.text()).expect("a page").read();
+        assert!(published.whole && published.calls == number, "{published:?}");
+        let (stats, none) = (published.stats, Stats::default());
+        let mut text = format!("{stats} {stats:?} {} {}", stats.since(&none), none.since(&stats));
+        stats.write_json(&mut text).expect("a string takes all");
+        stats.write_prometheus(&mut text).expect("a string takes all");
+        let all = PrometheusOptions::new().all_buckets(true);
+        all.write(&[PrometheusSource::new(&stats)], &mut text).expect("a string takes all");
+        assert!(text.contains(&format!("smalloc_failures_total {number}\n")));
     }
 }
 

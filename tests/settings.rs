@@ -8,7 +8,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 const MIB: usize = 1 << 20;
-const CASES: [case::Case; 1] = [("files", files)];
+const CASES: [case::Case; 2] = [("files", files), ("too_large", too_large)];
 const RECORD: &str = "/tmp/smalloc-settings-test.rec";
 const PUBLISH: &str = "/tmp/smalloc-settings-test.live";
 
@@ -51,6 +51,24 @@ fn sizes_and_limits_are_of_each_region_or_of_all() {
     assert_eq!(fill(&ALL), 2 * MIB);
     assert_eq!((SOME.set_total_limit(3 << 18), fill(&SOME)), (3 << 18, 3 << 18));
     assert_eq!(SOME.set_total_limit(usize::MAX), 3 * MIB);
+}
+
+fn too_large() {
+    const LARGEST: usize = (64 << 30) - (2 << 20);
+    static ONE: SmallocGlobal = SmallocGlobal::with_region_size(usize::MAX);
+    static TWO: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_total_size(usize::MAX);
+    static LATE: SmallocGlobal = SmallocGlobal::new();
+    assert_eq!((ONE.init(), TWO.init(), LATE.init_with_size(1 << 50)), (Ok(()), Ok(()), Ok(())));
+    let sizes = [ONE.stats(), TWO.stats(), LATE.stats()].map(|stats| stats.region_size);
+    assert_eq!(sizes, [LARGEST, 2 * LARGEST, LARGEST]);
+}
+
+/// The program asked for more than a region can have. The system has refused nothing, so there is nothing to report.
+#[test]
+fn sizes_above_the_largest_are_clamped_without_a_warning() {
+    let outcome = case::run("too_large");
+    outcome.assert_success();
+    assert_eq!(outcome.stderr, "");
 }
 
 #[test]

@@ -1,12 +1,13 @@
 //! An arena for several collections of one thread.
 
+use super::HeapGuard;
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
 use crate::inspect::Stats;
 use crate::region::InitError;
 #[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 use crate::system::fatal::fatal;
-use core::cell::{RefCell, RefMut};
+use core::cell::RefCell;
 
 /// A [`Heap`] for several collections of one thread: `&HeapCell` is an `Allocator`.
 ///
@@ -47,9 +48,8 @@ impl<L: FreeList> HeapCell<L> {
     ///
     /// # Panics
     /// If the heap is borrowed already.
-    #[must_use]
-    pub fn borrow_mut(&self) -> RefMut<'_, Heap<L>> {
-        self.0.borrow_mut()
+    pub fn borrow_mut(&self) -> HeapGuard<'_, L> {
+        HeapGuard::of_cell(self.0.borrow_mut())
     }
 
     /// The heap's statistics; `None` while it is borrowed. Never panics.

@@ -1,19 +1,20 @@
 //! An arena for several threads.
 
+use super::HeapGuard;
 use crate::free_list::{FreeList, Indexed};
 use crate::heap::Heap;
 use crate::region::InitError;
 use crate::threads::lock::Backoff;
 use core::fmt;
-use core::ops::{Deref, DerefMut};
 use core::sync::atomic::{AtomicU32, Ordering};
-use spin::mutex::{SpinMutex, SpinMutexGuard};
+use spin::mutex::SpinMutex;
 
-/// A [`Heap`] for several threads, behind a spinlock of its own: what [`HeapCell`](crate::HeapCell) is for one thread.
+/// A [`Heap`] that several threads share, behind a spinlock: the counterpart of [`HeapCell`](crate::HeapCell), which is for
+/// one thread.
 ///
-/// With the feature `allocator-api2`, `allocator-api2-04` or `nightly`, `&HeapLock` is an `Allocator`; in an `Arc` it can be part of the
-/// collections that it serves. A thread that finds the lock taken spins with exponential backoff and sleeps after some
-/// microseconds, so there may be many more threads than cores.
+/// With the feature `allocator-api2`, `allocator-api2-04` or `nightly`, `&HeapLock` is an `Allocator`. A thread that
+/// finds the lock taken spins with exponential backoff and sleeps after some microseconds, so there may be many more
+/// threads than cores.
 ///
 /// A thread that holds the lock and locks again waits forever, so a signal handler must not use a heap that its thread
 /// may be using. In a child of `fork` the lock stays taken if another thread held it, like a `Mutex`. A
@@ -71,7 +72,7 @@ impl<L: FreeList> HeapLock<L> {
 
     /// The heap; `None` if it is locked. Never waits.
     pub fn try_lock(&self) -> Option<HeapGuard<'_, L>> {
-        self.heap.try_lock().map(HeapGuard)
+        self.heap.try_lock().map(HeapGuard::of_lock)
     }
 
     /// Returns the heap.
@@ -91,36 +92,12 @@ impl<L: FreeList> fmt::Debug for HeapLock<L> {
     }
 }
 
-/// Access to the [`Heap`] of a [`HeapLock`] until it is dropped.
-#[must_use = "the heap is let go when the guard is dropped"]
-pub struct HeapGuard<'a, L: FreeList>(SpinMutexGuard<'a, Heap<L>>);
-
-impl<L: FreeList> Deref for HeapGuard<'_, L> {
-    type Target = Heap<L>;
-
-    fn deref(&self) -> &Heap<L> {
-        &self.0
-    }
-}
-
-impl<L: FreeList> DerefMut for HeapGuard<'_, L> {
-    fn deref_mut(&mut self) -> &mut Heap<L> {
-        &mut self.0
-    }
-}
-
-impl<L: FreeList> fmt::Debug for HeapGuard<'_, L> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("HeapGuard").field("list", &L::NAME).finish_non_exhaustive()
-    }
-}
-
 #[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
 impl<L: FreeList> super::Lend for HeapLock<L> {
     type List = L;
 
     fn with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> R {
-        work(&mut self.lock())
+        work(self.lock().heap())
     }
 
     fn try_with<R>(&self, work: impl FnOnce(&mut Heap<L>) -> R) -> Option<R> {

@@ -1,10 +1,12 @@
 //! Arenas: the calls of a [`Heap`] of one's own, and ways to share one.
 
 mod cell;
+mod guard;
 mod lock;
 
 pub use cell::HeapCell;
-pub use lock::{HeapGuard, HeapLock};
+pub use guard::HeapGuard;
+pub use lock::HeapLock;
 
 use crate::calls::{self, Own};
 use crate::free_list::{Fit, FreeList};

@@ -49,7 +49,7 @@ pub(crate) trait Held<L: FreeList>: Sized {
 
     // ---- release -----------------------------------------------------------------------------------------------
 
-    /// [`leave`](Self::leave) after a free by the fast path.
+    /// Ends a free by the fast path. With a lock it makes no purge check; slower frees do.
     fn leave_fast(self);
 
     /// Ends a call: tells the watchers, purges if due, releases the heap.

@@ -1,11 +1,12 @@
 //! `fork` support: registration, the handlers' work, and removal when the heap is dropped.
 
 use super::{Guarded, SmallocGlobal};
+use crate::debugger;
 use crate::free_list::FreeList;
 use crate::region::{Extent, Granule};
 use crate::system::clock::{monotonic_ns, sleep_ns};
 use crate::system::errno;
-use crate::threads::fork_table::{self, Before, Handlers};
+use crate::threads::fork_table::{Before, Handlers};
 use crate::threads::lock::{Lock, SlowReason, thread_token};
 use crate::threads::preparing::is_preparing;
 use core::ptr;
@@ -14,13 +15,13 @@ use core::sync::atomic::Ordering;
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Whether the heap is registered for `fork` at its current address.
     pub(super) fn is_registered(&self) -> bool {
-        self.registered_at.load(Ordering::Relaxed) == ptr::from_ref(self).addr()
+        self.registration.is_at(ptr::from_ref(self).addr())
     }
 
     /// Whether no lock of the heap has been taken yet.
     #[inline]
     pub(super) fn is_unused(&self) -> bool {
-        self.registered_at.load(Ordering::Relaxed) == fork_table::NOT_ATTEMPTED
+        self.registration.is_not_attempted()
     }
 
     /// Registers the heap before its first use. Every slow path calls this before it takes a lock; fast paths fail
@@ -46,7 +47,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             after: Self::after_fork,
             unload: Self::unload,
         };
-        errno::unchanged(|| fork_table::add(ptr::from_ref(self).cast(), handlers, &self.registered_at));
+        errno::unchanged(|| self.registration.register(ptr::from_ref(self).cast(), handlers));
         for shared in self.regions.all() {
             shared.lock.learn_threads();
             shared.lock.lock().set_slow(SlowReason::FirstUse, false);
@@ -58,7 +59,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable.
     pub(super) unsafe fn is_inside(address: *const ()) -> bool {
-        // SAFETY: guaranteed by the caller. A heap that was moved away has left valid bytes: atomics and integers.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         global.is_registered() && global.regions.all().iter().any(|shared| shared.lock.is_held_here())
     }
@@ -68,7 +69,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable, and this thread is about to fork.
     pub(super) unsafe fn before_fork(address: *const (), inside: bool) -> Before {
-        // SAFETY: guaranteed by the caller. A heap that was moved away has left valid bytes: atomics and integers.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         if !global.is_registered() {
             return Before::Gone;
@@ -191,10 +192,10 @@ unsafe fn lock_for_fork<L: FreeList>(lock: &Lock<Guarded<L>>, inside: bool) -> b
 impl<L: FreeList, const REGIONS: usize> Drop for SmallocGlobal<L, REGIONS> {
     fn drop(&mut self) {
         self.caches.detach();
-        let address = self.registered_at.swap(fork_table::NOT_ATTEMPTED, Ordering::Relaxed);
-        if address == ptr::from_ref(self).addr() {
-            fork_table::remove(ptr::from_ref(self).cast());
+        if self.is_registered() {
+            self.regions.all().iter().for_each(|shared| debugger::remove(ptr::from_ref(shared).addr()));
         }
+        self.registration.unregister();
     }
 }
 

@@ -38,7 +38,7 @@ use crate::recording::{Call, RecordError, Recorder};
 use crate::region::InitError;
 use crate::system::{environment, errno};
 use crate::threads::caches::Caches;
-use crate::threads::fork_table;
+use crate::threads::fork_table::Registration;
 use crate::threads::lock::Lock;
 use crate::threads::regions::Regions;
 use crate::threads::shared::Guarded;
@@ -91,8 +91,7 @@ use reporting::Reporting;
 #[repr(C)]
 pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     regions: Regions<L, REGIONS>,
-    /// The heap's address once it is registered for `fork`; see `fork_table` for other values.
-    registered_at: AtomicUsize,
+    registration: Registration,
     cross_region: CrossRegion,
     idle: IdleRegions,
     low_memory: LowMemoryCallback,
@@ -159,7 +158,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     const fn with_bytes(bytes: usize) -> Self {
         Self {
             regions: Regions::unmapped(bytes),
-            registered_at: AtomicUsize::new(fork_table::NOT_ATTEMPTED),
+            registration: Registration::not_attempted(),
             cross_region: CrossRegion::new(),
             idle: IdleRegions::new(),
             low_memory: LowMemoryCallback::new(),

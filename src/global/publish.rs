@@ -77,6 +77,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let page = LivePage::create(path, process_id(), (began, boot_ns), L::NAME)?;
         let mut heaps = self.lock_all();
         page.write(&self.stats_of(&heaps), boot_ns(), 0);
+        if self.published.lock().is_some() {
+            // Another thread was faster. The page is dropped without the locks.
+            page.stop();
+            drop(heaps);
+            return Err(LiveError::AlreadyPublishing);
+        }
         let used_and_top = heaps.each_ref().map(|heap| heap.used_and_top());
         *self.published.lock() = Some(Published { page, used_and_top });
         heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::LivePage, true));

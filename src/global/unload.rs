@@ -22,7 +22,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable.
     pub(super) unsafe fn unload(address: *const ()) {
-        // SAFETY: guaranteed by the caller. A heap that was moved away has left valid bytes: atomics and integers.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         if global.is_registered() {
             errno::unchanged(|| global.close());

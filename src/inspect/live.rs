@@ -15,14 +15,14 @@ use crate::system::shared_page::{SharedPage, Words, remove};
 
 /// `smalloc` and a zero byte, in memory order.
 const MAGIC: u64 = u64::from_le_bytes(*b"smalloc\0");
-const VERSION: u64 = 2;
+const VERSION: u64 = 3;
 
 // Offsets of the parts, in words.
 const HEAD: usize = 0;
 const NOW: usize = 8;
 const LAST: usize = 16;
 const NUMBERS: usize = 20;
-const HOPS: usize = NUMBERS + 26;
+const HOPS: usize = NUMBERS + 28;
 const FAILED_HOPS: usize = HOPS + HopHistogram::WORDS;
 const END: usize = FAILED_HOPS + HopHistogram::WORDS;
 static_assertions::const_assert!(END <= crate::system::shared_page::PAGE_WORDS);
@@ -45,14 +45,14 @@ const SLEEPS: usize = 1_000;
 /// # Ok::<(), smalloc::LiveError>(())
 /// ```
 ///
-/// # Layout, version 2
+/// # Layout, version 3
 ///
 /// The file has 4096 bytes: 512 little-endian words of 64 bits.
 ///
 /// | word | content |
 /// |---|---|
 /// | 0 | `smalloc` and a zero byte |
-/// | 1 | version of the layout, 2 |
+/// | 1 | version of the layout, 3 |
 /// | 2 | number of the process |
 /// | 3 | time when it started to publish, in nanoseconds since the system started (`CLOCK_BOOTTIME`) |
 /// | 4 | 0 while the program publishes, 1 after it has stopped |
@@ -60,12 +60,12 @@ const SLEEPS: usize = 1_000;
 /// | 8 | sequence number of words 9 to 12, odd while they are written |
 /// | 9 | calls since the program started to publish |
 /// | 10 to 11 | bytes in use, top |
-/// | 16 | sequence number of words 17 to 305, odd while they are written |
+/// | 16 | sequence number of words 17 to 307, odd while they are written |
 /// | 17 | word 9 at the time of writing |
 /// | 18 | time of writing, on the clock of word 3 |
-/// | 20 to 45 | numbers of [`Stats`] in the order of its fields, without the histograms |
-/// | 46 to 175 | `hops`: 128 buckets, the sum, the maximum |
-/// | 176 to 305 | `failed_hops`, likewise |
+/// | 20 to 47 | numbers of [`Stats`] in the order of its fields, without the histograms |
+/// | 48 to 177 | `hops`: 128 buckets, the sum, the maximum |
+/// | 178 to 307 | `failed_hops`, likewise |
 ///
 /// Every call writes words 9 to 12. The others are written at most every 4 ms.
 #[derive(Debug)]
@@ -275,7 +275,7 @@ macro_rules! numbers {
 numbers! {
     region_size used_bytes free_bytes top peak_used_bytes peak_top live_segments free_segments hole_bytes largest_hole
     allocs frees reallocs reallocs_in_place reallocs_moved failures last_failed_size requested_total allocated_total
-    splits coalesces contended handed_over committed_bytes metadata_bytes purged_total
+    splits coalesces contended handed_over cached_bytes cache_hits committed_bytes metadata_bytes purged_total
 }
 
 // ---- reading -----------------------------------------------------------------------------------------------------

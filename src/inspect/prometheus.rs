@@ -154,7 +154,7 @@ impl<'a> PrometheusOptions<'a> {
     ) -> fmt::Result {
         let mut bucket = |bound: usize| {
             let below = histogram.iter().take_while(|&(low, _, _)| low <= bound);
-            let count: u64 = below.map(|(_, _, count)| count).sum();
+            let count = below.fold(0, |sum: u64, (_, _, count)| sum.wrapping_add(count));
             writeln!(out, "{name}_bucket{} {count}", source.labels(Some(bound)))
         };
         if self.all_buckets {

@@ -6,20 +6,21 @@
 
 use crate::system::errno;
 use crate::system::mapping::{map, unmap, whole_pages};
-use core::ptr;
 use core::sync::atomic::{AtomicBool, Ordering};
 
 /// Whether a reservation of this process was made here.
 static LOCKS: AtomicBool = AtomicBool::new(false);
 
-/// Maps inaccessible addresses that are not locked. The error is the `errno`.
-pub(super) fn map_unlocked(bytes: usize) -> Result<*mut u8, i32> {
+/// Maps inaccessible addresses that are not locked: at `place`, or anywhere if that is null. The error is the `errno`.
+pub(super) fn map_unlocked(place: *mut u8, bytes: usize) -> Result<*mut u8, i32> {
     let page = whole_pages(1);
-    let first = map(ptr::null_mut(), page, libc::PROT_NONE, libc::MAP_NORESERVE)?;
+    let keep_others = if place.is_null() { 0 } else { libc::MAP_FIXED_NOREPLACE };
+    let may_move = if place.is_null() { libc::MREMAP_MAYMOVE } else { 0 };
+    let first = map(place, page, libc::PROT_NONE, libc::MAP_NORESERVE | keep_others)?;
     // SAFETY: the page is this function's.
     let unlocked = unsafe { libc::munlock(first.cast(), page) } == 0;
     // SAFETY: nothing refers to the page.
-    let grown = unsafe { libc::mremap(first.cast(), page, bytes, libc::MREMAP_MAYMOVE) };
+    let grown = unsafe { libc::mremap(first.cast(), page, bytes, may_move) };
     if !unlocked || grown == libc::MAP_FAILED {
         let errno = errno::get();
         // SAFETY: nothing refers to the page, which is still there.

@@ -114,14 +114,12 @@ impl Reservation {
     pub(crate) fn new(bytes: usize) -> Result<Self, i32> {
         let bytes = whole_pages(bytes);
         let unlocked = |errno| match errno {
-            libc::EAGAIN => Self::padded(bytes, locking::map_unlocked),
+            libc::EAGAIN => Self::padded(bytes, |bytes| locking::map_unlocked(ptr::null_mut(), bytes)),
             errno => Err(errno),
         };
         let reservation =
             Self::padded(bytes, map_closed).or_else(|_| Self::exact(bytes)).or_else(unlocked)?;
-        // If the system refuses, core files are larger.
-        // SAFETY: the reservation is new and belongs to this value.
-        unsafe { set_dumped(reservation.start, bytes, false) };
+        reservation.leave_out_of_core_files();
         Ok(reservation)
     }
 
@@ -132,14 +130,26 @@ impl Reservation {
             return Err(libc::EINVAL);
         }
         let (wish, bytes) = (ptr::without_provenance_mut(address), whole_pages(bytes));
-        let start = map(wish, bytes, libc::PROT_NONE, libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE)?;
+        let flags = libc::MAP_NORESERVE | libc::MAP_FIXED_NOREPLACE;
+        let start = map(wish, bytes, libc::PROT_NONE, flags).or_else(|errno| match errno {
+            libc::EAGAIN => locking::map_unlocked(wish, bytes),
+            errno => Err(errno),
+        })?;
         if start != wish {
             // Kernels before 4.17 do not know the flag and map elsewhere.
             // SAFETY: nothing refers to the new mapping.
             unsafe { unmap(start, bytes) };
             return Err(libc::EEXIST);
         }
-        Ok(Self { start, bytes, lent: false })
+        let reservation = Self { start, bytes, lent: false };
+        reservation.leave_out_of_core_files();
+        Ok(reservation)
+    }
+
+    /// Keeps a new reservation, all of it closed, out of core files. If the system refuses, they are larger.
+    fn leave_out_of_core_files(&self) {
+        // SAFETY: the reservation belongs to this value, and nothing refers to it yet.
+        unsafe { set_dumped(self.start, self.bytes, false) };
     }
 
     /// Reserves more than needed by `map`, and unmaps the parts around the aligned range.

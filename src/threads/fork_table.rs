@@ -4,8 +4,9 @@
 //! heaps in the memory of a loaded object, as statics are, because that memory stays readable. A heap in a local
 //! variable or a box is not registered; a `Mutex` there is not safe across a fork either.
 //!
-//! The table stays locked during a fork. A dropped heap leaves the table, and a heap that was moved out of its static
-//! is skipped, because the address in its `registered_at` is no longer its own.
+//! The table stays locked during a fork. A dropped heap leaves the table, also after it was moved out of its static: its
+//! entry has the number that the heap was given when it was registered. While it lives elsewhere, its old place keeps the
+//! bytes of a heap that nobody uses, or those of another heap.
 //!
 //! The handlers are registered before `main`, while there is one thread. Without them, a child forked while another
 //! thread adds the first heap would inherit the table locked. A heap that is used even earlier registers them itself.
@@ -35,7 +36,7 @@ const CAPACITY: usize = 32;
 /// Called with a heap's address.
 ///
 /// # Safety
-/// A heap was passed to [`add`] with this address and this handler, and its memory is still readable.
+/// A heap was [registered](Registration::register) with this address and this handler, and its memory is still readable.
 pub(crate) type Handler = unsafe fn(*const ());
 
 /// The outcome of locking a heap before a fork.
@@ -66,6 +67,7 @@ pub(crate) struct Handlers {
 #[derive(Clone, Copy)]
 struct Entry {
     heap: *const (),
+    number: usize,
     handlers: Handlers,
     /// Whether the current fork has locked the heap.
     locked: bool,
@@ -75,13 +77,15 @@ struct Table {
     /// How often `prepare` has run for the forks in progress, all of one thread, which holds the table's lock. There may
     /// be several: a signal handler forks during a fork, or the handlers were registered twice.
     depth: usize,
+    /// Heaps registered so far.
+    registered: usize,
     entries: [Option<Entry>; CAPACITY],
 }
 
 // SAFETY: the addresses are only passed to handlers, which any thread may call.
 unsafe impl Send for Table {}
 
-static TABLE: Lock<Table> = Lock::new(Table { depth: 0, entries: [None; CAPACITY] });
+static TABLE: Lock<Table> = Lock::new(Table { depth: 0, registered: 0, entries: [None; CAPACITY] });
 
 impl Table {
     /// Adds a heap or replaces its entry; `None` if the table is full.
@@ -128,33 +132,64 @@ static BEFORE_MAIN: extern "C" fn() = {
     begin
 };
 
-/// Value of `registered_at` before an attempt to register the heap.
-pub(crate) const NOT_ATTEMPTED: usize = 0;
-/// Value of `registered_at` after an attempt that failed.
-const FAILED: usize = 1;
-
-/// Registers a heap if it is a static, and stores the result in `registered_at`: the heap's address, or `FAILED`.
-///
-/// The store happens with the table locked, so a fork comes entirely before or after.
-pub(crate) fn add(heap: *const (), handlers: Handlers, registered_at: &AtomicUsize) {
-    let _blocked = Blocked::new();
-    let eligible = object::is_in_loaded_object(heap.addr()) && register_handlers();
-    let entry = Entry { heap, handlers, locked: false };
-    let mut table = TABLE.lock();
-    let forking = table.depth > 0;
-    let added = if eligible { table.insert(entry) } else { None };
-    registered_at.store(if added.is_some() { heap.addr() } else { FAILED }, Ordering::Relaxed);
-    if forking && let Some(entry) = added {
-        // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
-        entry.locked = unsafe { (entry.handlers.before)(entry.heap, false) } == Before::Locked;
-    }
+/// A heap's part of its registration. It moves with the heap, whose address then differs from that in it.
+pub(crate) struct Registration {
+    /// The heap's address when it was registered; `NOT_ATTEMPTED` before, `FAILED` if it could not be.
+    at: AtomicUsize,
+    /// The number of its entry in the table.
+    number: AtomicUsize,
 }
 
-pub(crate) fn remove(heap: *const ()) {
-    let _blocked = Blocked::new();
-    for entry in &mut TABLE.lock().entries {
-        if entry.is_some_and(|entry| entry.heap == heap) {
-            *entry = None;
+const NOT_ATTEMPTED: usize = 0;
+const FAILED: usize = 1;
+
+impl Registration {
+    pub(crate) const fn not_attempted() -> Self {
+        Self { at: AtomicUsize::new(NOT_ATTEMPTED), number: AtomicUsize::new(0) }
+    }
+
+    /// Whether the heap was registered at an address.
+    #[inline]
+    pub(crate) fn is_at(&self, address: usize) -> bool {
+        self.at.load(Ordering::Relaxed) == address
+    }
+
+    #[inline]
+    pub(crate) fn is_not_attempted(&self) -> bool {
+        self.is_at(NOT_ATTEMPTED)
+    }
+
+    /// Registers a heap if it is a static.
+    ///
+    /// The result is stored with the table locked, so a fork comes entirely before or after.
+    pub(crate) fn register(&self, heap: *const (), handlers: Handlers) {
+        let _blocked = Blocked::new();
+        let eligible = object::is_in_loaded_object(heap.addr()) && register_handlers();
+        let mut table = TABLE.lock();
+        let forking = table.depth > 0;
+        table.registered = table.registered.wrapping_add(1);
+        let entry = Entry { heap, number: table.registered, handlers, locked: false };
+        let added = if eligible { table.insert(entry) } else { None };
+        self.number.store(entry.number, Ordering::Relaxed);
+        self.at.store(if added.is_some() { heap.addr() } else { FAILED }, Ordering::Relaxed);
+        if forking && let Some(entry) = added {
+            // SAFETY: the heap lies in a loaded object, and this thread, which holds the table, is the one that forks.
+            entry.locked = unsafe { (entry.handlers.before)(entry.heap, false) } == Before::Locked;
+        }
+    }
+
+    /// Removes the heap from the table, wherever it is now.
+    pub(crate) fn unregister(&self) {
+        let at = self.at.swap(NOT_ATTEMPTED, Ordering::Relaxed);
+        if at == NOT_ATTEMPTED || at == FAILED {
+            return;
+        }
+        let number = self.number.load(Ordering::Relaxed);
+        let _blocked = Blocked::new();
+        for entry in &mut TABLE.lock().entries {
+            if entry.is_some_and(|entry| entry.number == number) {
+                *entry = None;
+            }
         }
     }
 }
@@ -181,7 +216,7 @@ static AT_UNLOAD: extern "C" fn() = {
 fn unload_all() {
     let Some(table) = TABLE.try_lock() else { return };
     for entry in table.entries.iter().flatten() {
-        // SAFETY: the heap was passed to `add` with this handler, and lies in a loaded object.
+        // SAFETY: the heap was registered with this handler, and lies in a loaded object.
         unsafe { (entry.handlers.unload)(entry.heap) };
     }
 }
@@ -213,7 +248,7 @@ fn lock_all() -> bool {
     let mut table = TABLE.lock();
     table.depth = 1;
     let entries = || table.entries.iter().flatten();
-    // SAFETY: the heap was passed to `add` with this handler, and lies in a loaded object.
+    // SAFETY: the heap was registered with this handler, and lies in a loaded object.
     let inside = entries().any(|entry| unsafe { (entry.handlers.is_inside)(entry.heap) });
     // SAFETY: `release` unlocks it on the same thread, in both processes.
     unsafe { caches::lock_for_fork(inside) };
@@ -249,7 +284,7 @@ extern "C" fn release_in_child() {
     unsafe { caches::forget_other_threads() };
     let table = TABLE.lock();
     for entry in table.entries.iter().flatten().filter(|entry| entry.locked) {
-        // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
+        // SAFETY: `prepare` or `register` locked the heap on this thread, through the same entry.
         unsafe { (entry.handlers.in_child)(entry.heap) };
     }
     drop(table);
@@ -272,7 +307,7 @@ fn release_all() -> bool {
     }
     for entry in table.entries.iter_mut().flatten() {
         if mem::take(&mut entry.locked) {
-            // SAFETY: `prepare` or `add` locked the heap on this thread, through the same entry.
+            // SAFETY: `prepare` or `register` locked the heap on this thread, through the same entry.
             unsafe { (entry.handlers.after)(entry.heap) };
         }
     }
@@ -285,3 +320,7 @@ fn release_all() -> bool {
     unsafe { object::LOADER.unlock_after_fork() };
     true
 }
+
+#[cfg(test)]
+#[path = "../../tests/unit/threads/fork_table.rs"]
+mod tests;

@@ -270,7 +270,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         };
         self.use_first(count);
         heaps.iter_mut().take(count).for_each(|heap| self.set_up(heap));
-        warn_if_small(heaps.first().map_or(0, |first| first.region().size()), wanted);
+        warn_if_small(heaps.first().map_or(0, |first| first.region().size()), wanted.min(MAX_REGION));
         if N > 1 {
             self.shared.iter().zip(&heaps).take(count).for_each(|(shared, heap)| shared.open_ring(heap));
         }
@@ -363,10 +363,11 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
     }
 }
 
-/// A region smaller than its wanted size divided by this is told.
+/// A region smaller than its wanted size divided by this is reported: a program that expects so much will run out of
+/// memory, though one that lost only a few halvings may not notice.
 const SMALL: usize = 100;
 
-/// Tells that the system has refused all but a small part of the wanted size.
+/// Warns if the system has refused all but a small part of the wanted size.
 fn warn_if_small(size: usize, wanted: usize) {
     if size < wanted / SMALL {
         environment::REGION.tell(format_args!(
