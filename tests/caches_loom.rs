@@ -1,5 +1,5 @@
-//! Who may change a cache or a depot, under every interleaving of the atomic operations with up to two preemptions, by
-//! loom:
+//! The right to change a cache or a depot, under every interleaving of the atomic operations with up to two
+//! preemptions, by loom:
 //!
 //! ```text
 //! RUSTFLAGS="--cfg loom" cargo test --release --test caches_loom
@@ -134,7 +134,7 @@ mod model {
             self.gate.store(2, Ordering::Release);
         }
 
-        /// What a thread does in its slow path: empties its cache and the depot if they are asked for.
+        /// A thread's slow path: empties its cache and the depot if they are asked for.
         fn answer(&self, own: &Cache) -> usize {
             let pass = self.pass.load(Ordering::Relaxed);
             if own.pass.load(Ordering::Relaxed) == pass {

@@ -1,4 +1,4 @@
-//! What threads with the same home leave for each other.
+//! Depots: payloads that threads with the same home leave for each other.
 
 use crate::{assert_all_free, give_many, take, take_many};
 use smalloc::Cached;

@@ -109,14 +109,14 @@ impl Caches {
         cache.admit(self.pass.load(Ordering::Relaxed));
     }
 
-    /// Takes a depot whose threads have been asked to empty their caches. Nobody is in it until it is
+    /// Takes a depot whose threads have been asked to empty their caches. No thread enters it until it is
     /// [answered](Self::answer).
     pub(crate) fn seize_asked(&self, depot: &Cache) -> bool {
         depot.seize(Some(self.pass.load(Ordering::Relaxed)))
     }
 
-    /// Takes the depot of a cache whose thread ends, if at most one other thread has the same home. Nobody is in it
-    /// until another thread has. The registry is locked.
+    /// Takes the depot of a cache whose thread ends, if at most one other thread has the same home. No thread enters it
+    /// until another one has. The registry is locked.
     pub(crate) fn seize_last(&self, cache: &Cache) -> Option<&'static Cache> {
         let depot = cache.depot()?;
         if !registry::has_at_most(2, self.heap(), cache.region()) {
