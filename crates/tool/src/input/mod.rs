@@ -44,7 +44,7 @@ pub struct Input {
 }
 
 enum Format {
-    Recording(recording::Reader),
+    Recording(Box<recording::Reader>),
     Text(text::Text),
 }
 
@@ -120,15 +120,16 @@ impl Input {
     /// Finds the sites of the call stacks that are read from now on, if the trace has any. This opens the program's
     /// files.
     pub fn name_sites(&mut self) {
-        if let Format::Text(text) = &mut self.format {
-            text.syntax.name_sites();
+        match &mut self.format {
+            Format::Recording(reader) => reader.name_sites(),
+            Format::Text(text) => text.syntax.name_sites(),
         }
     }
 
     /// The call sites so far, for the numbers in [`Origin`]; none if the trace has no call stacks.
     pub fn sites(&self) -> Option<&Sites> {
         match &self.format {
-            Format::Recording(_) => None,
+            Format::Recording(reader) => reader.sites(),
             Format::Text(text) => text.syntax.sites(),
         }
     }
@@ -168,7 +169,7 @@ impl Input {
 impl Format {
     fn of(file: Unpacked) -> Result<Self> {
         if file.head.starts_with(&MAGIC) {
-            return Ok(Self::Recording(recording::Reader::new(file.bytes)?));
+            return Ok(Self::Recording(Box::new(recording::Reader::new(file.bytes)?)));
         }
         // A text may begin with a mark that tells its encoding. Otherwise it is read unchanged.
         let decoder = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(file.bytes);
