@@ -56,8 +56,8 @@ use core::ptr::NonNull;
 /// that sleep, and so does [`trim`](SmallocGlobal::trim). Both stop the other threads' use of their caches by the system
 /// call `membarrier`. Where the process may not call it, each thread empties its cache in its next call instead.
 ///
-/// Caches are bypassed, in all threads, while calls are recorded ([`record_to`](SmallocGlobal::record_to)) or measured
-/// ([`measure_thread`](SmallocGlobal::measure_thread)); by a thread in [`in_region`](SmallocGlobal::in_region) or
+/// Caches are bypassed, in all threads, while calls are recorded ([`record_to`](SmallocGlobal::record_to)), measured
+/// ([`measure_thread`](SmallocGlobal::measure_thread)) or counted by call site (`count_sites`); by a thread in [`in_region`](SmallocGlobal::in_region) or
 /// [`prefer_region`](SmallocGlobal::prefer_region); and with the features `hardened`, `asan` and `valgrind`.
 ///
 /// # Misuse

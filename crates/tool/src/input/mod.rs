@@ -43,7 +43,7 @@ pub struct Input {
 }
 
 enum Format {
-    Recording(recording::Reader),
+    Recording(Box<recording::Reader>),
     Text(text::Text),
 }
 
@@ -118,17 +118,15 @@ impl Input {
 
     /// Finds the sites of the call stacks that are read from now on, if the trace has any. That opens the program's files.
     pub fn name_sites(&mut self) {
-        if let Format::Text(text) = &mut self.format {
-            text.syntax.name_sites();
+        match &mut self.format {
+            Format::Recording(reader) => reader.name_sites(),
+            Format::Text(text) => text.syntax.name_sites(),
         }
     }
 
     /// The call sites so far that the numbers in [`Origin`] mean; none if the trace has no call stacks.
     pub fn sites(&self) -> Option<&Sites> {
-        match &self.format {
-            Format::Recording(_) => None,
-            Format::Text(text) => text.syntax.sites(),
-        }
+        self.format.sites()
     }
 
     /// The kinds of lines so far that are no calls, in the plural, and how many there were of each.
@@ -152,11 +150,7 @@ impl Input {
             Format::Text(text) => text.next(&mut self.others),
         };
         let mut event = next.with_context(|| self.name.clone())?;
-        let sites = match &self.format {
-            Format::Recording(_) => None,
-            Format::Text(text) => text.syntax.sites(),
-        };
-        if let (Some(event), Some(sites)) = (&mut event, sites) {
+        if let (Some(event), Some(sites)) = (&mut event, self.format.sites()) {
             event.origin.stack = self.same.first(event.origin.stack, sites);
         }
         Ok(event)
@@ -164,9 +158,16 @@ impl Input {
 }
 
 impl Format {
+    fn sites(&self) -> Option<&Sites> {
+        match self {
+            Self::Recording(reader) => reader.sites(),
+            Self::Text(text) => text.syntax.sites(),
+        }
+    }
+
     fn of(file: Unpacked) -> Result<Self> {
         if file.head.starts_with(&MAGIC) {
-            return Ok(Self::Recording(recording::Reader::new(file.bytes)?));
+            return Ok(Self::Recording(Box::new(recording::Reader::new(file.bytes)?)));
         }
         // A text may begin with a mark that tells its encoding. Without one it is read as it is.
         let decoder = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(file.bytes);
