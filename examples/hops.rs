@@ -1,5 +1,5 @@
-//! Runs the same workload on the linked and on the indexed free list: every call must get the same place from both, and
-//! what differs is how many hops it takes to find it, and how long.
+//! Runs the same workload on the linked and on the indexed free list: every call must get the same place from both.
+//! They differ in the hops and the time that they take to find it.
 
 mod common;
 
@@ -16,7 +16,7 @@ use rand_distr::{Distribution, LogNormal};
 use smalloc::{FreeList, Heap, HopHistogram, Indexed, Linked};
 use smalloc_terminal::{Count, HopChart, parse_size};
 
-/// How many calls are made between two looks at the progress bar, so that the bar costs nothing.
+/// The number of calls between two updates of the progress bar, which then costs nothing.
 const STRIDE: usize = 256;
 
 const HELP: &str = "\
@@ -94,7 +94,7 @@ enum Call {
     Realloc { slot: usize, size: usize },
 }
 
-/// A workload, drawn before it is played, so that the draws cost nothing while time is taken.
+/// A workload, drawn before it is run, so that drawing is not timed.
 struct Script {
     /// Fills all slots.
     fill: Vec<Call>,
@@ -141,7 +141,7 @@ enum Answer {
     Placed(usize),
     /// There is no room for it.
     Refused,
-    /// There is nothing to say: an object was freed, or there was none.
+    /// No placement: an object was freed, or there was none.
     Done,
 }
 
@@ -217,7 +217,7 @@ impl Duel {
         Ok(Self { linked, indexed, placed: 0, refused: 0 })
     }
 
-    /// Plays the same calls on both lists and holds each answer of the one against that of the other.
+    /// Runs the same calls on both lists and compares each result.
     fn play(&mut self, calls: &[Call]) -> Outcome {
         let mut progress = Progress::new("comparing", calls.len());
         for (number, &call) in calls.iter().enumerate() {
@@ -234,7 +234,7 @@ impl Duel {
         Ok(())
     }
 
-    /// Makes sure that both heaps are whole and have the same segments.
+    /// Asserts that both heaps are consistent and have the same segments.
     fn ensure_same_segments(&self) -> Outcome {
         self.linked.heap.check()?;
         self.indexed.heap.check()?;
@@ -261,7 +261,7 @@ struct Cost {
     hops: HopHistogram,
 }
 
-/// Plays a script on both lists at once and tells what their searches took.
+/// Runs a script on both lists at once and returns the cost of their searches.
 fn compare(script: &Script, region: usize) -> Outcome<Compared> {
     let mut duel = Duel::new(script.slots, region)?;
     duel.play(&script.fill)?;
@@ -280,7 +280,7 @@ fn compare(script: &Script, region: usize) -> Outcome<Compared> {
     })
 }
 
-/// Plays a script on one list and takes the time of its calls with all slots full.
+/// Runs a script on one list and times its calls with all slots full.
 fn time<L: FreeList>(script: &Script, region: usize) -> Outcome<Duration> {
     let mut player = Player::<L>::new(script.slots, region)?;
     for &call in &script.fill {
@@ -320,7 +320,7 @@ fn print_row<L: FreeList>(live: usize, compared: &Compared, cost: &Cost, each: D
     );
 }
 
-/// Says what the comparison proved, and draws the hops of the largest workload.
+/// Prints the result of the comparison, and draws the hops of the largest workload.
 fn print_end(placed: u64, refused: u64, last: &Compared) {
     println!("\nBoth lists gave the same place to each of {} objects,", Count(placed));
     println!("found no room for the same {} requests, and ended with the same segments.", Count(refused));

@@ -1,5 +1,5 @@
-//! The first steps of a first-fit heap: map 64 KiB, allocate 128 bytes, see where they are and how many hops it took to
-//! find the place, free them; and the heap after each step.
+//! The first steps of a first-fit heap: map 64 KiB, allocate 128 bytes, print their offset and the hops of the search,
+//! free them; and print the heap after each step.
 
 mod common;
 
@@ -68,7 +68,7 @@ fn steps<L: FreeList>(region: usize, size: usize) -> Outcome {
     println!("  the payload is at offset {offset}, found in {} hops", status.hops);
     show(&heap)?;
 
-    // SAFETY: the payload is the heap's, and nothing uses it any more.
+    // SAFETY: the payload belongs to the heap, and nothing uses it any more.
     unsafe { heap.sfree(payload) };
     println!("free them");
     show(&heap)

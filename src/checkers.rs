@@ -19,7 +19,7 @@ pub(crate) fn opened(start: NonNull<u8>, bytes: usize) {
     poison(start, bytes);
 }
 
-/// Unpoisons memory that goes back from the heap to its owner.
+/// Unpoisons memory that the heap returns to its owner.
 #[inline(always)]
 pub(crate) fn opened_for_owner(start: NonNull<u8>, bytes: usize) {
     let _ = (start, bytes);

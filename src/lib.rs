@@ -51,7 +51,8 @@
 //! 1. `global/mod.rs`, `dealloc`: a payload of another region than the thread's home is handed over to that region.
 //! 2. `global/held.rs`, `enter`: lock the heap of the home region.
 //! 3. `heap/find.rs`, `find_fast`: find the segment, and check it against pointer and layout. Tell the watchers.
-//! 4. `heap/tiling.rs`, `give_fast`: clear its bits, which joins it with its free neighbours, count, tell the free list.
+//! 4. `heap/tiling.rs`, `give_fast`: clear its bits, which joins it with its free neighbours, count, tell the free
+//!    list.
 //! 5. `calls/free.rs`: do the deferred work of the free list, and release the heap. Slower frees also purge if due.
 //!
 //! The parts of a call `x` are named alike: `x` is the whole, `x_fast` is inline and may decline without changing

@@ -1,5 +1,4 @@
-//! A limit of addresses (`ulimit -v`): a heap whose size nobody has named leaves half of what is left to the rest of the
-//! program.
+//! Under a limit of addresses (`ulimit -v`), a heap without a requested size leaves half of the rest to the program.
 #![cfg(target_os = "linux")]
 
 mod case;
@@ -26,7 +25,7 @@ const CASES: [case::Case; 4] = [
     ("named", named),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -57,7 +56,7 @@ fn mapped() -> usize {
     case::status_bytes("VmSize").try_into().expect("as many as there are addresses")
 }
 
-/// Threads that live until they are dropped.
+/// Threads that live until this value is dropped.
 struct Threads(Arc<Barrier>, Vec<thread::JoinHandle<()>>);
 
 impl Threads {
@@ -66,14 +65,14 @@ impl Threads {
         let threads = (0..THREADS).map(|number| {
             let end = Arc::clone(&end);
             let started = thread::Builder::new().spawn(move || {
-                // Begun, and ended.
+                // When all threads have started, and when they may end.
                 end.wait();
                 end.wait();
             });
             started.unwrap_or_else(|error| panic!("thread {number} of {THREADS}: {error}"))
         });
         let threads = threads.collect();
-        // All run, and have mapped what the C library maps for them.
+        // All threads run, and the C library has mapped its memory for them.
         end.wait();
         Self(end, threads)
     }
@@ -91,11 +90,11 @@ fn threads_start() {
     let size = HEAP.stats().region_size;
     assert!(size <= limit() / 2, "{size} of {} bytes", limit());
     let _threads = Threads::start();
-    // Half, but for the tables and for what was mapped before.
+    // Half of the limit, less the tables and less what was mapped before.
     assert!(size >= (limit() - 32 * MEBIBYTE) / 32 * 15, "{size} of {}", limit());
 }
 
-/// A heap that is mapped when threads have started.
+/// Maps a heap when threads have already started.
 fn other_heap<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) {
     let _before = Threads::start();
     let left = limit() - mapped();
@@ -128,8 +127,8 @@ fn each_further_heap_takes_half_of_the_rest() {
     }
 }
 
-/// A size that the program or its user has named is taken as it is, or as much of it as there is. If that is little, it
-/// is told.
+/// A size that the program or its user has requested is taken as it is, or as much of it as possible. If that is
+/// little, it is reported.
 fn named() {
     NAMED.init().expect("there are addresses");
     let wanted = std::env::var("SMALLOC_REGION").expect("it is set");
@@ -137,7 +136,7 @@ fn named() {
 }
 
 #[test]
-fn named_sizes_are_taken_and_small_ones_are_told() {
+fn requested_sizes_are_taken_and_small_ones_are_reported() {
     let outcome = run("named", 1 << 30, "700M");
     outcome.assert_success();
     assert!(outcome.stderr.starts_with("smalloc: SMALLOC_REGION: a region has "), "{}", outcome.stderr);

@@ -25,7 +25,7 @@ fn end_quarantine(heap: &SmallocGlobal) {
     assert!(heap.smalloc(layout(1 << 40, 1)).0.is_none());
 }
 
-/// What collections do: grow, shrink, move, drop.
+/// Grows, shrinks, moves and drops collections.
 fn collections(heap: impl Allocator + Copy) {
     let mut numbers = Vec::new_in(heap);
     numbers.extend(0..100_000_u64);
@@ -74,7 +74,7 @@ fn bytes(block: NonNull<[u8]>) -> &'static [u8] {
     unsafe { block.as_ref() }
 }
 
-/// Growing and shrinking keep the place where they can, and contents always.
+/// Growing and shrinking keep the place if possible, and the contents always.
 fn resizing(heap: impl Allocator) {
     // SAFETY: blocks are live when they are used, and have these layouts.
     unsafe {
@@ -87,14 +87,14 @@ fn resizing(heap: impl Allocator) {
         assert!(bytes(zeroed)[5000..].iter().all(|&byte| byte == 0));
         let shrunk = heap.shrink(zeroed.cast(), layout(3 * MIB, 16), layout(50, 1)).expect("room");
         assert_eq!((shrunk.cast(), shrunk.len()), (block.cast::<u8>(), 50));
-        // A block that cannot stay, since another is behind it.
+        // A block that cannot grow in place, because another one is behind it.
         let other = heap.allocate_zeroed(layout(64, 64)).expect("room");
         assert!(bytes(other).iter().all(|&byte| byte == 0));
         let moved = heap.grow_zeroed(shrunk.cast(), layout(50, 1), layout(1000, 1)).expect("room");
         assert_ne!(moved.cast::<u8>(), block.cast());
         assert!(bytes(moved)[..50].iter().all(|&byte| byte == 0xA5));
         assert!(bytes(moved)[50..].iter().all(|&byte| byte == 0));
-        // A larger alignment: whether the block must move depends on where it is.
+        // A larger alignment: whether the block must move depends on its address.
         let mut block = (moved, layout(1000, 1));
         for align in [32, 4096, 16, 1 << 16, 1] {
             let grown = layout(block.1.size() + 100, align);
@@ -106,7 +106,7 @@ fn resizing(heap: impl Allocator) {
         }
         heap.deallocate(block.0.cast(), block.1);
         heap.deallocate(other.cast(), layout(64, 64));
-        // Nothing is taken for what cannot be, and empty layouts are layouts.
+        // Impossible requests take no memory. Empty layouts are valid.
         assert!(heap.allocate(layout(1 << 40, 1)).is_err());
         let empty = heap.allocate(layout(0, 32)).expect("room");
         assert_eq!((empty.len(), empty.cast::<u8>().addr().get() % 32), (0, 0));
@@ -138,7 +138,7 @@ fn a_borrowed_heap_refuses() {
     assert!((&heap).allocate(layout(1, 1)).is_ok());
 }
 
-/// Collections in memory of the stack, of which nothing but that is touched.
+/// Collections in memory on the stack: nothing outside of that memory is touched.
 #[test]
 fn lent_memory_is_enough() {
     let mut memory = vec![0xAA_u8; 300_000];
@@ -170,7 +170,7 @@ fn lent_memory_is_enough() {
     }
 }
 
-/// Memory of which the tables outgrow their first places at once: what is freed at its top is marked up to its end.
+/// With so much memory, the tables outgrow their first places at once. Memory freed at the top is marked up to its end.
 #[test]
 fn much_lent_memory_keeps_its_books() {
     for bytes in [48 << 20, 128 << 20, 512 << 20] {

@@ -1,4 +1,4 @@
-//! `at_base` and `SMALLOC_BASE`: the same addresses in every run, or a reason why not.
+//! `at_base` and `SMALLOC_BASE`: the same addresses in every run, or an error that says why not.
 
 mod case;
 
@@ -10,7 +10,7 @@ const BASE: usize = 0x1000_0000_0000;
 const MIB: usize = 1 << 20;
 const CASES: [case::Case; 3] = [("addresses", addresses), ("several", several), ("occupied", occupied)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -62,7 +62,7 @@ fn occupied() {
     println!("at {:p}", unsafe { HEAP.alloc(Layout::new::<u64>()) });
 }
 
-/// The lines of a case that tell addresses, and standard error.
+/// The lines of a case with addresses, and standard error.
 fn run(name: &str, variables: &[(&str, &str)]) -> (Vec<String>, String) {
     let outcome = case::finish(name, case::command(name).envs(variables.iter().copied()));
     outcome.assert_success();
@@ -73,7 +73,7 @@ fn run(name: &str, variables: &[(&str, &str)]) -> (Vec<String>, String) {
 }
 
 #[test]
-fn the_environment_names_the_place() {
+fn the_environment_sets_the_address() {
     let (lines, errors) = run("addresses", &[("SMALLOC_BASE", "0x100000000000")]);
     assert_eq!((lines[0].as_str(), errors.as_str()), ("at [100000000000, 100000000070, 100000001400]", ""));
     assert!(!lines[1].starts_with("at [1000"), "the second heap is elsewhere: {}", lines[1]);
@@ -82,7 +82,7 @@ fn the_environment_names_the_place() {
 }
 
 #[test]
-fn a_place_that_cannot_be_is_told() {
+fn an_impossible_address_is_reported() {
     let (lines, errors) = run("addresses", &[("SMALLOC_BASE", "0x100000001000")]);
     assert!(!lines[0].starts_with("at [1000"), "{}", lines[0]);
     let line = "smalloc: SMALLOC_BASE: cannot map a region at 0x100000001000: the address is not a multiple of 2 MiB \
@@ -98,23 +98,23 @@ fn a_place_that_cannot_be_is_told() {
 }
 
 #[test]
-fn the_program_names_the_place() {
+fn the_program_sets_the_address() {
     let (lines, errors) = run("several", &[]);
     let regions = "at 100000000000, [100000000010, 100000200000, 100000400000]";
     assert_eq!((lines, errors.as_str()), (vec![regions.to_owned(), "at 110000000000".to_owned()], ""));
 }
 
 #[test]
-fn a_place_that_is_taken_is_not_left_for_another() {
+fn an_occupied_address_is_an_error() {
     let (lines, errors) = run("occupied", &[]);
     let reason = "cannot map a region of 67108864 bytes at 0x100000000000: File exists (errno 17)";
     assert_eq!(errors, format!("smalloc: {reason} (name another address)\n"));
     assert_eq!(lines, [format!("{reason}; 17 Some({BASE}) 67108864"), "at 0x100000000000".to_owned()]);
 }
 
-/// Arenas too; what was unmapped can be mapped again.
+/// Arenas have a base too, and an unmapped address can be mapped again.
 #[test]
-fn an_arena_has_its_place() {
+fn an_arena_has_its_address() {
     let place = BASE + (1 << 41);
     for _ in 0..3 {
         let heap = Heap::<Indexed>::at_base(place, MIB).expect("the place is free");

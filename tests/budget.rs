@@ -1,4 +1,4 @@
-//! The limit of a heap, and what the program is asked when there is no room.
+//! The limit of a heap, and the low-memory callback.
 
 mod case;
 
@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 
 const CASES: [case::Case; 1] = [("panics", panics)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -27,7 +27,7 @@ fn layout(size: usize) -> Layout {
 
 // ---- the limit ---------------------------------------------------------------------------------------------------
 
-/// How many blocks of a size there is room for; all are freed again.
+/// The number of blocks of a size for which there is room. All are freed again.
 fn room<L: FreeList>(heap: &mut Heap<L>, size: usize) -> usize {
     let mut blocks = Vec::new();
     while let Some(block) = ptr::NonNull::new(heap.alloc(layout(size))) {
@@ -48,7 +48,7 @@ fn limits<L: FreeList>() {
         for size in [if limit < MIB { 16 } else { 512 }, 1024, 16 * KIB, 100 * KIB] {
             assert_eq!(room(&mut heap, size), in_force / size, "{size} bytes below {limit}");
         }
-        // What is aligned, and what grows, keeps to it too.
+        // Aligned requests and growing blocks keep to the limit too.
         assert!(heap.alloc(Layout::from_size_align(in_force + 1, 4096).expect("a layout")).is_null());
         let block = heap.alloc(layout(16));
         if !block.is_null() {
@@ -69,7 +69,7 @@ fn nothing_is_placed_above_the_limit() {
     limits::<Linked>();
 }
 
-/// What is in use stays, holes below are used, and the limit can be lowered further once top has come down.
+/// Blocks in use stay, holes below are used, and the limit can be lowered further once top has fallen.
 #[test]
 fn a_limit_below_top_is_top() {
     let mut heap = Heap::<Indexed>::with_region_size(MIB).expect("addresses are free");
@@ -90,7 +90,7 @@ fn a_limit_below_top_is_top() {
 #[test]
 fn a_limit_holds_for_all_threads() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(64 << 20);
-    // Before there is a region.
+    // Set before the region is mapped.
     assert_eq!(HEAP.set_limit(MIB), MIB);
     let taken = AtomicUsize::new(0);
     std::thread::scope(|scope| {
@@ -135,7 +135,7 @@ fn drop_cache(wanted: Layout) -> bool {
 }
 
 #[test]
-fn who_is_asked_makes_room() {
+fn the_callback_makes_room() {
     // SAFETY: layouts are not empty; blocks are live when they are used, and have these layouts.
     unsafe {
         let fill = || CACHE.store(ASKED.alloc(layout(LARGE)), Ordering::Relaxed);
@@ -158,7 +158,7 @@ fn who_is_asked_makes_room() {
             ASKED.dealloc(block, layout(LARGE));
             fill();
         }
-        // Room is made, but not enough: it is tried once more and no oftener.
+        // The callback makes room, but not enough: the request is retried once and fails.
         assert!(ASKED.alloc(layout(2 * MIB)).is_null());
         assert_eq!(TIMES.take(), 1);
         ASKED.on_low_memory(None);
@@ -167,7 +167,7 @@ fn who_is_asked_makes_room() {
     }
 }
 
-/// Each thread's request is its own matter, however many are asking.
+/// Each thread's request calls the callback by itself, however many threads do so at the same time.
 #[test]
 fn threads_ask_side_by_side() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 16);
@@ -192,7 +192,7 @@ fn threads_ask_side_by_side() {
     assert_eq!(HEAP.stats().failures, 1600);
 }
 
-/// What is asked for room panics: that must not leave the allocator.
+/// The callback panics. The panic must not leave the allocator.
 fn panics() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(MIB);
     HEAP.on_low_memory(Some(|_| panic!("no room")));
@@ -205,6 +205,6 @@ fn panics() {
 fn a_panic_does_not_leave_the_allocator() {
     let outcome = case::run("panics");
     let lines: Vec<_> = outcome.stderr.lines().collect();
-    assert_eq!(lines.last(), Some(&"smalloc: the function for low memory has panicked"), "{lines:?}");
+    assert_eq!(lines.last(), Some(&"smalloc: the low-memory callback panicked"), "{lines:?}");
     assert!(outcome.status.signal() == Some(libc::SIGABRT) && !outcome.stdout.contains("came back"));
 }

@@ -1,4 +1,5 @@
-//! No call of the heap is a cancellation point of `pthread_cancel`: a cancelled thread ends where its program expects it.
+//! No call of the heap is a cancellation point of `pthread_cancel`: a cancelled thread ends where its program expects
+//! it.
 //!
 //! Each thread cancels itself before it begins, so that the first cancellation point ends it.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -18,13 +19,13 @@ static SEVERAL: SmallocGlobal<Indexed, 3> = SmallocGlobal::with_region_size(64 <
 
 const PIECE: Layout = Layout::new::<[u8; 100]>();
 const LARGE: Layout = Layout::new::<[u8; 4 << 20]>();
-/// What a thread returns that was not ended.
+/// The return value of a thread that was not cancelled.
 const FINISHED: usize = 77;
 
 const CASES: [case::Case; 3] =
     [("every_call", every_call), ("every_wait", every_wait), ("last_words", last_words)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -42,7 +43,7 @@ fn no_wait_ends_a_cancelled_thread() {
 }
 
 #[test]
-fn a_cancelled_thread_has_last_words() {
+fn misuse_in_a_cancelled_thread_is_reported() {
     let outcome = case::run("last_words");
     assert!(outcome.stderr.starts_with("smalloc: foreign pointer: 0x1 "), "{}", outcome.stderr);
     outcome.assert_aborts(&outcome.stderr);
@@ -61,7 +62,7 @@ fn start(work: Start) -> libc::pthread_t {
     thread
 }
 
-/// What a thread has returned.
+/// The return value of a thread.
 fn join(thread: libc::pthread_t) -> usize {
     let mut returned = ptr::null_mut();
     // SAFETY: the thread was started by `start`, and is joined once.
@@ -75,7 +76,7 @@ fn cancel_me() {
     assert_eq!(unsafe { libc::pthread_cancel(libc::pthread_self()) }, 0);
 }
 
-/// The C library's sleep is a cancellation point: what these tests stand on.
+/// The C library's sleep is a cancellation point, so these tests would notice one in the heap.
 extern "C-unwind" fn sleep(_: *mut c_void) -> *mut c_void {
     cancel_me();
     let time = libc::timespec { tv_sec: 0, tv_nsec: 1 };
@@ -101,7 +102,7 @@ fn calls(heap: &impl GlobalAlloc) {
     }
 }
 
-/// In the folder of the process's temporary files.
+/// A path in the folder for temporary files, for this process alone.
 fn path(name: &str) -> String {
     let path = std::env::temp_dir().join(format!("smalloc-{name}-{}", std::process::id()));
     path.to_str().expect("a temporary path is text").to_owned()
@@ -116,7 +117,7 @@ extern "C-unwind" fn call_all(_: *mut c_void) -> *mut c_void {
     HEAP.record_to(&recording).expect("it can be recorded");
     HEAP.publish_to(&page).expect("it can be published");
     calls(&HEAP);
-    // More than a window of the file.
+    // More records than fit in one window of the file.
     (0..20_000).for_each(|_| {
         let (block, _) = HEAP.smalloc(PIECE);
         // SAFETY: the block is live.
@@ -157,7 +158,7 @@ extern "C-unwind" fn call_until_enough(_: *mut c_void) -> *mut c_void {
     ptr::without_provenance_mut(FINISHED)
 }
 
-/// Four threads that wait for each other's locks and purges, until each of the waits has come up.
+/// Four threads wait for each other's locks and purges, until each kind of wait has happened often enough.
 fn every_wait() {
     let threads = [(); 4].map(|()| start(call_until_enough));
     while CALLS.load(Ordering::Relaxed) < 50 || HEAP.stats().contended < 50 {
@@ -178,7 +179,8 @@ fn last_words() {
     join(start(misuse));
 }
 
-/// The C library's calls that are cancellation points, and that a heap may want. One place makes them, without it.
+/// Calls of the C library that are cancellation points and that a heap might use. `src/system/call.rs` makes them in
+/// another way.
 #[test]
 fn the_library_calls_no_cancellation_point() {
     const POINTS: [&str; 24] = [

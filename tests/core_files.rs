@@ -1,5 +1,5 @@
-//! What core files hold: the open part of every region, and nothing of the closed rest. Debuggers go by the flags of a
-//! mapping, which this compares with its permissions; `tests/debugger.rs` writes a core file with gdb.
+//! Core files contain the committed part of every region, and nothing of the closed rest. Debuggers use the flags of a
+//! mapping, which this test compares with its permissions; `tests/debugger.rs` writes a core file with gdb.
 #![cfg(target_os = "linux")]
 
 mod case;
@@ -9,7 +9,7 @@ use smalloc::{Heap, Indexed, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr;
 
-/// So many that the regions of a test lie in no other mapping.
+/// So large that the regions of this test lie in no other mapping.
 static WIDE: SmallocGlobal = SmallocGlobal::new();
 static FOUR: SmallocGlobal<Indexed, 4> = SmallocGlobal::with_region_size(1 << 30);
 
@@ -24,7 +24,7 @@ const CASES: [case::Case; 5] = [
     ("no_more_mappings", no_more_mappings),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -58,7 +58,8 @@ fn mapped(from: usize, to: usize) -> Vec<Mapped> {
     all.filter(|mapping| mapping.start < to && from < mapping.end).collect()
 }
 
-/// Core files hold what is open between these addresses, and leave out what is closed. Returns the bytes of both.
+/// Asserts that core files contain what is committed between these addresses, and leave out what is closed. Returns the
+/// bytes of both.
 fn assert_told(from: usize, to: usize) -> (usize, usize) {
     let (mut open, mut closed) = (0, 0);
     for Mapped { start, end, permissions, left_out } in mapped(from, to) {
@@ -125,7 +126,7 @@ fn at_an_address() {
     assert!(open < 64 << 20 && closed > 900 << 20, "{open} and {closed} bytes");
 }
 
-/// A step that the system refuses leaves the flags as they were. The limit is lifted before anything is looked at, since
+/// A step that the system refuses leaves the flags as they were. The limit is lifted before the flags are read, since
 /// the C library needs memory for that.
 fn refused() {
     let base = piece(&WIDE);
@@ -142,7 +143,7 @@ fn refused() {
     assert!(mapped(from, to).len() <= mappings);
 }
 
-/// A process that may have no more mappings: the heap grows all the same, and core files hold all of it.
+/// In a process that may have no more mappings, the heap grows all the same, and core files contain all of it.
 fn no_more_mappings() {
     let (first, page) = (piece(&WIDE), case::page());
     let (from, to) = bounds(first, WIDE.stats().region_size);
@@ -151,14 +152,14 @@ fn no_more_mappings() {
     // SAFETY: new memory.
     let many = unsafe { libc::mmap(ptr::null_mut(), page << 20, libc::PROT_NONE, flags, -1, 0) };
     assert_ne!(many, libc::MAP_FAILED);
-    // Every other page becomes a mapping of its own, until the system has enough.
+    // Every other page becomes a mapping of its own, until the system allows no more.
     let refused = (0..1 << 19).position(|pair: usize| {
         let odd = many.cast::<u8>().wrapping_add((2 * pair + 1) * page);
         // SAFETY: the page belongs to the new mapping.
         unsafe { libc::mprotect(odd.cast(), page, libc::PROT_READ) != 0 }
     });
     assert!(refused.is_some_and(|pairs| pairs > before), "the system sets no limit that this test reaches");
-    // Below what makes the tables move, which takes mappings of its own.
+    // Fewer pieces than would make the tables move, which takes mappings of its own.
     for _ in 0..24 {
         let piece = piece(&WIDE);
         assert!(!piece.is_null());
@@ -172,17 +173,17 @@ fn no_more_mappings() {
 }
 
 #[test]
-fn core_files_hold_what_is_open_and_not_the_reserve() {
+fn core_files_leave_out_the_closed_rest() {
     case::run("grows").assert_success();
 }
 
 #[test]
-fn core_files_leave_out_the_reserve_of_every_region() {
+fn core_files_leave_out_the_closed_rest_of_every_region() {
     case::run("regions").assert_success();
 }
 
 #[test]
-fn core_files_leave_out_the_reserve_of_a_region_at_an_address() {
+fn core_files_leave_out_the_closed_rest_of_a_region_at_an_address() {
     case::run("at_an_address").assert_success();
 }
 

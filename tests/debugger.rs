@@ -1,4 +1,5 @@
-//! `crates/tool/gdb/smalloc_gdb.py`, in gdb: on a live process and on a core file, against what the process says itself.
+//! `crates/tool/gdb/smalloc_gdb.py` in gdb, on a live process and on a core file, compared with what the process says
+//! itself.
 
 mod case;
 
@@ -14,7 +15,7 @@ static SHOWN: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 20);
 
 const CASES: [case::Case; 1] = [("waits", waits)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -25,9 +26,9 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a layout")
 }
 
-/// Fills a heap with a little of everything, tells where that is, and waits to be looked at.
+/// Fills a heap with a little of everything, prints where it is, and waits for the debugger.
 fn waits() {
-    // Whoever may debug this process at all may do so here, and not only its ancestors.
+    // Any process with the right to debug this one may do so, and not only its ancestors.
     // SAFETY: the numbers are what the call takes.
     unsafe { libc::prctl(libc::PR_SET_PTRACER, libc::PR_SET_PTRACER_ANY, 0, 0, 0) };
     // SAFETY: layouts are not empty; blocks are live when they are used, and have these layouts.
@@ -51,7 +52,7 @@ fn waits() {
     std::thread::sleep(std::time::Duration::from_secs(60));
 }
 
-/// A process that waits, and what it says of itself.
+/// A process that waits, and what it has printed about itself.
 struct Waiting {
     child: Child,
     blocks: Vec<usize>,
@@ -87,7 +88,7 @@ impl Drop for Waiting {
     }
 }
 
-/// Runs gdb with the script and some commands; what it wrote.
+/// Runs gdb with the script and some commands, and returns the output.
 fn gdb(arguments: &[&str], commands: &[String]) -> String {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("crates/tool/gdb/smalloc_gdb.py");
     let mut gdb = Command::new("gdb");
@@ -108,7 +109,7 @@ fn there_is_gdb() -> bool {
     there
 }
 
-/// What the script says is what the process said.
+/// The output of the script agrees with that of the process.
 fn assert_told(process: &Waiting, told: &str) {
     let part = |text: String| assert!(told.contains(&text), "{text:?} is not in\n{told}");
     part("debugger::SHOWN, list linked, region 0x".into());
@@ -140,7 +141,7 @@ fn assert_told(process: &Waiting, told: &str) {
     part(format!("  {in_use:#x}  offset 0x"));
     part("in use  200000 bytes\n  1 segments, 195.3 KiB\n".into());
     part(format!("  {:#x}  offset 0x", process.blocks[6]));
-    // A hole of 4,208 bytes, and what comes behind it.
+    // A hole of 4,208 bytes, and the segment behind it.
     part(format!("\n0x00000  {}▒{}\n", "·".repeat(16), "█".repeat(47)));
     part("1 character is 256 B: ".into());
 }
@@ -176,13 +177,14 @@ fn a_core_file_can_be_looked_at() {
         let told = gdb(&[program.to_str().expect("text"), path], &commands(&process));
         let size = core.metadata().expect("gdb has written the file").len();
         std::fs::remove_file(&core).expect("it is there");
-        // Two heaps without their regions, of which one has a gibibyte, and the reserve of an arena of the C library.
+        // Two heaps without their regions, one of which has a gibibyte, and the reserved part of an arena of the C
+        // library.
         assert!(size < 128 << 20, "{size} bytes");
         assert_told(&process, &told);
     }
 }
 
-/// Its heaps have no names then.
+/// The heaps of a stripped program have no names.
 #[test]
 fn a_stripped_program_can_be_looked_at() {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR"));
@@ -204,7 +206,7 @@ fn a_stripped_program_can_be_looked_at() {
 }
 
 #[test]
-fn wrong_segments_are_told() {
+fn wrong_filters_are_reported() {
     if there_is_gdb() {
         for wrong in ["size", "size=x", "at=1-y", "used"] {
             let told = gdb(&[], &[format!("smalloc segments {wrong}")]);
@@ -217,7 +219,7 @@ fn wrong_segments_are_told() {
 }
 
 #[test]
-fn what_is_no_heap_is_told() {
+fn objects_that_are_no_heap_are_reported() {
     if there_is_gdb() {
         let stats = ["smalloc stats".to_owned()];
         assert!(gdb(&["/bin/true"], &stats).contains("no table of heaps (smalloc::debugger::HEAPS)"));

@@ -1,5 +1,5 @@
-//! The documentation: every page can be reached and is compiled, links lead somewhere, lines are short, and the tables that
-//! name tests, files, features and variables name those that exist.
+//! The documentation: every page can be reached and is compiled, links lead somewhere, lines are short, and the tables
+//! that name tests, files, features and variables name those that exist.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -13,7 +13,7 @@ const README_LINES: usize = 200;
 /// Characters of a line, except in tables and in what a program has printed: neither can be broken.
 const LINE: usize = 120;
 /// Words that stand for a noun at the beginning of a sentence, and make it a riddle.
-const RIDDLES: [&str; 5] = ["What ", "Who ", "Whoever ", "Whom ", "Of "];
+const RIDDLES: [&str; 7] = ["What ", "Who ", "Whoever ", "Whom ", "Of ", "How many ", "Nobody "];
 
 /// A page of Markdown.
 struct Page {
@@ -58,7 +58,7 @@ impl Page {
         links.map(split).map(resolve).collect()
     }
 
-    /// The text of every block of this kind: of paragraphs, items, cells and headings.
+    /// The text of every block of this kind: paragraphs, items, cells or headings.
     fn blocks(&self, kind: fn(&TagEnd) -> bool) -> Vec<String> {
         let (mut blocks, mut text) = (Vec::new(), String::new());
         for (event, _) in self.events() {
@@ -94,7 +94,7 @@ impl Page {
         rows
     }
 
-    /// The numbers of the lines in tables, and in blocks of what a program has printed.
+    /// The numbers of the lines in tables, and in blocks of program output.
     fn unbroken_lines(&self) -> BTreeSet<usize> {
         let line = |offset: usize| self.text[..offset].matches('\n').count();
         let unbroken = self.events().filter(|(event, _)| match event {
@@ -152,7 +152,29 @@ fn code(path: &Path) -> String {
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// What stands between backticks.
+/// The comments of a source, each line by line joined to one text; an empty line ends one.
+fn comments(text: &str) -> Vec<String> {
+    let mut comments = vec![String::new()];
+    for line in text.lines() {
+        let comment =
+            line.trim_start().strip_prefix("//").map(|rest| rest.trim_start_matches(['/', '!']).trim());
+        match comment {
+            Some(part) if !part.is_empty() => {
+                let last = comments.last_mut().unwrap();
+                last.push_str(part.trim_start_matches("- "));
+                last.push(' ');
+            }
+            _ => comments.push(String::new()),
+        }
+    }
+    comments
+        .into_iter()
+        .map(|comment| comment.trim_end().to_owned())
+        .filter(|text| !text.is_empty())
+        .collect()
+}
+
+/// The parts between backticks.
 fn code_spans(cell: &str) -> Vec<&str> {
     cell.split('`').skip(1).step_by(2).collect()
 }
@@ -238,6 +260,26 @@ fn sentences_begin_with_their_subject() {
         let found = sentences.filter(|sentence| RIDDLES.iter().any(|word| sentence.starts_with(word)));
         riddles.extend(found.map(|sentence| format!("{}: {sentence}", page.path.display())));
     }
+    assert!(riddles.is_empty(), "{riddles:#?}");
+}
+
+#[test]
+fn comments_begin_with_their_subject() {
+    let folders = ["src", "tests", "examples", "benches", "crates", "fuzz/targets"];
+    let sources: Vec<PathBuf> = folders.into_iter().flat_map(|folder| files(folder, "rs")).collect();
+    let mut sentences = 0;
+    let mut riddles = Vec::new();
+    for path in &sources {
+        for comment in comments(&fs::read_to_string(root().join(path)).unwrap()) {
+            for sentence in comment.split_inclusive(". ").filter(|sentence| !sentence.ends_with('?')) {
+                sentences += 1;
+                if RIDDLES.iter().any(|word| sentence.starts_with(word)) {
+                    riddles.push(format!("{}: {sentence}", path.display()));
+                }
+            }
+        }
+    }
+    assert!(sentences > 5000, "{sentences} sentences are seen");
     assert!(riddles.is_empty(), "{riddles:#?}");
 }
 
@@ -348,7 +390,7 @@ fn sources_in_commands_are_those_of_the_lock_file() {
 
 /// The checks above see what they look for.
 #[test]
-fn the_reader_reads() {
+fn the_checks_find_their_subjects() {
     let text = "# The `x`, and y\n\nOne [link](../a.md#b) and\nan ![image](c.svg). What is it.\n\n\
                 | a | b |\n|---|---|\n| `d` | e |\n\n```text\nlong\n```\n\n- item\n";
     let page = Page { path: "docs/page.md".into(), text: text.into() };
@@ -360,4 +402,8 @@ fn the_reader_reads() {
     assert_eq!(page.rows().iter().map(|row| row[0].trim()).collect::<Vec<_>>(), ["a", "`d`"]);
     assert_eq!(page.unbroken_lines(), (5..=8).chain(9..=11).collect());
     assert_eq!(code_spans("`a`, `b::c` d"), ["a", "b::c"]);
+    assert_eq!(
+        comments("//! One.\n//! Two\n//!\n//! - item\nlet x = 1;\n    // three\n"),
+        ["One. Two", "item", "three"]
+    );
 }

@@ -1,4 +1,4 @@
-//! The environment variables: what counts as set, what is told, and who is not obeyed.
+//! The environment variables: which values count as set, which are reported, and where they are ignored.
 
 mod case;
 
@@ -19,14 +19,14 @@ const NAME: &str = "tells_its_region";
 const DEFAULT: &str = "region 34359738368";
 
 fn tells_its_region() {
-    // The second line of standard output: libtest has written one.
+    // The second line of standard output: libtest has written the first one.
     case::write(&format!("\nregion {}\n", HEAP.stats().region_size));
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     case::write(&format!("privileged {}\n", unsafe { libc::getauxval(libc::AT_SECURE) }));
     assert!(Vec::<u8>::new().try_reserve(1 << 40).is_err());
 }
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -51,7 +51,7 @@ fn an_empty_variable_is_not_set() {
 }
 
 #[test]
-fn a_size_that_no_region_has_is_told() {
+fn a_size_that_no_region_has_is_reported() {
     for (value, size) in [("100G", (64_usize << 30) - (2 << 20)), ("1K", 64 << 10)] {
         let outcome = case::finish("too small", case::command(NAME).env("SMALLOC_REGION", value));
         let line = format!(
@@ -64,7 +64,7 @@ fn a_size_that_no_region_has_is_told() {
 }
 
 #[test]
-fn an_unknown_variable_is_told_once() {
+fn an_unknown_variable_is_reported_once() {
     let outcome = run(&[("SMALLOC_REGOIN", "64M"), ("SMALLOC_TEST_ANYTHING", "1"), ("SMALLOCATION", "1")]);
     outcome.assert_success();
     assert_says(&outcome, DEFAULT);
@@ -88,10 +88,10 @@ fn strict_is_0_or_1() {
 struct Privileged(PathBuf);
 
 impl Privileged {
-    /// None where this process may not make one: only root can, and not where the file system forbids it.
+    /// `None` if this process cannot make one: only root can, and only if the file system allows it.
     fn new() -> Option<Self> {
         const NOBODY: u32 = 65534;
-        // SAFETY: the call has no conditions.
+        // SAFETY: the call has no preconditions.
         if unsafe { libc::geteuid() } != 0 {
             return None;
         }
@@ -121,7 +121,8 @@ impl Drop for Privileged {
     }
 }
 
-/// In a set-user-ID program no variable is obeyed, none is told of, and no file is made with the program's rights.
+/// In a set-user-ID program every variable is ignored, nothing is reported, and no file is created with the program's
+/// rights.
 #[test]
 fn a_privileged_program_ignores_every_variable() {
     let Some(privileged) = Privileged::new() else {
@@ -147,7 +148,7 @@ fn a_privileged_program_ignores_every_variable() {
     assert_eq!(outcome.stderr, "");
     let made: Vec<_> = ["recording", "page"].map(file).into_iter().filter(|path| path.exists()).collect();
     assert!(made.is_empty(), "{made:?}");
-    // Without other rights the same variables are obeyed, so the above says something.
+    // Without other rights the same variables take effect, so the checks above mean something.
     let plain = run(&[("SMALLOC_REGION", "64M"), ("SMALLOC_REPORT", "1")]);
     assert_says(&plain, "region 67108864");
     assert!(plain.stderr.starts_with("smalloc: no place for "), "{}", plain.stderr);

@@ -1,4 +1,4 @@
-//! The report of a request that found no place: its exact text, once, only where it was asked for, and nothing else changes.
+//! The report of a request that found no place: its exact text, once, only if requested, and without any other effect.
 
 mod case;
 
@@ -16,7 +16,7 @@ static SILENT: SmallocGlobal = SmallocGlobal::with_region_size(64 << 10);
 /// The variable that asks for the report.
 const VARIABLE: &str = "SMALLOC_REPORT";
 
-/// What [`fragment`] leaves, and a request of 8 KiB does not fit in.
+/// [`fragment`] leaves this many bytes free, in holes too small for a request of 8 KiB.
 const FRAGMENTED: &str = "smalloc: no place for 8,192 bytes: the heap is fragmented
   region         64 KiB: 15 KiB in use, 49 KiB free in 7 holes, 0 B free above top
   largest holes  7 KiB at 0x800, 7 KiB at 0x2c00, 7 KiB at 0x5000, 7 KiB at 0x7400, 7 KiB at 0x9800
@@ -50,7 +50,7 @@ const CASES: [case::Case; 10] = [
     ("runs_out", || drop(black_box(Vec::<u8>::with_capacity(black_box(1 << 30))))),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -61,7 +61,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a layout")
 }
 
-/// Fills a heap with blocks of 1 KiB, and frees seven of nine; returns one that is left.
+/// Fills a heap with blocks of 1 KiB, and frees seven of nine. Returns one of those that are left.
 fn fragment(heap: &SmallocGlobal) -> *mut u8 {
     // SAFETY: the layout is not empty.
     let blocks: Vec<*mut u8> = (0..64).map(|_| unsafe { heap.alloc(layout(1 << 10)) }).collect();
@@ -101,7 +101,7 @@ fn threads() {
 /// The heap that failed counts the failure, the program's own heap counts nothing, and `errno` stays.
 fn changes_nothing() {
     fragment(&TOLD);
-    // In a child there is one thread, so that no other uses the program's own heap meanwhile.
+    // A child has one thread, so no other thread uses the program's own heap meanwhile.
     let child = case::fork(|| {
         let own = HEAP.stats();
         fail(&TOLD);
@@ -119,7 +119,7 @@ fn changes_nothing() {
     assert_eq!((delta.failures, delta.allocs, delta.frees, delta.used_bytes), (1, 0, 0, 0));
 }
 
-/// Neither those that are expected nor those that `smalloc` tells of, but the next.
+/// Expected failures and those that `smalloc` returns are not reported, but the next one is.
 fn expected() {
     fragment(&TOLD);
     TOLD.expecting_failures(|| {
@@ -132,7 +132,7 @@ fn expected() {
     fail_by(&TOLD, 13 << 10);
 }
 
-/// The program's word counts, and not the environment's.
+/// The program overrides the environment.
 fn switched() {
     fragment(&TOLD);
     TOLD.report_failures(false);
@@ -194,7 +194,7 @@ fn a_program_that_runs_out_says_why_first() {
 }
 
 #[test]
-fn a_value_that_says_nothing_ends_the_program() {
+fn an_unreadable_value_ends_the_program() {
     let name = "unasked";
     let outcome = case::finish(name, with(&mut case::command(name), Some("perhaps")));
     assert_eq!(

@@ -1,4 +1,5 @@
-//! How many pages a heap takes besides those of its payloads, and what its payloads take besides what was asked for.
+//! The number of pages that a heap takes besides those of its payloads, and the memory that payloads take besides their
+//! requested bytes.
 //!
 //! Resident memory is that of the whole process, so the case that reads it has one of its own.
 
@@ -12,7 +13,7 @@ const MIB: usize = 1 << 20;
 
 const CASES: [case::Case; 1] = [("program", program)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -23,7 +24,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 1).expect("a layout")
 }
 
-/// Takes a block and writes all of it.
+/// Allocates a block and writes all of it.
 fn fill(heap: &SmallocGlobal, size: usize) -> *mut u8 {
     // SAFETY: the size is not 0.
     let block = unsafe { heap.alloc(layout(size)) };
@@ -33,14 +34,14 @@ fn fill(heap: &SmallocGlobal, size: usize) -> *mut u8 {
     block
 }
 
-/// Pages in memory from the end of a heap's region up to the end of what is mapped there, or in the first `MOST` pages.
+/// Resident pages from the end of a heap's region up to the end of what is mapped there, or in the first `MOST` pages.
 fn beside(heap: &Heap<Indexed>) -> usize {
     const MOST: usize = 64;
     let mut start = heap.base().wrapping_add(heap.region_size());
     let mut pages = 0;
     for _ in 0..MOST {
         let mut known = 0_u8;
-        // SAFETY: there is a byte for the one page; one that is not mapped is refused.
+        // SAFETY: there is a byte for the one page; a page that is not mapped is refused.
         if unsafe { libc::mincore(start.cast(), page(), &raw mut known) } != 0 {
             break;
         }
@@ -50,9 +51,9 @@ fn beside(heap: &Heap<Indexed>) -> usize {
     pages
 }
 
-/// What a heap seldom writes takes a page when it is written, and none before.
+/// A part that a heap rarely writes takes a page when it is written, and none before.
 #[test]
-fn what_is_seldom_written_takes_no_memory_until_then() {
+fn rarely_written_parts_take_no_memory_until_they_are_written() {
     let mut heap = Heap::<Indexed>::with_region_size(MIB).expect("addresses are free");
     let mut beside_after = |size: usize| {
         let block = heap.alloc(layout(size));
@@ -68,14 +69,14 @@ fn what_is_seldom_written_takes_no_memory_until_then() {
     assert_eq!(heap.stats().failed_hops.count(), 2);
 }
 
-/// As programs do it: most blocks are small and stay, some come and go, few are large.
+/// A typical mix: most blocks are small and stay, some come and go, few are large.
 fn program() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 * MIB);
     const BLOCKS: usize = 60_000;
     let mut blocks: Vec<(*mut u8, usize)> = Vec::with_capacity(BLOCKS);
-    // What the first reading takes is no part of what grows.
+    // The first reading takes memory itself, which must not count as growth.
     case::resident_bytes();
-    // SAFETY: the call changes how memory is backed: with huge pages, there would be more of it.
+    // SAFETY: the call changes how memory is backed. With huge pages, more of it would be resident.
     unsafe { libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0) };
     blocks.resize(BLOCKS, (std::ptr::null_mut(), 0));
     let before = case::resident_bytes();
@@ -108,6 +109,6 @@ fn program() {
 }
 
 #[test]
-fn what_programs_do_takes_a_twentieth_more_than_is_live() {
+fn a_typical_program_takes_a_twentieth_more_than_its_live_bytes() {
     case::run("program").assert_success();
 }

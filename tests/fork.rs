@@ -15,13 +15,13 @@ use std::time::Duration;
 
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
-/// Used by one thread, so that a child knows what must be in it.
+/// Used by one thread, so that a child knows its contents.
 static SMALL: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 16);
 
 const FORKS: u32 = 1000;
-/// Children that live at once.
+/// Children that live at the same time.
 const BATCH: u32 = 10;
-/// What a child's exit says: each bit is something that went wrong.
+/// Bits of a child's exit code, one for each kind of error.
 const CONTENTS: i32 = 1;
 const BROKEN: i32 = 2;
 const REGION: i32 = 4;
@@ -33,7 +33,7 @@ const CASES: [case::Case; 3] = [
     ("programs_started", programs_started),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -71,7 +71,7 @@ fn under_load(work: impl FnOnce()) {
     HEAP.check().expect("the heap is sound");
 }
 
-/// Allocates, resizes and frees all the time.
+/// Allocates, resizes and frees in a loop.
 fn allocate(seed: u64) {
     let mut random = seed;
     let mut kept: Vec<Vec<u8>> = vec![Vec::new(); 64];
@@ -87,12 +87,12 @@ fn allocate(seed: u64) {
     }
 }
 
-/// Holds the lock for as long as a look at the whole heap takes.
+/// Holds the lock for as long as an inspection of the whole heap takes.
 fn inspect() {
     while !ENOUGH.load(Ordering::Relaxed) {
         HEAP.check().expect("the heap is sound");
         assert!(HEAP.snapshot().expect("it can be copied").segments().len() > 64);
-        // The lock is held long enough to meet many forks, and not so long that they wait for nothing else.
+        // Often enough that many forks find the lock taken, and rarely enough that they wait for other things too.
         thread::sleep(Duration::from_millis(1));
     }
 }
@@ -117,7 +117,7 @@ fn thousand_forks() {
 
 const PIECE: Layout = Layout::new::<[u8; 128]>();
 
-/// Every second block of the first 64 KiB, each with its number in it.
+/// Frees every second block of the first 64 KiB; the others hold their numbers.
 fn fill_half(heap: &'static SmallocGlobal<Linked>) -> Vec<*mut u8> {
     // SAFETY: the layout is not empty.
     let blocks: Vec<*mut u8> = (0..512).map(|_| unsafe { heap.alloc(PIECE) }).collect();
@@ -137,7 +137,7 @@ fn fill_half(heap: &'static SmallocGlobal<Linked>) -> Vec<*mut u8> {
     kept
 }
 
-/// Whether the blocks hold what `fill_half` wrote.
+/// Whether the blocks hold the bytes that `fill_half` wrote.
 fn holds_numbers(blocks: &[*mut u8]) -> bool {
     blocks.iter().enumerate().all(|(number, &block)| {
         // SAFETY: the block is live and was written.
@@ -146,7 +146,7 @@ fn holds_numbers(blocks: &[*mut u8]) -> bool {
     })
 }
 
-/// Reads, frees and fills what was inherited, and allocates what a program would.
+/// Reads, frees and fills inherited blocks, and allocates as a program would.
 fn look_around(kept: &[String], small: &mut Vec<*mut u8>) -> i32 {
     let mut wrong = 0;
     if !kept.iter().enumerate().all(|(number, text)| *text == number.to_string()) {
@@ -172,7 +172,7 @@ fn look_around(kept: &[String], small: &mut Vec<*mut u8>) -> i32 {
     wrong
 }
 
-/// Walks the heaps, and starts a thread, for which the lock must be free. In one batch of ten: in a debug build that
+/// Walks the heaps, and starts a thread, for which the lock must be free. In one batch of ten: in a debug build this
 /// takes longer than all the rest.
 fn look_deeply(batch: u32) -> i32 {
     let threaded = || thread::spawn(|| vec![7; 1000].len()).join().is_ok_and(|len| len == 1000);
@@ -182,7 +182,7 @@ fn look_deeply(batch: u32) -> i32 {
 
 // ---- handlers ----------------------------------------------------------------------------------------------------
 
-/// How many times each handler ran in this process.
+/// The number of times that each handler ran in this process.
 static RUNS: [AtomicU32; 6] = [const { AtomicU32::new(0) }; 6];
 
 unsafe extern "C" fn handler<const NUMBER: usize>() {
@@ -191,8 +191,8 @@ unsafe extern "C" fn handler<const NUMBER: usize>() {
     RUNS[NUMBER].fetch_add(1, Ordering::Relaxed);
 }
 
-/// Handlers before a fork run in the reverse order of their registration: these run after the heap's own, which are
-/// registered later, since this has a priority.
+/// Handlers before a fork run in reverse order of registration. These run after the heap's own handlers, which are
+/// registered later, since this function has a higher priority.
 extern "C" fn register_first() {
     // SAFETY: the handlers live as long as the program.
     let _ = unsafe { libc::pthread_atfork(Some(handler::<0>), Some(handler::<1>), Some(handler::<2>)) };
@@ -202,7 +202,7 @@ extern "C" fn register_first() {
 #[unsafe(link_section = ".init_array.00101")]
 static BEFORE_MAIN: extern "C" fn() = register_first;
 
-/// Of the two sets of handlers one is older than the heap's and one is younger.
+/// One of the two sets of handlers is older than the heap's and one is younger.
 fn handlers_that_allocate() {
     // SAFETY: the handlers live as long as the program.
     let refused = unsafe { libc::pthread_atfork(Some(handler::<3>), Some(handler::<4>), Some(handler::<5>)) };
@@ -227,7 +227,8 @@ fn programs_started() {
     under_load(|| {
         for number in 0..40 {
             let word = format!("word {number}");
-            // The first starts it with posix_spawn, the second with fork and exec, since it has something to do between.
+            // The first program is started by posix_spawn, the second by fork and exec, because it has a step in
+            // between.
             for busy_between in [false, true] {
                 assert_eq!(echo(&word, busy_between), format!("{word}\n"));
             }
@@ -240,7 +241,7 @@ fn echo(word: &str, busy_between: bool) -> String {
     let mut command = Command::new("sh");
     command.args(["-c", "echo \"$0\"", word]).stdin(Stdio::null());
     if busy_between {
-        // SAFETY: between fork and exec only the heap is used, which is what is tested.
+        // SAFETY: between fork and exec only the heap is used, which this test is about.
         unsafe {
             command.pre_exec(|| {
                 let numbers: Vec<u32> = std::hint::black_box((0..1000).collect());

@@ -1,5 +1,5 @@
-//! `fork` while another thread makes the first calls on heaps: no child hangs. The program's own allocator is another, so
-//! that no heap has been used before.
+//! `fork` while another thread makes the first calls on heaps: no child hangs. The program's own allocator is not
+//! smalloc, so that no heap has been used before.
 
 mod case;
 mod forking;
@@ -11,15 +11,15 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 use std::thread;
 
-/// Not more than are covered against `fork`.
+/// At most the number of heaps that are protected against `fork`.
 const COUNT: usize = 16;
 static INDEXED: [SmallocGlobal; COUNT] = [const { SmallocGlobal::with_region_size(1 << 20) }; COUNT];
 static LINKED: [SmallocGlobal<Linked, 2>; COUNT] =
     [const { SmallocGlobal::with_region_size(1 << 20) }; COUNT];
 
-/// Processes in which each heap has its first call.
+/// Processes in which each heap gets its first call.
 const RUNS: usize = 15;
-/// Looks at a heap before it is mapped.
+/// Inspects a heap before it is mapped.
 const LOOKS: usize = 50;
 const CASES: [case::Case; 7] = [
     ("first_allocations", || fork_beside(0)),
@@ -31,7 +31,7 @@ const CASES: [case::Case; 7] = [
     ("others_beside_a_busy_loader", || beside_a_busy_loader(|| assert!(is_usable(&own_heap())))),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -43,13 +43,13 @@ fn children_of_first_allocations_have_all_heaps() {
     (0..RUNS).for_each(|_| case::run("first_allocations").assert_success());
 }
 
-/// What looks at a heap that is not mapped takes its lock too.
+/// Inspecting a heap that is not mapped takes its lock too.
 #[test]
 fn children_of_first_looks_have_all_heaps() {
     (0..RUNS).for_each(|_| case::run("first_looks").assert_success());
 }
 
-/// Whether a heap is a static, the loader tells, which has a lock that no child may inherit.
+/// Only the loader knows whether a heap is a static, and a child must not inherit the loader's lock taken.
 #[test]
 fn children_of_first_calls_on_other_heaps_have_theirs() {
     case::run("heaps_that_are_no_statics").assert_success();
@@ -60,20 +60,20 @@ fn the_heaps_handlers_are_older_than_the_programs() {
     case::run("registered_before_main").assert_success();
 }
 
-/// The heap's handler comes too late for these, and is not the last to run.
+/// The heap's handler is registered too late to run last.
 #[test]
 fn first_calls_within_a_fork_lock_for_the_rest_of_it() {
     case::run("first_calls_within_a_fork").assert_success();
 }
 
-/// A heap may be used first where the loader's lock is held, whoever else waits for that lock.
+/// A heap may be first used while the loader's lock is held, even if other threads wait for that lock.
 #[test]
-fn first_calls_wait_for_nobody_who_waits_for_the_loader() {
+fn first_calls_do_not_wait_for_threads_that_wait_for_the_loader() {
     case::run("statics_beside_a_busy_loader").assert_success();
     case::run("others_beside_a_busy_loader").assert_success();
 }
 
-/// Forks for as long as another thread makes first calls, each after so many looks.
+/// Forks while another thread makes first calls, each after so many inspections.
 fn fork_beside(looks: usize) {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -90,7 +90,7 @@ fn fork_beside(looks: usize) {
     assert_eq!(fork_and_wait(), 0);
 }
 
-/// Forks while another thread makes first calls on heaps that are not covered.
+/// Forks while another thread makes first calls on heaps that are not protected.
 fn heaps_that_are_no_statics() {
     let done = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -108,7 +108,7 @@ fn heaps_that_are_no_statics() {
     });
 }
 
-/// A heap that is no static.
+/// A heap that is not a static.
 fn own_heap() -> SmallocGlobal<Linked> {
     SmallocGlobal::with_region_size(1 << 20)
 }
@@ -127,8 +127,8 @@ fn first_call<L: smalloc::FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L
 
 // ---- what another thread finds during a fork -----------------------------------------------------------------------
 
-/// Handlers before a fork run last registered first: if the heap's are older than `ask`, its lock is still free there,
-/// though the first use comes later.
+/// Handlers before a fork run in reverse order of registration. If the heap's are older than `ask`, its lock is still
+/// free when `ask` runs, though the first use comes later.
 fn registered_before_main() {
     // SAFETY: the handler lives as long as the program.
     assert_eq!(unsafe { libc::pthread_atfork(Some(ask), None, None) }, 0);
@@ -137,9 +137,9 @@ fn registered_before_main() {
     assert_eq!(found_by_another(heap, || assert_eq!(fork_and_wait(), 0)), FREE);
 }
 
-/// Used first by the handlers below: one by that before a fork, one by those after it.
+/// First used by the handlers below: one by the handler before a fork, one by those after it.
 static WITHIN: [SmallocGlobal; 2] = [const { SmallocGlobal::with_region_size(1 << 20) }; 2];
-/// Whether they do that.
+/// Whether the handlers use them.
 static FIRST_CALLS: AtomicBool = AtomicBool::new(false);
 
 unsafe extern "C" fn call_before() {
@@ -156,8 +156,8 @@ unsafe extern "C" fn call_after() {
     }
 }
 
-/// Registers handlers that are older than the heap's, since this has a priority: before a fork they run when the heap's has
-/// run, and after it when the heap's have not.
+/// Registers handlers that are older than the heap's, since this function has a priority. They run after the heap's
+/// handler before a fork, and before the heap's handlers after it.
 #[used]
 #[unsafe(link_section = ".init_array.00101")]
 static REGISTER_FIRST: extern "C" fn() = {
@@ -168,7 +168,7 @@ static REGISTER_FIRST: extern "C" fn() = {
     register
 };
 
-/// What is used first while the other heaps are locked is locked too, and unlocked with them.
+/// A heap that is first used while the other heaps are locked is locked too, and unlocked with them.
 fn first_calls_within_a_fork() {
     let usable = || thread::spawn(|| WITHIN.iter().all(is_usable)).join().is_ok_and(|usable| usable);
     let found = found_by_another(&WITHIN[0], || {
@@ -183,7 +183,7 @@ fn first_calls_within_a_fork() {
 
 // ---- the loader ----------------------------------------------------------------------------------------------------
 
-/// The number that the system has given the thread that may wait for the loader.
+/// The system's number of the thread that may wait for the loader.
 static WAITING: AtomicI32 = AtomicI32::new(0);
 static WAITED: AtomicBool = AtomicBool::new(false);
 
@@ -191,10 +191,10 @@ static WAITED: AtomicBool = AtomicBool::new(false);
 /// the loader.
 fn beside_a_busy_loader(other_call: fn()) {
     unsafe extern "C" fn call(_: *mut libc::dl_phdr_info, _: usize, other_call: *mut libc::c_void) -> i32 {
-        // SAFETY: this is what dl_iterate_phdr was given.
+        // SAFETY: this is the pointer that dl_iterate_phdr was given.
         let other_call = unsafe { *other_call.cast::<fn()>() };
         thread::spawn(move || {
-            // SAFETY: the call has no conditions.
+            // SAFETY: the call has no preconditions.
             WAITING.store(unsafe { libc::gettid() }, Ordering::Relaxed);
             other_call();
             WAITED.store(true, Ordering::Relaxed);
@@ -205,7 +205,7 @@ fn beside_a_busy_loader(other_call: fn()) {
         i32::from(is_usable(&INDEXED[0]))
     }
     let mut other_call = other_call;
-    // SAFETY: the callback matches, and what it is given outlives the call.
+    // SAFETY: the callback has the right type, and its data outlives the call.
     assert_eq!(unsafe { libc::dl_iterate_phdr(Some(call), ptr::from_mut(&mut other_call).cast()) }, 1);
     while !WAITED.load(Ordering::Relaxed) {
         thread::yield_now();

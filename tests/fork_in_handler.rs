@@ -1,4 +1,5 @@
-//! `fork` in a signal handler that has interrupted a call on a heap: parent and child go on, and each finishes the call.
+//! `fork` in a signal handler that has interrupted a call on a heap: parent and child go on, and each finishes the
+//! call.
 //!
 //! The program's own allocator is another heap, which `fork` can interrupt too.
 
@@ -12,8 +13,8 @@ use std::sync::atomic::{AtomicBool, AtomicI32, AtomicI64, AtomicU32, AtomicU64, 
 use std::thread;
 use std::time::Duration;
 
-/// The handler may interrupt an allocation of the test's own, which must not be one by the C library: its `fork` would
-/// wait for the lock that the interrupted call holds.
+/// The handler may interrupt an allocation of the test itself. The C library must not serve it, because its `fork`
+/// would wait for the lock that the interrupted call holds.
 #[global_allocator]
 static TESTS_OWN: SmallocGlobal = SmallocGlobal::new();
 
@@ -34,7 +35,7 @@ const CASES: [case::Case; 7] = [
     ("two_that_fork", || beside_others(two_that_fork)),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -63,7 +64,7 @@ fn other_threads_do_not_block_the_fork() {
     case::run("beside_others").assert_success();
 }
 
-/// Each of them holds a lock that the other waits for.
+/// Each of them holds a lock that the other one waits for.
 #[test]
 fn two_threads_can_fork_at_once() {
     case::run("two_that_fork").assert_success();
@@ -71,29 +72,29 @@ fn two_threads_can_fork_at_once() {
 
 // ---- the handler -------------------------------------------------------------------------------------------------
 
-/// Forks so far.
+/// Number of forks so far.
 static COUNT: AtomicU32 = AtomicU32::new(0);
-/// Set in a child, which has returned from the handler.
+/// Set in a child that has returned from the handler.
 static IN_CHILD: AtomicBool = AtomicBool::new(false);
-/// The first status of a child that did not end well.
+/// The first status of a child that failed.
 static BAD_STATUS: AtomicI32 = AtomicI32::new(0);
 
-/// The thread that is to be interrupted.
+/// The thread to be interrupted.
 static TARGET: AtomicU64 = AtomicU64::new(0);
 
 extern "C" fn fork_here(signal: libc::c_int) {
     let target = TARGET.load(Ordering::Relaxed);
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     if unsafe { libc::pthread_self() } != target {
         // SAFETY: the thread lives as long as the timer runs.
         unsafe { libc::pthread_kill(target, signal) };
         return;
     }
-    // SAFETY: this is what is tested; the child uses the heap alone.
+    // SAFETY: this test is about such a fork; the child uses only the heap.
     let child = unsafe { libc::fork() };
     if child == 0 {
         case::on_signal(libc::SIGALRM, end_hanging_child);
-        // SAFETY: the call has no conditions.
+        // SAFETY: the call has no preconditions.
         unsafe { libc::alarm(20) };
         return IN_CHILD.store(true, Ordering::Relaxed);
     }
@@ -120,16 +121,16 @@ extern "C" fn end_hanging_child(_: libc::c_int) {
     unsafe { libc::_exit(4) };
 }
 
-/// Has the system send a signal to this thread after so many microseconds, and each time so long after its handler; 0 for
-/// never.
+/// Makes the system send a signal to this thread after so many microseconds, and again so long after each handler; 0
+/// stops it.
 fn set_timer(microseconds: i64) {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     TARGET.store(unsafe { libc::pthread_self() }, Ordering::Relaxed);
     PAUSE.store(microseconds, Ordering::Relaxed);
     let (none, time) =
         (libc::timeval { tv_sec: 0, tv_usec: 0 }, libc::timeval { tv_sec: 0, tv_usec: microseconds });
     let timer = libc::itimerval { it_interval: none, it_value: time };
-    // SAFETY: the times are valid, and the old ones are not asked for.
+    // SAFETY: the times are valid, and the old ones are not requested.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
 }
 
@@ -144,7 +145,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a layout")
 }
 
-/// A few calls of each kind, most of them short; some grow the heap, move a payload by its pages, or purge.
+/// A few calls of each kind, most of them short. Some grow the heap, move a payload by its pages, or purge.
 fn calls<L: FreeList, const REGIONS: usize>(
     heap: &SmallocGlobal<L, REGIONS>,
     step: usize,
@@ -166,7 +167,7 @@ fn calls<L: FreeList, const REGIONS: usize>(
         }
         let (block, layout) = kept[step % 64];
         assert!(!block.is_null());
-        // The first page and the last byte: what is found dirty later.
+        // The first page and the last byte, which are found dirty later.
         block.write_bytes(1, layout.size().min(4096));
         block.add(layout.size() - 1).write(1);
     }
@@ -176,7 +177,7 @@ fn calls<L: FreeList, const REGIONS: usize>(
     }
 }
 
-/// Ends a child: with 0 if the heap is whole and works.
+/// Ends a child, with 0 if the heap is consistent and works.
 fn end_child<L: FreeList, const REGIONS: usize>(
     heap: &SmallocGlobal<L, REGIONS>,
     kept: &mut [Block; 64],
@@ -228,7 +229,7 @@ fn recorded() {
     std::fs::remove_file(page).expect("it was made here");
 }
 
-/// The first calls on heaps, which register and map them.
+/// First calls on heaps, which register and map them.
 fn first_calls() {
     case::on_signal(libc::SIGALRM, fork_here);
     set_timer(50);
@@ -250,7 +251,7 @@ fn first_calls() {
 fn beside_others(work: impl FnOnce()) {
     let done = AtomicBool::new(false);
     let mut signals = std::mem::MaybeUninit::uninit();
-    // SAFETY: the set may be written; the threads inherit what is blocked here.
+    // SAFETY: the set may be written. Threads inherit the signals that are blocked here.
     let signals = unsafe {
         libc::sigemptyset(signals.as_mut_ptr());
         libc::sigaddset(signals.as_mut_ptr(), libc::SIGALRM);
@@ -281,7 +282,8 @@ fn beside_others(work: impl FnOnce()) {
     });
 }
 
-/// Forks and ends the child at once, as who starts a debugger does: the other thread may have been inside a call.
+/// Forks and ends the child at once, as a program that starts a debugger does: the other thread may have been inside a
+/// call.
 extern "C" fn fork_and_end(_: libc::c_int) {
     // SAFETY: the child does nothing.
     let child = unsafe { libc::fork() };
@@ -296,7 +298,7 @@ extern "C" fn fork_and_end(_: libc::c_int) {
     COUNT.fetch_add(1, Ordering::Relaxed);
 }
 
-/// Two threads with regions of their own, both of which are interrupted at the same time.
+/// Two threads with regions of their own, both interrupted at the same time.
 fn two_that_fork() {
     case::on_signal(libc::SIGUSR1, fork_and_end);
     let threads = [1, 2].map(|_| {

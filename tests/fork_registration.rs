@@ -1,5 +1,6 @@
-//! `fork` where the C library allocates from a heap to take that heap's handlers. glibc does so from the 49th handler on, if
-//! its `malloc` is a heap; the `pthread_atfork` of this program, which takes the place of the C library's, always does.
+//! `fork` if the C library allocates from a heap to register that heap's handlers. glibc does so from the 49th handler
+//! on, if its `malloc` is a heap. The `pthread_atfork` of this program, which takes the place of the C library's,
+//! always does.
 #![cfg(target_env = "gnu")]
 
 mod case;
@@ -12,11 +13,11 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::thread;
 
-/// What the C library allocates from.
+/// The heap from which the C library allocates.
 static MALLOC: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
 /// Used before anything else.
 static FIRST: SmallocGlobal<Linked, 2> = SmallocGlobal::with_region_size(1 << 20);
-/// Used first by another thread while that registers the handlers.
+/// First used by another thread while that one registers the handlers.
 static BESIDE: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 20);
 
 const CASES: [case::Case; 3] = [
@@ -28,7 +29,7 @@ const BEFORE_MAIN: &str = "registered_before_main";
 const REFUSED_ONCE: &str = "refused_once";
 const REFUSED: &str = "refused";
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -36,12 +37,12 @@ fn case() {
 }
 
 #[test]
-fn heaps_are_covered_though_registering_allocates() {
+fn heaps_are_protected_though_registering_allocates() {
     case::run(BEFORE_MAIN).assert_success();
 }
 
 #[test]
-fn a_refusal_is_not_the_last_word() {
+fn a_refused_registration_is_retried() {
     case::run(REFUSED_ONCE).assert_success();
 }
 
@@ -61,7 +62,7 @@ fn all_are_covered() {
 type Handler = Option<unsafe extern "C" fn()>;
 
 unsafe extern "C" {
-    /// What glibc's `pthread_atfork` calls.
+    /// glibc's `pthread_atfork` calls this function.
     fn __register_atfork(
         before: Handler,
         after: Handler,
@@ -70,7 +71,7 @@ unsafe extern "C" {
     ) -> libc::c_int;
 }
 
-/// Takes handlers, and allocates for that. In some cases it refuses, or the first call takes its time.
+/// Registers handlers, and allocates for that. In some cases it refuses, or the first call takes long.
 ///
 /// # Safety
 /// The handlers live as long as the program.
@@ -85,11 +86,11 @@ unsafe extern "C" fn pthread_atfork(before: Handler, after: Handler, after_in_ch
         Ok(BEFORE_MAIN) if is_first => fork_beside(),
         _ => {}
     }
-    // SAFETY: the caller's promise; a library that is null is the program.
+    // SAFETY: guaranteed by the caller; a library that is null is the program.
     unsafe { __register_atfork(before, after, after_in_child, ptr::null()) }
 }
 
-/// Forks when another thread has made the first call on a heap, though this one is still to take the handlers.
+/// Forks when another thread has made the first call on a heap, while this thread has not registered the handlers yet.
 fn fork_beside() {
     assert!(thread::spawn(|| is_usable(&BESIDE)).join().is_ok_and(|usable| usable));
     assert_eq!(found_within_fork(&BESIDE), TAKEN);
@@ -107,7 +108,7 @@ unsafe extern "C" fn ask_if_told() {
     }
 }
 
-/// What another thread finds when a fork has come to the heaps. The child has them all.
+/// The answers of another thread once a fork has locked the heaps. The child has all heaps.
 fn found_within_fork<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) -> u32 {
     found_by_another(heap, || {
         ASKS.store(true, Ordering::Relaxed);
@@ -120,7 +121,7 @@ fn found_within_fork<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, 
 #[unsafe(link_section = ".init_array.00101")]
 static BEFORE_OTHERS: extern "C" fn() = {
     extern "C" fn begin() {
-        // SAFETY: the handler lives as long as the program, which a library that is null is.
+        // SAFETY: the handler lives as long as the program, which a null library stands for.
         let refused = unsafe { __register_atfork(Some(ask_if_told), None, None, ptr::null()) };
         assert!(refused == 0 && is_usable(&FIRST));
     }

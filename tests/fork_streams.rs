@@ -1,5 +1,5 @@
-//! `fork` beside the C library's streams: a thread that holds the list of streams may wait for a stream whose holder waits
-//! for the heap, and `fork` wants both.
+//! `fork` beside the C library's streams: a thread that holds the list of streams may wait for a stream whose holder
+//! waits for the heap, and `fork` needs both.
 #![cfg(target_env = "gnu")]
 
 mod case;
@@ -17,7 +17,7 @@ static HEAP: SmallocGlobal = SmallocGlobal::new();
 const FORKS: usize = 300;
 const CASES: [case::Case; 1] = [("streams", streams)];
 
-/// Not a test: what the test below starts.
+/// Not a test: the test below starts it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other test"]
 fn case() {
@@ -62,7 +62,7 @@ fn open() -> *mut libc::FILE {
     stream
 }
 
-/// Writes to streams, which are opened and closed.
+/// Opens streams, writes to them and closes them.
 fn use_streams() {
     while !ENOUGH.load(Ordering::Relaxed) {
         let stream = open();

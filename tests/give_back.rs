@@ -1,10 +1,10 @@
-//! What is free goes back to the system: how many pages are resident, what trimming says, and what it leaves alone.
+//! Returning free memory to the system: how many pages are resident, what trimming returns, and what it leaves alone.
 //!
 //! Pages are counted by `mincore`, in heaps that are not the program's own.
 
 mod case;
 
-use case::page;
+use case::{page, resident};
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,7 +14,7 @@ const MIB: usize = 1 << 20;
 
 const CASES: [case::Case; 2] = [("locked", locked), ("locked_page", locked_page)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -25,15 +25,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 1).expect("a layout")
 }
 
-/// Bytes of the pages from `start` on, up to `bytes`, that are in memory.
-fn resident(start: *mut u8, bytes: usize) -> usize {
-    let mut pages = vec![0_u8; bytes.div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    assert_eq!(unsafe { libc::mincore(start.cast(), bytes, pages.as_mut_ptr()) }, 0);
-    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
-}
-
-/// Takes a block and writes all of it.
+/// Allocates a block and writes all of it.
 fn fill<L: FreeList>(heap: &mut Heap<L>, size: usize) -> (*mut u8, usize) {
     let start = heap.alloc(layout(size));
     assert!(!start.is_null(), "{size} bytes");
@@ -50,7 +42,7 @@ fn give<L: FreeList>(heap: &mut Heap<L>, (start, size): (*mut u8, usize)) {
 
 fn is_filled(block: *mut u8, size: usize, with: u8) -> bool {
     let expected = [with; 4096];
-    // SAFETY: the caller's block is live, has this size, and all of it may be read.
+    // SAFETY: the caller's block is live, has this size, and all of it has been written.
     let bytes = unsafe { std::slice::from_raw_parts(block, size) };
     bytes.chunks(expected.len()).all(|part| *part == expected[..part.len()])
 }
@@ -59,7 +51,7 @@ fn all_resident<L: FreeList>(heap: &Heap<L>) -> usize {
     resident(heap.base(), heap.stats().peak_top.next_multiple_of(page()))
 }
 
-/// Numbers without a pattern that matters.
+/// Pseudo-random numbers.
 fn scramble(number: usize) -> usize {
     let mixed = (number as u64 ^ 0x9E37_79B9).wrapping_mul(0xD6E8_FEB8_6659_FD93);
     ((mixed ^ mixed >> 32).wrapping_mul(0xD6E8_FEB8_6659_FD93) >> 33) as usize
@@ -67,8 +59,8 @@ fn scramble(number: usize) -> usize {
 
 // ---- by itself ---------------------------------------------------------------------------------------------------
 
-/// Objects of 500 to 1,500 bytes are freed, in an order that `key` gives, but for ten. Returns resident bytes at the peak
-/// and at the end.
+/// Objects of 500 to 1,500 bytes are freed in the order of `key`, except for ten. Returns the resident bytes at the
+/// peak and at the end.
 fn all_but_ten<L: FreeList>(count: usize, key: fn(usize) -> usize) -> (usize, usize) {
     let mut heap = Heap::<L>::with_region_size(512 * MIB).expect("addresses are free");
     let objects: Vec<_> = (0..count).map(|number| fill(&mut heap, 500 + scramble(number) % 1001)).collect();
@@ -86,21 +78,21 @@ fn all_but_ten<L: FreeList>(count: usize, key: fn(usize) -> usize) -> (usize, us
 
 #[test]
 fn ten_objects_do_not_pin_the_memory_of_the_others() {
-    // Without optimisation it takes a minute to go through so many.
+    // In a debug build so many objects take a minute.
     let objects = if cfg!(debug_assertions) { 50_000 } else { 200_000 };
     for key in [|number| number, |number: usize| !number, scramble] {
         let (peak, left) = all_but_ten::<Indexed>(objects, key);
         println!("{left} of {peak} bytes are resident");
         assert!(left * 20 <= peak, "{left} of {peak} bytes are resident");
     }
-    // Walking the linked list takes its time, and in other orders far more.
+    // A walk over the linked list takes its time, and far more in other orders.
     let (peak, left) = all_but_ten::<Linked>(objects, |number| !number);
     assert!(left * 20 <= peak, "linked: {left} of {peak} bytes are resident");
 }
 
-/// A list whose last block is freed first: each free lowers top, and none meets a hole.
+/// A list whose last block is freed first: each free lowers top, and none makes a hole.
 #[test]
-fn small_blocks_that_are_freed_from_the_top_down_go_too() {
+fn small_blocks_freed_from_the_top_down_are_purged_too() {
     const BLOCK: usize = 48;
     let heap = SmallocGlobal::<Indexed>::with_region_size(64 * MIB);
     // SAFETY: the layout is not empty.
@@ -118,9 +110,10 @@ fn small_blocks_that_are_freed_from_the_top_down_go_too() {
     assert!(left <= MIB || cfg!(feature = "hardened"), "{left} bytes are resident");
 }
 
-/// What comes and goes stays, whether as one block or as many, after a round or two in which it was given back too early.
+/// Memory that is allocated and freed again and again stays resident, as one block or as many, after a round or two in
+/// which it was purged too early.
 #[test]
-fn memory_that_comes_and_goes_stays() {
+fn recurring_memory_stays() {
     for size in [64 * MIB, 100 * KIB, KIB] {
         let mut heap = Heap::<Indexed>::with_region_size(256 * MIB).expect("addresses are free");
         let round = |heap: &mut Heap<Indexed>| {
@@ -134,9 +127,9 @@ fn memory_that_comes_and_goes_stays() {
     }
 }
 
-/// So it does where much happens in little memory before it comes again, as in a compiler that goes from file to file.
+/// It also stays if much happens in little memory before it is needed again, as in a compiler between two files.
 #[test]
-fn memory_that_comes_and_goes_stays_through_a_quiet_time() {
+fn recurring_memory_stays_through_a_quiet_time() {
     for (size, calls) in [(KIB, 200_000), (64 * KIB, 50_000)] {
         let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
         let round = |heap: &mut Heap<Indexed>| {
@@ -154,10 +147,10 @@ fn memory_that_comes_and_goes_stays_through_a_quiet_time() {
     }
 }
 
-/// A heap that has shrunk keeps at most 256 KiB or a sixteenth, and its reserve only for so long: however large or small the
-/// blocks are by which it is seen that the reserve is not needed, and also if a little of it is.
+/// A heap that has shrunk keeps at most 256 KiB or a sixteenth, and its reserve only for a while: for small and large
+/// blocks alike, and also if a little of the reserve is needed.
 #[test]
-fn a_reserve_that_is_not_needed_goes() {
+fn an_unneeded_reserve_is_purged() {
     for (memory, stays, size, calls) in [
         (8 * MIB, 0, 100 * KIB, 150_000),
         (8 * MIB, MIB, 100 * KIB, 150_000),
@@ -201,11 +194,11 @@ fn trims<L: FreeList>() {
     let left = all_resident(&heap);
     assert!(given > 0);
     assert_eq!(peak as u64, before + given as u64 + left as u64);
-    // Of each free segment at most a page at either end stays.
+    // At most a page at either end of each free segment stays.
     let stats = heap.stats();
     assert!(left <= stats.used_bytes + 2 * page() * (stats.free_segments + 1), "{left} bytes: {stats}");
     assert_eq!(heap.trim(), 0);
-    // Blocks are as they were, before and after the holes are used again.
+    // Blocks keep their contents, before and after the holes are used again.
     let more: Vec<_> = (0..500).map(|number| fill(&mut heap, 1 + scramble(number) % (10 * KIB))).collect();
     blocks.into_iter().chain(more).for_each(|block| give(&mut heap, block));
     heap.trim();
@@ -215,12 +208,12 @@ fn trims<L: FreeList>() {
 }
 
 #[test]
-fn trimming_leaves_what_is_in_use_and_no_more() {
+fn trimming_returns_every_free_page() {
     trims::<Indexed>();
     trims::<Linked>();
 }
 
-/// The system refuses to take locked memory: it stays, nothing is counted, and `errno` is as it was.
+/// The system refuses to purge locked memory: it stays, is not counted, and `errno` is unchanged.
 fn locked() {
     let mut heap = Heap::<Indexed>::with_region_size(16 * MIB).expect("addresses are free");
     let block = fill(&mut heap, 32 * KIB);
@@ -231,7 +224,7 @@ fn locked() {
     case::set_errno(libc::EDOM);
     assert_eq!(heap.trim(), 0);
     assert_eq!(case::errno(), libc::EDOM);
-    // Not taken for zero.
+    // The heap does not take the locked pages for zero.
     let zeroed = heap.alloc_zeroed(layout(32 * KIB));
     assert_eq!(zeroed, block.0);
     assert!(is_filled(zeroed, 32 * KIB, 0));
@@ -243,10 +236,10 @@ fn locked() {
     give(&mut heap, small);
 }
 
-/// What somebody has locked stays, and no more.
+/// Locked memory stays, and nothing else does.
 fn locked_page() {
     let mut heap = Heap::<Indexed>::with_region_size(256 * MIB).expect("addresses are free");
-    // What is kept is at the bottom: in this hole.
+    // Automatic purges keep the lowest free memory, which is in this hole.
     let [bottom, wall, key, other_wall] = [MIB, 1, 64 * KIB, 1].map(|size| fill(&mut heap, size));
     // SAFETY: the pages are mapped.
     assert_eq!(unsafe { libc::mlock(key.0.cast(), key.1) }, 0);
@@ -271,7 +264,7 @@ fn locked_memory_stays() {
 // ---- zeros -------------------------------------------------------------------------------------------------------
 
 #[test]
-fn zeros_of_a_fresh_heap_touch_nothing() {
+fn zeroed_memory_of_a_fresh_heap_is_not_touched() {
     let mut heap = Heap::<Indexed>::with_region_size(1 << 30).expect("addresses are free");
     let start = heap.alloc_zeroed(layout(512 * MIB));
     assert!(!start.is_null());
@@ -281,9 +274,10 @@ fn zeros_of_a_fresh_heap_touch_nothing() {
     assert!(!start.is_null() && all_resident(&heap) < MIB);
 }
 
-/// The calls of the global allocator clear outside of the lock, and have a way of their own to know what is zero.
+/// The calls of the global allocator clear payloads without the lock, and have a way of their own to know which memory
+/// is zero.
 #[test]
-fn zeros_of_a_fresh_heap_of_a_program_touch_nothing() {
+fn zeroed_memory_of_a_fresh_global_heap_is_not_touched() {
     let heap = SmallocGlobal::<Indexed>::with_region_size(1 << 30);
     // SAFETY: layouts are not empty; the block is live and has the layout that it is given.
     unsafe {
@@ -300,9 +294,9 @@ fn zeros_of_a_fresh_heap_of_a_program_touch_nothing() {
     }
 }
 
-/// 32 MiB of which the lower half was purged and the upper half is dirty, or the other way round, in a hole.
+/// 32 MiB in a hole, of which the lower half was purged and the upper half is dirty, or the other way round.
 #[test]
-fn zeros_are_written_only_where_it_is_dirty() {
+fn only_dirty_memory_is_cleared() {
     for dirty_first in [true, false] {
         let mut heap = Heap::<Indexed>::with_region_size(1 << 30).expect("addresses are free");
         let lower = fill(&mut heap, 16 * MIB);
@@ -323,7 +317,7 @@ fn zeros_are_written_only_where_it_is_dirty() {
 
 /// A purged hole that becomes part of the wilderness is still known to be zero.
 #[test]
-fn purged_memory_stays_known_when_top_falls() {
+fn purged_memory_stays_known_to_be_zero_when_top_falls() {
     let mut heap = Heap::<Indexed>::with_region_size(1 << 30).expect("addresses are free");
     let lower = fill(&mut heap, 64 * MIB);
     let upper = fill(&mut heap, MIB);
@@ -337,7 +331,7 @@ fn purged_memory_stays_known_when_top_falls() {
 
 // ---- huge pages --------------------------------------------------------------------------------------------------
 
-/// The flags of the mapping that holds an address, as the system tells them.
+/// The flags of the mapping that holds an address.
 fn flags(address: *mut u8) -> Vec<String> {
     let maps = std::fs::read_to_string("/proc/self/smaps").expect("the system tells");
     let mut inside = false;
@@ -354,9 +348,9 @@ fn flags(address: *mut u8) -> Vec<String> {
     panic!("no mapping holds {address:p}")
 }
 
-/// The switch is thrown either way, for what is open and for what will be, and the number of mappings stays.
+/// Both settings apply to what is committed and to what will be, and the number of mappings stays the same.
 #[test]
-fn huge_pages_are_a_switch() {
+fn huge_pages_can_be_switched() {
     if !std::path::Path::new("/sys/kernel/mm/transparent_hugepage/enabled").exists() {
         return;
     }
@@ -368,16 +362,16 @@ fn huge_pages_are_a_switch() {
         assert!(heap.huge_pages(wanted));
         let later = heap.alloc(layout(20 * MIB));
         assert!(!later.is_null());
-        // SAFETY: the block ends inside the region, and its last byte is there to be looked at.
+        // SAFETY: the block ends inside the region, and its last byte may be read.
         for address in [first, unsafe { later.add(20 * MIB - 1) }] {
             assert!(has(address, flag) && !has(address, other), "{:?}", flags(address));
         }
     }
 }
 
-/// Of a huge page all is in memory where a byte was written, and all goes back.
+/// A huge page is resident as a whole once a byte of it was written, and is returned as a whole.
 #[test]
-fn huge_pages_go_back_whole() {
+fn huge_pages_are_purged_as_a_whole() {
     let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
     let wall = fill(&mut heap, 16);
     if !heap.huge_pages(true) {
@@ -402,7 +396,7 @@ fn huge_pages_go_back_whole() {
 
 static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(256 << 20);
 
-/// Tells others to stop when it is dropped: a test that fails ends, too.
+/// Tells other threads to stop when it is dropped, so that a failing test ends too.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -411,7 +405,7 @@ impl Drop for Stop<'_> {
     }
 }
 
-/// Takes and frees blocks until told to stop, half of them zeroed, and looks at each byte.
+/// Allocates and frees blocks until told to stop, half of them zeroed, and checks each byte.
 fn work(number: u8, stop: &AtomicBool) {
     let mut blocks: Vec<(*mut u8, usize)> = Vec::new();
     for turn in 0.. {
@@ -447,9 +441,9 @@ fn work(number: u8, stop: &AtomicBool) {
     }
 }
 
-/// What one thread gives back, others are given at the same time; and children have the whole heap.
+/// One thread purges memory that others get at the same time. Children have the whole heap.
 #[test]
-fn threads_get_what_others_give_back() {
+fn threads_reuse_pages_that_others_purge() {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         for number in 1..=3 {

@@ -1,4 +1,4 @@
-//! A program that runs on smalloc: collections, strings, threads and what they leave behind.
+//! A program that runs on smalloc: collections, strings, threads and their destructors.
 
 use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
@@ -15,7 +15,7 @@ static HEAP: SmallocGlobal = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(64 << 20);
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::with_region_size(64 << 20);
 
-/// What holds of the whole program's heap at any moment, whatever the other tests are doing.
+/// Conditions for the whole program's heap that hold at any moment, whatever the other tests are doing.
 fn assert_sound() {
     HEAP.check().expect("the heap is sound");
     let stats = HEAP.stats();
@@ -93,7 +93,7 @@ fn vectors_grow_and_shrink() {
 }
 
 /// Blocks made by one thread are checked and freed by another, while all of them allocate. `SMALLOC_TEST_SCALE=10`
-/// passes ten times as many on.
+/// passes on ten times as many.
 #[test]
 fn threads_hand_blocks_over() {
     const THREADS: u64 = 4;
@@ -114,7 +114,7 @@ fn threads_hand_blocks_over() {
                     assert!(block.iter().all(|&number| number == round), "the block is as it was sent");
                     sum += block.iter().sum::<u64>();
                 }
-                // Kept until all is sent, so that no sender finds its receiver gone.
+                // Kept until everything is sent, so that no sender finds its receiver gone.
                 (sum, receiver)
             })
         })
@@ -129,7 +129,8 @@ fn threads_hand_blocks_over() {
     assert_sound();
 }
 
-/// A thread's own data is dropped after its main function: the allocator has no state of the thread to lose.
+/// A thread's own data is dropped after its main function. The allocator has no thread-local state that could be gone
+/// by then.
 #[test]
 fn thread_locals_allocate_in_their_destructors() {
     struct Last(mpsc::Sender<String>);
@@ -154,7 +155,7 @@ fn thread_locals_allocate_in_their_destructors() {
     assert_sound();
 }
 
-/// Unwinding and a backtrace allocate much, at a moment that nobody chose.
+/// Unwinding and a backtrace allocate much, at unexpected moments.
 #[test]
 fn panics_unwind_and_backtraces_are_captured() {
     let outcome = thread::spawn(|| -> usize {
@@ -168,7 +169,7 @@ fn panics_unwind_and_backtraces_are_captured() {
     assert_sound();
 }
 
-/// A growing `Vec` that is refused reports it and keeps what it has.
+/// A growing `Vec` whose request is refused returns an error and keeps its contents.
 #[test]
 fn a_refused_reservation_is_an_error() {
     let mut vector: Vec<u8> = Vec::from(*b"kept");
@@ -179,7 +180,7 @@ fn a_refused_reservation_is_an_error() {
     assert_sound();
 }
 
-/// Whatever is asked for first, there is no region yet.
+/// The first call may be of any kind, before there is a region.
 fn first_requests<L: FreeList>() {
     for (size, align) in [(1, 1), (100, 32), (100, 4096), (5000, 16), (5000, 64), (1 << 17, 1 << 14)] {
         let heap = SmallocGlobal::<L>::with_region_size(1 << 20);
@@ -266,7 +267,7 @@ fn realloc_keeps_contents() {
     grow_and_shrink(&INDEXED);
 }
 
-/// The walls between the sizes make the block move again and again.
+/// The blocks between the sizes make the block move again and again.
 fn grow_and_shrink<L: FreeList>(heap: &SmallocGlobal<L>) {
     let mut layout = Layout::from_size_align(1, 32).unwrap();
     // SAFETY: the layout is not empty.
@@ -298,7 +299,7 @@ fn grow_and_shrink<L: FreeList>(heap: &SmallocGlobal<L>) {
     heap.check().expect("the heap is sound");
 }
 
-/// A block freed without its size, by another thread than the one that took it.
+/// A block is freed without its size, by another thread than the one that allocated it.
 #[test]
 fn freed_by_pointer_in_another_thread() {
     let live = HEAP.stats().live_segments;
@@ -311,7 +312,7 @@ fn freed_by_pointer_in_another_thread() {
     thread::spawn(move || {
         for address in blocks {
             let start = NonNull::new(std::ptr::with_exposed_provenance_mut(address)).expect("not null");
-            // SAFETY: the block is live, and its one owner is this thread now.
+            // SAFETY: the block is live, and belongs to this thread alone now.
             unsafe { HEAP.sfree(start) };
         }
     })

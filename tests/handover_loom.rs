@@ -80,7 +80,7 @@ mod model {
         }
     }
 
-    /// The consumer: the numbers of the blocks it drained, and of those it enqueued itself.
+    /// The consumer: the numbers of the blocks that it drained, and of those that it enqueued itself.
     struct Consumer<'a> {
         ring: &'a FreeRing,
         drained: Vec<u64>,
@@ -99,14 +99,14 @@ mod model {
         }
     }
 
-    /// Each of `producers` pushes its blocks on a thread of its own while `consumer` runs. In the end every block that was
-    /// accepted has been drained once, and the ring has room again.
+    /// Each of `producers` pushes its blocks on a thread of its own while `consumer` runs. In the end every block that
+    /// was accepted has been drained once, and the ring has room again.
     fn check(producers: &'static [&'static [u64]], consumer: fn(&mut Consumer<'_>, &AtomicUsize)) {
         let mut model = loom::model::Builder::new();
         model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
             let ring = Arc::new(FreeRing::new());
-            // Number of the first producer's blocks that have been accepted.
+            // The number of the first producer's blocks that were accepted.
             let finished = Arc::new(AtomicUsize::new(0));
             let threads: Vec<_> = (0..)
                 .zip(producers)
@@ -155,7 +155,7 @@ mod model {
         check(&[&[10, 11, 12], &[20, 21, 22]], |consumer, _| consumer.drain());
     }
 
-    /// Even after the others have pushed two laps.
+    /// The slow producer comes after the others have pushed two laps.
     #[test]
     fn a_slow_producer_delays_nobody() {
         check(&[&[10]], |consumer, _| {
@@ -166,7 +166,7 @@ mod model {
         });
     }
 
-    /// Whatever another thread pushes meanwhile.
+    /// Blocks are drained although another thread pushes meanwhile.
     #[test]
     fn earlier_blocks_are_drained() {
         check(&[&[10], &[20]], |consumer, finished| {

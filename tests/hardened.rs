@@ -1,4 +1,4 @@
-//! The feature `hardened`: what it finds, each with one exact line, and that it finds nothing where nothing is wrong.
+//! The feature `hardened`: each fault is reported with one exact line, and correct programs are not reported.
 
 mod case;
 
@@ -12,9 +12,9 @@ static HEAP: SmallocGlobal = SmallocGlobal::new();
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::with_region_size(64 << 20);
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(64 << 20);
 
-/// Blocks that rest at most.
+/// The largest number of blocks in quarantine.
 const QUEUE_BLOCKS: usize = 256;
-/// Bytes that rest at most.
+/// The largest number of bytes in quarantine.
 const QUEUE_BYTES: usize = 1 << 20;
 
 fn layout(size: usize) -> Layout {
@@ -22,14 +22,14 @@ fn layout(size: usize) -> Layout {
 }
 
 fn take(heap: &impl GlobalAlloc, size: usize) -> *mut u8 {
-    // SAFETY: nobody asks for nothing.
+    // SAFETY: the layout is not empty.
     let block = unsafe { heap.alloc(layout(size)) };
     assert!(!block.is_null());
     block
 }
 
 fn give(heap: &impl GlobalAlloc, block: *mut u8, size: usize) {
-    // SAFETY: misuse is what is tested, where the block is not in use.
+    // SAFETY: misuse is tested here, if the block is not in use.
     unsafe { heap.dealloc(block, layout(size)) }
 }
 
@@ -39,17 +39,17 @@ fn resize(heap: &impl GlobalAlloc, block: *mut u8, size: usize, new_size: usize)
 }
 
 fn write(block: *mut u8, offset: usize, byte: u8) {
-    // SAFETY: the memory is mapped. Where the byte is not the block's, the write is what is tested.
+    // SAFETY: the memory is mapped. If the byte does not belong to the block, the write is the fault to be found.
     unsafe { block.add(offset).write_volatile(byte) };
 }
 
-/// Frees so many others that all of what rested before has left the queue.
+/// Frees so many other blocks that all earlier ones have left the queue.
 fn turn_over(heap: &impl GlobalAlloc) {
     let blocks = [(); QUEUE_BLOCKS].map(|()| take(heap, 1000));
     blocks.into_iter().for_each(|block| give(heap, block, 1000));
 }
 
-/// A block of a size that fits nowhere else, with one in use on both sides.
+/// A block of a size that fits nowhere else, between two blocks in use.
 fn take_walled(heap: &impl GlobalAlloc, size: usize) -> *mut u8 {
     take(heap, 16);
     let block = take(heap, size);
@@ -96,7 +96,7 @@ fn write_before_growing(heap: &impl GlobalAlloc) {
     resize(heap, lower, 48, 80);
 }
 
-/// Found in what a `realloc` has moved from.
+/// Found in the old place of a payload that a `realloc` has moved.
 fn write_after_moving(heap: &impl GlobalAlloc) {
     let block = take_walled(heap, 48);
     assert_ne!(resize(heap, block, 48, 480), block);
@@ -114,7 +114,7 @@ fn write_after_moving_pages(heap: &impl GlobalAlloc) {
     take(heap, 2 << 20);
 }
 
-/// Found in the tail that a `realloc` has given back, though that does not rest.
+/// Found in the tail that a `realloc` has freed, though that is not quarantined.
 fn write_after_shrinking(heap: &impl GlobalAlloc) {
     let block = take_walled(heap, 480);
     assert_eq!(resize(heap, block, 480, 48), block);
@@ -124,7 +124,7 @@ fn write_after_shrinking(heap: &impl GlobalAlloc) {
     take(heap, 432);
 }
 
-/// Padding in front of an aligned block has never been given to anybody.
+/// Padding in front of an aligned block has never been handed out.
 fn write_to_padding(heap: &impl GlobalAlloc) {
     let below = take(heap, 16);
     let aligned = Layout::from_size_align(64, 4096).expect("a layout");
@@ -146,7 +146,7 @@ fn overflow(heap: &impl GlobalAlloc, size: usize, behind: usize, find: fn(&dyn G
 }
 
 fn free_dyn(heap: &dyn GlobalAlloc, block: *mut u8, size: usize) {
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     unsafe { heap.dealloc(block, layout(size)) };
 }
 
@@ -189,7 +189,7 @@ fn double_by_pointer<L: FreeList>(heap: &SmallocGlobal<L>) {
     let block = take_walled(heap, 48);
     tell_double(block, "");
     let block = NonNull::new(block).expect("it was allocated");
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     unsafe { heap.sfree(block) };
     // SAFETY: as above.
     unsafe { heap.sfree(block) };
@@ -204,7 +204,7 @@ fn double_in_other_thread() {
     let _ = thread.join();
 }
 
-/// Freed while it rests, moved from while it rests, and when it has left the queue.
+/// Freed while in quarantine, moved from while in quarantine, and after it has left the queue.
 fn double_of_the_last_to_rest(heap: &impl GlobalAlloc) {
     let block = take_walled(heap, 48);
     tell_double(block, " (layout of 48 bytes)");
@@ -254,7 +254,7 @@ const FOUND: [(&str, Case); 31] = [
     (DOUBLE, ("double_after_rest_linked", || double(&LINKED, |_| turn_over(&LINKED), free_dyn))),
 ];
 
-/// Not a test: what the next one starts.
+/// Not a test: the next one starts it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -272,7 +272,7 @@ fn faults_abort_with_one_line() {
 
 /// A block is handed out again after so many others have been freed, and no sooner.
 #[test]
-fn freed_blocks_rest() {
+fn freed_blocks_are_quarantined() {
     let heap: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
     let block = take(&heap, 48);
     take(&heap, 16);
@@ -293,7 +293,7 @@ fn queue_is_bounded_in_bytes() {
     let [one_more, too_large] = [take(&heap, 16), take(&heap, QUEUE_BYTES + 1)];
     take(&heap, 16);
     blocks.into_iter().for_each(|block| give(&heap, block, QUEUE_BYTES / 4));
-    // What never could rest does not push the others out.
+    // A block too large for the quarantine does not push the others out.
     give(&heap, too_large, QUEUE_BYTES + 1);
     assert_eq!(take(&heap, QUEUE_BYTES + 1), too_large);
     give(&heap, one_more, 16);
@@ -301,7 +301,7 @@ fn queue_is_bounded_in_bytes() {
 }
 
 #[test]
-fn what_rests_is_given_up_before_a_request_is_refused() {
+fn the_quarantine_is_emptied_before_a_request_is_refused() {
     let heap: SmallocGlobal = SmallocGlobal::with_region_size(1 << 16);
     for _ in 0..1000 {
         let block = take(&heap, 1000);
@@ -314,7 +314,7 @@ fn what_rests_is_given_up_before_a_request_is_refused() {
     assert!(unsafe { heap.alloc(layout(1)) }.is_null());
 }
 
-/// Nobody knows where the canary of such a block begins.
+/// Without a layout the start of a block's canary is unknown.
 #[test]
 fn without_a_layout_no_canary_is_checked() {
     let block = take(&INDEXED, 41);
@@ -342,7 +342,8 @@ impl Held {
     }
 }
 
-/// All calls, with sizes that grow, shrink and move blocks: contents stay, zeroed memory is zero, nobody is accused.
+/// All calls, with sizes that make blocks grow, shrink and move: contents stay, zeroed memory is zero, and nothing is
+/// reported.
 fn live_long<L: FreeList>(heap: &SmallocGlobal<L>) {
     let mut held: Vec<Held> = Vec::new();
     let mut random = 1_u64;
@@ -395,7 +396,7 @@ fn live_long<L: FreeList>(heap: &SmallocGlobal<L>) {
         unsafe { heap.dealloc(old.block, old.layout) };
     }
     heap.check().expect("the heap is whole");
-    // What nothing can hold makes the queue give up all that rests.
+    // An impossible request empties the quarantine.
     // SAFETY: the layout is not empty.
     assert!(unsafe { heap.alloc(layout(1 << 40)) }.is_null());
     let stats = heap.stats();
@@ -404,16 +405,16 @@ fn live_long<L: FreeList>(heap: &SmallocGlobal<L>) {
 }
 
 #[test]
-fn nobody_is_accused_indexed() {
+fn correct_programs_are_not_reported_indexed() {
     live_long::<Indexed>(&SmallocGlobal::with_region_size(64 << 20));
 }
 
 #[test]
-fn nobody_is_accused_linked() {
+fn correct_programs_are_not_reported_linked() {
     live_long::<Linked>(&SmallocGlobal::with_region_size(64 << 20));
 }
 
-/// The heap of this program, from several threads.
+/// The heap of this program, used by several threads.
 #[test]
 fn threads_share_the_queue() {
     let threads = [(); 4].map(|()| {
@@ -427,7 +428,7 @@ fn threads_share_the_queue() {
     HEAP.check().expect("the heap is whole");
 }
 
-/// Memory that is looked at before its turn comes.
+/// Freed memory is checked before it is handed out again.
 fn check_sees<L: FreeList>(heap: &SmallocGlobal<L>, size: usize, invariant: &str) {
     let layout = layout(size);
     // SAFETY: the layout is not empty.
@@ -449,7 +450,7 @@ fn check_sees<L: FreeList>(heap: &SmallocGlobal<L>, size: usize, invariant: &str
 fn a_check_sees_writes_after_a_free() {
     check_sees::<Indexed>(&SmallocGlobal::with_region_size(64 << 20), 100, "F2");
     check_sees::<Linked>(&SmallocGlobal::with_region_size(64 << 20), 100, "F2");
-    // Larger than the quarantine holds.
+    // Larger than the quarantine.
     check_sees::<Indexed>(&SmallocGlobal::with_region_size(64 << 20), 2 << 20, "F1");
     check_sees::<Linked>(&SmallocGlobal::with_region_size(64 << 20), 2 << 20, "F1");
 }

@@ -1,4 +1,4 @@
-//! An arena for several threads: nobody gets another's memory, and the lock is let go whatever happens.
+//! An arena for several threads: no thread gets another one's memory, and the lock is released whatever happens.
 
 use smalloc::{FreeList, Heap, HeapLock, Indexed, Linked};
 use std::alloc::Layout;
@@ -18,16 +18,16 @@ fn work<L: FreeList>(heap: &HeapLock<L>, mark: u8) {
             Layout::from_size_align(1 + (round * 37 + usize::from(mark)) % 500, 16).expect("a power of two");
         let (block, _) = heap.lock().smalloc(layout);
         let block = block.expect("there is room");
-        // SAFETY: the block is this thread's own and has so many bytes.
+        // SAFETY: the block belongs to this thread and has so many bytes.
         unsafe { block.write_bytes(mark, layout.size()) };
         blocks.push((block.as_ptr().expose_provenance(), layout));
         if round % 3 == 2 {
             let (address, layout) = blocks.swap_remove(round % blocks.len());
             let block = std::ptr::with_exposed_provenance_mut::<u8>(address);
-            // SAFETY: the block is live and this thread's own.
+            // SAFETY: the block is live and belongs to this thread.
             let bytes = unsafe { std::slice::from_raw_parts(block, layout.size()) };
             assert!(bytes.iter().all(|&byte| byte == mark), "another thread has written to the block");
-            // SAFETY: as above, and nobody uses it any more.
+            // SAFETY: the block is live and belongs to this thread, which does not use it any more.
             unsafe { heap.lock().dealloc(block, layout) };
         }
     }
@@ -77,9 +77,9 @@ fn one_guard_at_a_time() {
     assert!(heap.try_lock().is_some());
 }
 
-/// More threads than cores wait for a guard that is held for long. All get it in the end.
+/// More threads than cores wait for a guard that is held for long. All of them get it in the end.
 #[test]
-fn those_who_wait_are_served() {
+fn waiting_threads_get_the_heap() {
     let heap = HeapLock::<Indexed>::with_region_size(MIB).expect("addresses are free");
     thread::scope(|scope| {
         let guard = heap.lock();
@@ -92,9 +92,9 @@ fn those_who_wait_are_served() {
     assert_eq!(heap.lock().stats().live_segments, 8);
 }
 
-/// A panic while a guard is held lets it go, and poisons nothing: no call of the heap panics halfway.
+/// A panic while a guard is held releases the lock, and poisons nothing: no call of the heap panics halfway.
 #[test]
-fn a_panic_lets_go() {
+fn a_panic_releases_the_lock() {
     let heap = HeapLock::new(Heap::<Indexed>::with_region_size(MIB).expect("addresses are free"));
     let panicked = catch_unwind(AssertUnwindSafe(|| {
         let _guard = heap.lock();

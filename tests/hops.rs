@@ -1,5 +1,5 @@
-//! Hops are bounded by the logarithm of the heap: for steady churn of the mixes that programs have, at 10^3 to 10^6 live
-//! blocks, and for mixes that are made to be bad.
+//! Hops are bounded by the logarithm of the heap: for steady churn of the mixes that programs have, at 10^3 to 10^6
+//! live blocks, and for mixes designed to be bad.
 
 use proptest::prelude::*;
 use smalloc::{Heap, Indexed};
@@ -8,10 +8,10 @@ use std::ptr::NonNull;
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-/// Live blocks of a mix have no more bytes than this together. Nothing is written to them.
+/// The live blocks of a mix have at most so many bytes together. Their payloads are never written.
 const MOST_BYTES: usize = 24 << 30;
 
-/// What requests are like: each takes one of `sizes`, and `aligned` in a hundred ask for one of `alignments`.
+/// A mix of requests: each has one of `sizes`, and `aligned` in a hundred have one of `alignments`.
 #[derive(Clone, Debug)]
 struct Mix {
     sizes: Vec<usize>,
@@ -39,7 +39,7 @@ impl Mix {
         Layout::from_size_align(size, align).expect("a power of two")
     }
 
-    /// Bytes that a block takes at most, with what an alignment may leave free in front of it.
+    /// The most bytes that a block takes, with those that an alignment may leave free in front of it.
     fn most_bytes(&self) -> usize {
         let align = if self.aligned == 0 { 16 } else { self.alignments.iter().copied().max().unwrap_or(16) };
         self.sizes.iter().max().expect("there are sizes").next_multiple_of(16) + align
@@ -88,7 +88,7 @@ impl Churn {
     fn give(&mut self) {
         let index = self.numbers.below(self.live.len());
         let block = self.live.swap_remove(index);
-        // SAFETY: the block was live, and nobody has it any more.
+        // SAFETY: the block was live, and nothing uses it any more.
         unsafe { self.heap.sfree(block) };
     }
 
@@ -100,7 +100,7 @@ impl Churn {
         }
     }
 
-    /// Mean, 99th percentile and maximum of the hops since the last time.
+    /// Mean, 99th percentile and maximum of the hops since the last call.
     fn hops(&mut self) -> Hops {
         let mut hops = std::mem::take(&mut self.hops);
         hops.sort_unstable();
@@ -211,7 +211,7 @@ fn aligned_requests_among_others() {
     ]);
 }
 
-/// A mix of two to five sizes that are near misses of each other, with or without aligned requests.
+/// A mix of two to five sizes that almost fit each other's holes, with or without aligned requests.
 fn bad_mix() -> impl Strategy<Value = Mix> {
     let base = prop_oneof![1_usize..64, 64_usize..1024, 1024_usize..4096];
     let near = prop_oneof![
@@ -236,7 +236,7 @@ fn bad_mix() -> impl Strategy<Value = Mix> {
 proptest! {
     #![proptest_config(ProptestConfig { cases: if cfg!(debug_assertions) { 12 } else { 60 }, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Churn of a mix, then bursts of another one and frees of many in turn.
+    /// Churn of a mix, then bursts of another one, and frees of many blocks in turn.
     #[test]
     fn no_mix_and_no_burst_is_bad(mixes in prop::collection::vec(bad_mix(), 1..4), bursts in prop::collection::vec(1_usize..2_000, 1..6)) {
         let live = 4_000;

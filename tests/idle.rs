@@ -1,9 +1,10 @@
-//! Memory that use has left behind goes within 10,000 calls, wherever they are made; bursts that come back keep it.
+//! Memory that use has left behind is returned within 10,000 calls, wherever they are made. Bursts that come back keep
+//! it.
 #![cfg(not(feature = "hardened"))]
 
 mod case;
 
-use case::page;
+use case::{page, resident};
 use smalloc::{Heap, Indexed, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::sync::mpsc::channel;
@@ -13,19 +14,11 @@ use std::time::Duration;
 const MIB: usize = 1 << 20;
 /// Calls after which little is left.
 const CALLS: usize = 10_000;
-/// The most that stays at once.
+/// The most bytes that stay at the same time.
 const RESERVE: usize = 512 * MIB;
 
 fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a layout")
-}
-
-/// Bytes of the pages from `start` on, up to `bytes`, that are in memory.
-fn resident(start: *mut u8, bytes: usize) -> usize {
-    let mut pages = vec![0_u8; bytes.div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    assert_eq!(unsafe { libc::mincore(start.cast(), bytes, pages.as_mut_ptr()) }, 0);
-    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
 }
 
 fn allowed(peak: usize) -> usize {
@@ -79,7 +72,7 @@ impl Program {
         resident(self.base, self.heap.stats().peak_top.next_multiple_of(page()))
     }
 
-    /// The memory left by what is in use goes with further calls. `moment` names the test's place.
+    /// The memory that use has left behind is returned by further calls. `moment` names the place in the test.
     fn assert_goes(&self, size: usize, moment: &str) {
         let peak = self.heap.stats().peak_used_bytes;
         let at_once = self.resident();
@@ -102,7 +95,7 @@ fn a_dropped_container_of_small_blocks_leaves_little() {
     }
 }
 
-/// From the second burst on, the heap keeps a reserve: it goes as well.
+/// From the second burst on, the heap keeps a reserve, which is returned as well.
 #[test]
 fn bursts_close_together_leave_little_when_they_end() {
     for (size, count) in [(300, 100_000), (MIB, 100), (150 * MIB, 1)] {
@@ -114,7 +107,7 @@ fn bursts_close_together_leave_little_when_they_end() {
 
 /// The calls that follow may be of any kind.
 #[test]
-fn allocating_alone_lets_idle_memory_go() {
+fn allocations_alone_purge_idle_memory() {
     let program = Program::new();
     program.container(400_000, 100, |_| ());
     assert!(program.resident() > allowed(64 * MIB), "else the test is in vain");
@@ -124,9 +117,10 @@ fn allocating_alone_lets_idle_memory_go() {
     blocks.into_iter().for_each(|block| program.give(block, 16));
 }
 
-/// 6,000 blocks, 375 MiB in all, freed and taken again, fault their pages in once. Afterwards they go.
+/// 6,000 blocks, 375 MiB in all, that are freed and allocated again, fault in their pages once. Afterwards they are
+/// returned.
 #[test]
-fn bursts_that_come_back_keep_their_pages() {
+fn recurring_bursts_keep_their_pages() {
     let program = Program::new();
     let mut blocks = Vec::with_capacity(6000);
     for round in 0..5 {
@@ -141,7 +135,7 @@ fn bursts_that_come_back_keep_their_pages() {
 
 /// A heap of one thread counts its own calls.
 #[test]
-fn a_heap_of_one_thread_lets_idle_memory_go() {
+fn a_heap_of_one_thread_purges_idle_memory() {
     let mut heap = Heap::<Indexed>::with_region_size(1 << 30).expect("addresses are free");
     let pair = |heap: &mut Heap<Indexed>, size: usize| {
         let block = heap.alloc(layout(size));
@@ -157,7 +151,7 @@ fn a_heap_of_one_thread_lets_idle_memory_go() {
     assert!(left <= allowed(300 * MIB), "{left} bytes");
 }
 
-/// With a decay, time counts instead of calls.
+/// With a decay time, time counts instead of calls.
 #[test]
 fn idle_memory_decays_by_time() {
     let program = Program::new();
@@ -175,9 +169,9 @@ fn idle_memory_decays_by_time() {
 
 // ---- several regions ---------------------------------------------------------------------------------------------
 
-/// Eight threads over four regions, of which one at a time has a large job and drops all of it.
+/// Eight threads over four regions, one of which at a time has a large job and frees all of it.
 #[test]
-fn calls_anywhere_let_the_memory_of_idle_regions_go() {
+fn calls_in_any_region_purge_idle_memory() {
     static HEAP: SmallocGlobal<Indexed, 4> = SmallocGlobal::with_region_size(256 << 20);
     fn take(size: usize) -> *mut u8 {
         // SAFETY: the layout is not empty, and the block has that many bytes.

@@ -1,4 +1,5 @@
-//! The limits that the system sets, and the end of the region: null where nothing fits, and all of it back when freed.
+//! The limits of the system and the end of the region: null if nothing fits, and all of the region is usable again
+//! after frees.
 
 mod case;
 
@@ -11,16 +12,16 @@ use std::ptr;
 /// Small enough to be filled.
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(PROGRAM_REGION);
-/// As large as a region is if nothing is said.
+/// As large as a region is by default.
 static LARGE: SmallocGlobal = SmallocGlobal::new();
 static SECOND: SmallocGlobal = SmallocGlobal::with_region_size(1 << 30);
 
 const PROGRAM_REGION: usize = 16 << 20;
 const MEBIBYTE: usize = 1 << 20;
 const PIECE: Layout = Layout::new::<[u8; 1 << 20]>();
-/// Names the limit of a case, in bytes.
+/// Holds the limit of a case, in bytes.
 const LIMIT: &str = "SMALLOC_TEST_LIMIT";
-/// What a program, its libraries and its stacks take beside the heap, generously.
+/// A generous allowance for the memory of a program, its libraries and its stacks beside the heap.
 const PROGRAM: usize = 24 * MEBIBYTE;
 
 const CASES: [case::Case; 16] = [
@@ -42,7 +43,7 @@ const CASES: [case::Case; 16] = [
     ("full_threads", full_threads),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -55,8 +56,8 @@ fn limit() -> usize {
     std::env::var(LIMIT).expect("the test that starts this says").parse().expect("a number")
 }
 
-/// Takes pieces until null, which comes again at every further attempt, and returns how many there were. Touches none:
-/// it is addresses that are counted. A success leaves `errno`, though steps that were too large were refused before.
+/// Allocates pieces until null, which every further attempt returns too, and returns the number of pieces. Touches
+/// none, since only addresses are counted. A success leaves `errno`, though larger steps were refused before.
 fn take_all(heap: &SmallocGlobal, pieces: &mut Vec<*mut u8>) -> usize {
     let before = pieces.len();
     loop {
@@ -83,11 +84,11 @@ fn give_all(heap: &SmallocGlobal, pieces: &mut Vec<*mut u8>) {
     }
 }
 
-/// Takes all twice, with all freed in between; returns how many pieces there were.
+/// Allocates all pieces twice, and frees all in between; returns their number.
 fn take_all_twice(heap: &SmallocGlobal) -> usize {
     let mut pieces = Vec::with_capacity(1 << 15);
     let count = take_all(heap, &mut pieces);
-    // SAFETY: the first and the last piece are live; their last bytes are there to be written.
+    // SAFETY: the first and the last piece are live, and their last bytes may be written.
     for piece in [pieces[0], pieces[count - 1]] {
         // SAFETY: as above.
         unsafe { piece.add(PIECE.size() - 1).write(1) };
@@ -100,7 +101,7 @@ fn take_all_twice(heap: &SmallocGlobal) -> usize {
     count
 }
 
-/// The region is halved until it fits, so that at least a quarter of what the limit leaves is the heap's.
+/// The region is halved until it fits, so the heap gets at least a quarter of what the limit leaves.
 fn address_space() {
     let count = take_all_twice(&LARGE);
     let free = limit() - PROGRAM;
@@ -109,8 +110,8 @@ fn address_space() {
     assert!(count * MEBIBYTE + 2 * MEBIBYTE > LARGE.stats().region_size, "{count} MiB of the region");
 }
 
-/// The limit counts what is open and not what is reserved: all of it but the program's own and
-/// the tables, a part in sixty or so, is the heap's.
+/// The limit counts committed and not reserved memory, so the heap gets all of it except the program's own part and the
+/// tables, about a sixtieth.
 fn data() {
     let count = take_all_twice(&LARGE);
     assert_eq!(LARGE.stats().region_size, 32 << 30);
@@ -150,7 +151,7 @@ fn starts_and_recovers_under_any_limit_of_data() {
 
 // ---- limits that come and go -------------------------------------------------------------------------------------
 
-/// What was refused under a limit is served when the limit is lifted.
+/// A request that was refused under a limit succeeds when the limit is lifted.
 fn data_lifted() {
     LARGE.init().expect("addresses are free");
     let mut pieces = Vec::with_capacity(1 << 12);
@@ -167,7 +168,7 @@ fn data_lifted() {
     assert!(!unsafe { LARGE.alloc(PIECE) }.is_null());
 }
 
-/// A mebibyte is enough to start with and to serve something.
+/// A mebibyte is enough for a heap to start and to serve some requests.
 fn one_mebibyte(resource: libc::__rlimit_resource_t, counted: &str) {
     let used = status_bytes(counted);
     let before = set_limit(resource, used + MEBIBYTE as u64);
@@ -182,7 +183,7 @@ fn one_mebibyte(resource: libc::__rlimit_resource_t, counted: &str) {
     unsafe { LARGE.dealloc(block, layout) };
 }
 
-/// Every limit that leaves between one mebibyte and a hundred: a new heap starts under it, and serves something.
+/// Every limit that leaves between one mebibyte and a hundred: a new heap starts under it, and serves some requests.
 fn from_a_mebibyte_up(resource: libc::__rlimit_resource_t, counted: &str) {
     const SMALL: Layout = Layout::new::<[u8; 4096]>();
     let mut left = MEBIBYTE;
@@ -201,7 +202,7 @@ fn from_a_mebibyte_up(resource: libc::__rlimit_resource_t, counted: &str) {
     }
 }
 
-/// Not one page is left: null and an error with its reason, and a later attempt succeeds.
+/// Not one page is left: the heap returns null and an error with its reason, and a later attempt succeeds.
 fn no_addresses() {
     let before = set_limit(libc::RLIMIT_AS, status_bytes("VmSize"));
     let refused = SECOND.init();
@@ -235,8 +236,8 @@ fn a_mebibyte_is_enough() {
 
 // ---- what the system sees ----------------------------------------------------------------------------------------
 
-/// Region and tables are two mappings each, an open one and a closed one, whatever the heap holds. The small tables have
-/// moved when it holds 256 MiB.
+/// Region and tables are two mappings each, an open one and a closed one, whatever the heap holds. The small tables
+/// have moved by the time it holds 256 MiB.
 fn mapping_count() {
     let mut pieces = Vec::with_capacity(1 << 10);
     let none = mappings().len();
@@ -256,8 +257,8 @@ fn mapping_count() {
     assert!(mappings().len() <= few);
 }
 
-/// Neither the reservation of 32 GiB nor its tables count as data; what is open is at most a quarter more than what is
-/// in use, and 32 MiB.
+/// Neither the reservation of 32 GiB nor its tables count as data. Committed memory is at most a quarter more than
+/// memory in use, and 32 MiB.
 fn data_follows_use() {
     let before = status_bytes("VmData");
     LARGE.init().expect("addresses are free");
@@ -276,7 +277,7 @@ fn data_follows_use() {
     }
 }
 
-/// Dies with a core file allowed, in a folder of its own.
+/// Aborts with a core file allowed, in a folder of its own.
 fn core_follows_use() {
     set_limit(libc::RLIMIT_CORE, u64::MAX);
     for _ in 0..16 {
@@ -285,7 +286,7 @@ fn core_follows_use() {
         // SAFETY: the block is live and has this size.
         unsafe { piece.write_bytes(1, PIECE.size()) };
     }
-    // SAFETY: not that it is: this is what ends the process.
+    // SAFETY: none; this ends the process.
     unsafe { LARGE.dealloc(ptr::without_provenance_mut(1), PIECE) };
 }
 
@@ -295,13 +296,13 @@ fn mappings_stay_few() {
 }
 
 #[test]
-fn data_follows_what_is_in_use() {
+fn data_counts_only_committed_memory() {
     case::run("data_follows_use").assert_success();
 }
 
-/// Where the system writes core files into the folder of the process; elsewhere nothing can be seen of them.
+/// Checked if the system writes core files into the folder of the process.
 #[test]
-fn core_files_follow_what_is_in_use() {
+fn core_files_contain_only_committed_memory() {
     let pattern = std::fs::read_to_string("/proc/sys/kernel/core_pattern").unwrap_or_default();
     let folder =
         std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("core-{}", std::process::id()));
@@ -320,9 +321,9 @@ fn core_files_follow_what_is_in_use() {
 
 // ---- a full region -----------------------------------------------------------------------------------------------
 
-/// Waits until no other thread runs: the one that waits for this test takes memory for that.
+/// Waits until no other thread runs, since the one that waits for this test allocates memory for that.
 fn wait_for_the_others() {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     let me = unsafe { libc::gettid() };
     let others_sleep = || {
         let tasks = std::fs::read_dir("/proc/self/task").expect("the system tells");
@@ -364,7 +365,7 @@ fn full_string_panic() {
     panic!("{free} bytes are left");
 }
 
-/// The hook wants memory, too.
+/// The hook needs memory, too.
 fn full_hook() {
     std::panic::set_hook(Box::new(|info| eprintln!("{}", info.to_string().repeat(2))));
     wait_for_the_others();
@@ -372,7 +373,7 @@ fn full_hook() {
     panic!("nothing is left");
 }
 
-/// All of them fail at once, and all want to say so.
+/// All threads fail at once, and all of them write a message.
 fn full_threads() {
     let start = std::sync::Barrier::new(4);
     std::thread::scope(|scope| {
@@ -392,8 +393,8 @@ fn full_threads() {
     });
 }
 
-/// The messages are those of the standard library, which says what it wants to say if that takes no memory: a look at
-/// `RUST_BACKTRACE` and a message that is formatted do.
+/// The messages are those of the standard library, which writes them if that takes no memory: reading `RUST_BACKTRACE`
+/// and formatting a message take some.
 #[test]
 fn a_full_heap_ends_the_process_with_its_message() {
     for (name, backtrace, message) in [

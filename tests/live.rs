@@ -1,4 +1,4 @@
-//! A heap that publishes: what other processes read, and that nobody is disturbed by it.
+//! A heap that publishes: the numbers that other processes read, and that publishing disturbs nothing.
 
 mod case;
 
@@ -22,7 +22,7 @@ static BUSY: SmallocGlobal = SmallocGlobal::with_region_size(64 << 20);
 
 /// The variable that names the file.
 const VARIABLE: &str = "SMALLOC_LIVE";
-/// Tells a case where its file is.
+/// Holds the path of a case's file.
 const FILE: &str = "SMALLOC_TEST_FILE";
 
 const CASES: [case::Case; 6] = [
@@ -34,14 +34,14 @@ const CASES: [case::Case; 6] = [
     ("just_fits", just_fits),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
     case::act(&CASES);
 }
 
-/// A path at which there is nothing, and nothing any more after the test.
+/// A path at which there is no file, and none after the test.
 struct Place(PathBuf);
 
 impl Place {
@@ -69,7 +69,7 @@ fn layout(size: usize) -> Layout {
 
 // ---- every call --------------------------------------------------------------------------------------------------
 
-/// After every call of a heap, what is published is what is in use.
+/// After every call of a heap, the published numbers are the current ones.
 fn follow<L: FreeList>(heap: &SmallocGlobal<L>, name: &str) {
     let place = Place::new(name);
     heap.publish_to(place.text()).expect("it can be published");
@@ -89,7 +89,7 @@ fn follow<L: FreeList>(heap: &SmallocGlobal<L>, name: &str) {
         called(112, 1);
         let zeroed = heap.alloc_zeroed(layout(200));
         called(320, 1);
-        // A move is two steps: what takes the new place is in use before the old one is free.
+        // A move is two steps: the new place is in use before the old one is free.
         let moved = heap.realloc(plain, layout(100), 300);
         called(512, 1);
         let kept = heap.realloc(moved, layout(300), 200);
@@ -121,7 +121,7 @@ fn every_call_is_seen_at_once() {
 
 /// One thread publishes as fast as it can, and others read: none sees numbers that do not belong together.
 #[test]
-fn nobody_sees_half_of_it() {
+fn no_reader_sees_half_an_update() {
     let place = Place::new("torn");
     BUSY.publish_to(place.text()).expect("it can be published");
     let done = AtomicBool::new(false);
@@ -157,7 +157,7 @@ fn nobody_sees_half_of_it() {
     BUSY.stop_publishing();
 }
 
-/// However many regions there are, whoever allocates in a small stack can publish.
+/// A thread with a small stack can publish, however many regions there are.
 #[test]
 fn a_small_stack_is_enough() {
     static MANY: SmallocGlobal<Indexed, 64> = SmallocGlobal::with_region_size(1 << 20);
@@ -175,7 +175,7 @@ fn a_small_stack_is_enough() {
         let thread = std::thread::Builder::new().stack_size(128 << 10).spawn_scoped(scope, allocate);
         thread.expect("a thread starts").join().expect("it has published");
     });
-    // The file is that heap's alone.
+    // The file belongs to that heap alone.
     let in_use = LiveError::InUse { process: std::process::id() };
     assert_eq!(OTHER.publish_to(place.text()), Err(in_use));
     MANY.stop_publishing();
@@ -205,7 +205,7 @@ fn file() -> String {
     std::env::var(FILE).expect("the test that starts this says")
 }
 
-/// Reads its own page, which it did not ask for, and leaves it behind as the killed do.
+/// Reads its own page, which the environment asked for, and leaves it behind like a killed process.
 fn lives() {
     let live = Live::open(file()).expect("the environment's file is there before main");
     let before = live.read().used_bytes;
@@ -232,7 +232,7 @@ fn a_program_publishes_from_its_first_call_on_and_leaves_the_numbers_behind() {
     assert_ne!(Live::open(place.text()).expect("a page").process(), live.process());
 }
 
-/// The child allocates, and the parent's page says nothing of it.
+/// The child allocates, and its parent's page does not show it.
 fn forks() {
     THIRD.publish_to(file()).expect("it can be published");
     let live = Live::open(file()).expect("there is a page");
@@ -242,7 +242,7 @@ fn forks() {
             let placed = (0..100).all(|_| THIRD.smalloc(layout(1600)).1.success);
             let told = live.read();
             let silent = (told.used_bytes, told.calls) == (160, 1);
-            // It may publish in a file of its own.
+            // The child may publish in a file of its own.
             let own = format!("{}.child", file());
             let published = THIRD.publish_to(&own).is_ok() && Live::open(&own).is_ok();
             let _ = std::fs::remove_file(own);
@@ -270,7 +270,7 @@ fn starts_another() {
 }
 
 #[test]
-fn a_program_that_inherits_the_variable_says_that_it_does_not_publish() {
+fn a_program_that_inherits_the_variable_reports_that_it_does_not_publish() {
     let place = Place::new("inherits");
     let outcome = run("starts_another", Some(place.text()), &place);
     outcome.assert_success();
@@ -294,7 +294,7 @@ fn each_process_has_a_file_with_its_number() {
 }
 
 #[test]
-fn a_file_that_cannot_be_made_is_told() {
+fn a_file_that_cannot_be_created_is_reported() {
     let place = Place::new("wrong");
     for (value, reason) in [
         ("/nowhere/at/all", "No such file or directory (errno 2)"),
@@ -312,7 +312,8 @@ fn a_file_that_cannot_be_made_is_told() {
     }
 }
 
-/// Of two threads that begin to publish at the same time one succeeds, and the file of the other says that it ended.
+/// If two threads begin to publish at the same time, one succeeds, and the file of the other one says that it has
+/// ended.
 #[test]
 fn one_of_two_threads_publishes() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
@@ -339,7 +340,7 @@ fn one_of_two_threads_publishes() {
     }
 }
 
-/// A file may hold anything. Whatever numbers a page has, they are read and printed.
+/// A file may contain anything. All numbers can be read and printed.
 #[test]
 fn any_numbers_can_be_read_and_printed() {
     let place = Place::new("numbers");
@@ -361,7 +362,8 @@ fn any_numbers_can_be_read_and_printed() {
     }
 }
 
-/// A page that is larger than a file may be is an error when it begins, and not a signal, which would end this process.
+/// A page larger than the limit on file sizes is an error when publishing begins, and not a signal, which would end
+/// this process.
 fn too_large() {
     for limit in [0, 1, 1024, 4095] {
         case::set_limit(libc::RLIMIT_FSIZE, limit);
@@ -373,7 +375,7 @@ fn too_large() {
     }
 }
 
-/// A page that is just as large as a file may be.
+/// A page that is exactly as large as a file may be.
 fn just_fits() {
     case::set_limit(libc::RLIMIT_FSIZE, 4096);
     FIRST.publish_to(file()).expect("the page has 4096 bytes");
@@ -383,7 +385,7 @@ fn just_fits() {
 }
 
 #[test]
-fn a_limit_on_file_sizes_is_told_when_it_begins() {
+fn a_limit_on_file_sizes_is_an_error() {
     let place = Place::new("limit");
     run("too_large", None, &place).assert_success();
     run("just_fits", None, &place).assert_success();
@@ -391,7 +393,7 @@ fn a_limit_on_file_sizes_is_told_when_it_begins() {
 
 /// The variable names a file, and the shell that starts the program has a limit on file sizes.
 #[test]
-fn a_limit_on_file_sizes_is_told_to_who_set_the_variable() {
+fn a_limit_on_file_sizes_is_reported_for_the_variable() {
     let place = Place::new("shell");
     let mut command = Command::new("sh");
     let program = std::env::current_exe().expect("the test program has a path");

@@ -1,7 +1,7 @@
 //! The lock by itself: exclusion, recursion, fork, `errno`, and many more threads than cores.
 //!
-//! The lock is private to the crate, so its file is compiled into this test. Cases that end in an abort run in a process
-//! of their own.
+//! The lock is private to the crate, so its file is compiled into this test. Cases that end in an abort run in a
+//! process of their own.
 
 mod case;
 #[allow(dead_code, reason = "the lock needs less of it than the heap")]
@@ -26,7 +26,7 @@ use system::{errno, fatal};
 
 static COUNT: Lock<u64> = Lock::new(0);
 
-/// All of them end their process.
+/// Each of these cases ends its process.
 const CASES: [case::Case; 9] = [
     ("lock_twice", || {
         let _held = COUNT.lock();
@@ -79,19 +79,19 @@ extern "C" fn lock_in_handler(_: libc::c_int) {
     *COUNT.lock() += 1;
 }
 
-/// Locks in a loop and in the handler of a timer, until the timer strikes while the lock is held.
+/// Locks in a loop and in the handler of a timer, until the timer fires while the lock is held.
 fn signal_storm() {
     on_signal(libc::SIGALRM, lock_in_handler);
     let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
     let timer = libc::itimerval { it_interval: tick, it_value: tick };
-    // SAFETY: the timer is valid, and the old one is not asked for.
+    // SAFETY: the timer is valid, and the old one is not requested.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, std::ptr::null_mut()) }, 0);
     loop {
         *COUNT.lock() += 1;
     }
 }
 
-/// Not a test: what `run` starts.
+/// Not a test: `run` starts it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -125,7 +125,8 @@ fn long_message_is_cut_to_one_line() {
     run("long_message").assert_aborts(&format!("smalloc: {}\n", " ".repeat(246)));
 }
 
-/// A signal is most often taken right after the atomic instruction, so a lock that names its owner a step later hangs here.
+/// A signal is most often taken right after the atomic instruction, so a lock that names its owner a step later hangs
+/// here.
 #[test]
 fn signal_handler_never_hangs() {
     for _ in 0..20 {
@@ -190,7 +191,7 @@ fn a_slow_lock_is_taken_by_the_slow_path_only() {
 }
 
 #[test]
-fn a_lock_is_slow_as_long_as_anybody_wants() {
+fn a_lock_is_slow_while_there_is_a_reason() {
     let lock = Lock::new(0);
     lock.lock().set_slow(SlowReason::LivePage, true);
     lock.lock().set_slow(SlowReason::Recorder, true);
@@ -202,7 +203,7 @@ fn a_lock_is_slow_as_long_as_anybody_wants() {
 }
 
 #[test]
-fn a_guard_lets_others_in_while_it_is_unlocked() {
+fn other_threads_get_the_lock_while_a_guard_is_unlocked() {
     let lock = Lock::new(0);
     let (mut guard, seen) = lock.lock().unlocked(|| {
         *lock.lock() += 1;
@@ -213,9 +214,9 @@ fn a_guard_lets_others_in_while_it_is_unlocked() {
     assert!(lock.try_lock().is_none(), "it is locked again");
 }
 
-/// Who holds the lock all the time, but gives way now and then, does not keep others out.
+/// A thread that holds the lock all the time, but yields it now and then, does not keep others out.
 #[test]
-fn who_sleeps_is_given_way() {
+fn sleeping_waiters_get_the_lock() {
     let lock = Lock::new(0);
     thread::scope(|scope| {
         let mut guard = lock.lock();
@@ -228,7 +229,7 @@ fn who_sleeps_is_given_way() {
 }
 
 #[test]
-fn a_guard_waits_for_what_others_do() {
+fn a_guard_waits_while_the_value_is_busy() {
     let lock = Lock::new(0);
     thread::scope(|scope| {
         scope.spawn(|| {
@@ -253,7 +254,7 @@ fn a_wait_is_counted_once_and_keeps_errno() {
     while LOCK.contended() == 0 {
         thread::yield_now();
     }
-    // Long enough for the waiter to sleep; the signals make its sleeps fail with EINTR.
+    // Long enough for the waiter to sleep. The signals make its sleeps fail with EINTR.
     for _ in 0..20 {
         thread::sleep(Duration::from_millis(2));
         // SAFETY: the thread has not been joined.
@@ -313,7 +314,7 @@ fn the_child_of_a_fork_under_load_can_lock() {
     });
 }
 
-/// The status with which a child ends that locks and finds both numbers equal: 0. A child that hangs is ended by its alarm.
+/// The exit status of a child that locks and checks that both numbers are equal: 0. Its alarm ends a child that hangs.
 fn fork_and_lock(lock: &Lock<(u64, u64)>) -> libc::c_int {
     // SAFETY: released below in both processes, by this thread, which holds no guard.
     let unlock = || unsafe { lock.unlock_after_fork() };
@@ -340,7 +341,7 @@ fn work(value: &mut u64) {
     }
 }
 
-/// Locks and works `total` times, split over the threads. The longest time a thread waited.
+/// Locks and works `total` times, split over the threads. Returns the longest time that a thread waited.
 fn crowd(threads: u32, total: u32) -> Duration {
     let lock = Lock::new(1);
     let longest = AtomicU64::new(0);
@@ -361,15 +362,15 @@ fn crowd(threads: u32, total: u32) -> Duration {
     Duration::from_nanos(longest.into_inner())
 }
 
-/// A thread that waits for the processor while other programs run is no thread that starves, so that the bound must hold
-/// in one of three crowds.
+/// A thread that waits for a processor while other programs run does not starve, so the bound must hold in one of three
+/// attempts.
 #[test]
 fn sixty_four_threads_share_the_lock() {
     let starves = |_| crowd(64, 3_200_000) >= Duration::from_secs(1);
     assert!(!(0..3).all(starves), "a thread waited for a second");
 }
 
-/// In a forked child, the lock of a thread that is not there.
+/// In a forked child, the lock of a thread that does not exist there.
 #[test]
 fn an_abandoned_lock_ends_the_process() {
     case::run("abandoned").assert_aborts(
@@ -378,7 +379,7 @@ fn an_abandoned_lock_ends_the_process() {
     );
 }
 
-/// A wait can be given up for a thread by its token, and only for that.
+/// A wait can be given up for one thread, by its token.
 #[test]
 fn a_wait_is_given_up_for_one_thread() {
     static LOCK: Lock<u64> = Lock::new(0);

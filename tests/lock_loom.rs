@@ -4,10 +4,10 @@
 //! RUSTFLAGS="--cfg loom" cargo test --release --test lock_loom
 //! ```
 //!
-//! The model is the lock with loom's atomics, which have no const constructor. Its token is a loom thread-local, because
-//! loom runs all threads on one system thread. Tests use two threads: of three, two could yield to each other forever.
-//! Without `--cfg loom` this file only checks that the model has the same operations as `src/threads/lock.rs`, in the
-//! same order.
+//! The model is the lock with loom's atomics, which have no const constructor. Its token is a loom thread-local,
+//! because loom runs all threads on one system thread. Tests use two threads: of three, two could yield to each other
+//! forever. Without `--cfg loom` this file only checks that the model has the same operations as `src/threads/lock.rs`,
+//! in the same order.
 
 #[cfg(loom)]
 mod model {
@@ -176,7 +176,7 @@ mod model {
         model.preemption_bound = Some(PREEMPTIONS);
         model.check(move || {
             let lock = Arc::new(Lock::new());
-            // The least token of a thread is above what marks an abandoned lock.
+            // The least token of a thread, above the mark of an abandoned lock.
             let threads: Vec<_> = (2..)
                 .zip(bodies)
                 .map(|(number, body)| {

@@ -20,26 +20,25 @@ const LIMIT: u64 = 7 << 20;
 const PLACE: usize = 0x1000_0000_0000;
 const CASES: [case::Case; 2] = [("late", late), ("current", current)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
     case::act(&CASES);
 }
 
-/// From here on the limit holds: not for a process that may lock all, as that of the superuser. False if the process may
-/// not lock so much.
+/// Sets the limit and gives up the right to exceed it. False if the process may not lock so much.
 fn limit(bytes: u64) -> bool {
     let limits = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
-    // SAFETY: the call reads what it is given.
+    // SAFETY: the call reads the struct that it is given.
     let limited = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &limits) } == 0;
-    // SAFETY: gives up rights; fails for those who have none.
+    // SAFETY: the call gives up rights, and fails for a process that has none.
     unsafe { libc::setuid(65534) };
     limited
 }
 
 fn lock(flags: libc::c_int) -> bool {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     unsafe { libc::mlockall(flags) == 0 }
 }
 
@@ -47,7 +46,7 @@ fn layout(bytes: usize) -> Layout {
     Layout::from_size_align(bytes, 16).expect("a layout")
 }
 
-/// The whole region is there, what is opened is locked, and a request that would pass the limit gets null.
+/// The region has its whole size, committed memory is locked, and a request that would exceed the limit gets null.
 fn late() {
     assert!(limit(LIMIT), "a process may lower its limit");
     assert!(lock(libc::MCL_FUTURE), "locking what is mapped later needs no memory now");
@@ -66,7 +65,7 @@ fn late() {
     assert!(!block.is_null());
     let locked = status_bytes("VmLck") - before;
     assert!((1 << 20..4 << 20).contains(&locked), "{locked} bytes for 1 MiB");
-    // What is locked is in memory, and stays there.
+    // Locked memory is in RAM, and stays there.
     let mut pages = vec![0_u8; MEBIBYTE / case::page()];
     // SAFETY: the block begins the region, at a page, and there is a byte for each of its pages.
     assert_eq!(unsafe { libc::mincore(block.cast(), MEBIBYTE, pages.as_mut_ptr()) }, 0);
@@ -84,10 +83,10 @@ fn late() {
     assert_eq!((LATE.check(), SEVERAL.check()), (Ok(()), Ok(())));
 }
 
-/// A region that fits the limit with the rest of the program can be locked as a whole.
+/// A region that fits into the limit together with the rest of the program can be locked as a whole.
 fn current() {
     let words: Vec<String> = (0..100).map(|word| word.to_string()).collect();
-    // The system counts all addresses, not only what is accessible: for the test's own thread, mostly.
+    // The system counts all addresses, not only accessible ones: most of them are the stack of the test's thread.
     let mapped = status_bytes("VmSize");
     assert!(mapped < 256 << 20, "{mapped} bytes");
     if limit(mapped + (1 << 20)) {
@@ -98,7 +97,7 @@ fn current() {
 }
 
 #[test]
-fn a_reservation_is_not_locked_and_what_is_used_is() {
+fn used_memory_is_locked_and_the_reservation_is_not() {
     let outcome = case::run("late");
     outcome.assert_success();
     assert_eq!(outcome.stderr, "");

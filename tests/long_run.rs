@@ -1,6 +1,6 @@
-//! A long run: mixed sizes and lifetimes with the live bytes level. What the heap takes levels off, too.
+//! A long run: mixed sizes and lifetimes with a steady number of live bytes. The memory of the heap levels off, too.
 //!
-//! `cargo test` runs a short form. A hundred million operations take two minutes or so and print what they saw:
+//! `cargo test` runs a short form. A hundred million operations take about two minutes and print their numbers:
 //!
 //! ```text
 //! cargo test --release --test long_run -- --ignored --nocapture
@@ -9,18 +9,18 @@
 use smalloc::{FreeList, Heap, Indexed, Linked};
 use std::alloc::Layout;
 
-/// Windows of a run, at the end of each of which the heap is checked.
+/// The number of windows in a run. The heap is checked at the end of each.
 const WINDOWS: usize = 20;
-/// Windows that the heap has to find its level.
+/// The number of windows after which the heap has levelled off.
 const WARM: usize = 5;
 
-/// A long run's size: how many operations, and how many bytes are live.
+/// The size of a run: the number of operations, and of live bytes.
 struct Run {
     operations: usize,
     live_bytes: usize,
 }
 
-/// The most of everything in one window.
+/// The maximum of each number in one window.
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     live_bytes: usize,
@@ -51,7 +51,7 @@ impl Random {
         (self.0.wrapping_mul(0x2545_F491_4F6C_DD1D) >> 33) as usize % end
     }
 
-    /// Most sizes are small; each doubling is half as likely, up to 64 KiB.
+    /// Most sizes are small: each doubling is half as likely, up to 64 KiB.
     fn size(&mut self) -> usize {
         let doublings = (self.below(1 << 12) as u32 | 1 << 12).trailing_zeros();
         1 + self.below(16 << doublings)
@@ -102,7 +102,7 @@ impl<L: FreeList> Program<L> {
         self.blocks.push(Block { start, layout, mark });
     }
 
-    /// Half of what dies is among the youngest, the rest is of any age.
+    /// Half of the blocks that are freed are among the youngest, the others have any age.
     fn choose(&mut self) -> usize {
         let youngest = self.blocks.len().min(64);
         if self.random.below(2) == 0 {

@@ -1,4 +1,4 @@
-//! The low-memory callback is called again as long as it frees something and the request still does not fit.
+//! The low-memory callback is called again as long as it frees memory and the request still does not fit.
 
 use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
@@ -42,7 +42,7 @@ fn evict<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) ->
 
 type Heap<L, const REGIONS: usize> = &'static SmallocGlobal<L, REGIONS>;
 
-/// A request for 32 entries is met by 32 calls, whatever the request.
+/// A request for 32 entries needs 32 calls of the callback, whatever the kind of request.
 fn is_called_until_it_fits<L: FreeList, const REGIONS: usize>(heap: Heap<L, REGIONS>, calls: usize) {
     let large = layout(32 * ENTRY.size());
     let grown = || {
@@ -68,10 +68,11 @@ fn is_called_until_it_fits<L: FreeList, const REGIONS: usize>(heap: Heap<L, REGI
         unsafe { heap.sfree(block) };
         assert_eq!(heap.check(), Ok(()));
     }
-    // The cache is emptied, and still the request does not fit: its first answer that nothing was freed is final.
+    // The callback empties the cache, and the request still does not fit. Its first answer that nothing was freed is
+    // final.
     fill(heap);
     let entries = CACHE.with_borrow(Vec::len);
-    // One in the middle of each region stays.
+    // One block in the middle of each region stays.
     let middles = (0..REGIONS).rev().map(|region| entries * (2 * region + 1) / (2 * REGIONS));
     let kept: Vec<_> = middles.map(|middle| CACHE.with_borrow_mut(|cache| cache.remove(middle))).collect();
     // SAFETY: the layout is not empty.
@@ -98,7 +99,7 @@ fn is_called_until_the_request_fits_in_a_region() {
     is_called_until_it_fits(&SEVERAL, 32);
 }
 
-/// An answer that memory was freed is believed once, if none was.
+/// The claim that memory was freed is believed once, if none was.
 #[test]
 fn a_false_answer_ends_it() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
@@ -137,7 +138,7 @@ fn shrinking_counts() {
     assert_eq!(CALLS.take(), 5);
 }
 
-/// A callback that frees memory and takes it again does not hold a request for ever.
+/// A callback that frees memory and allocates it again does not hold up a request for ever.
 #[test]
 fn calls_are_bounded() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);

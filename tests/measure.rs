@@ -1,4 +1,4 @@
-//! The peak within a piece of a program, where measurements follow each other, nest, and are many.
+//! The peak of a measurement, if measurements follow each other, nest, or are many.
 
 use smalloc::{Indexed, SmallocGlobal};
 use std::alloc::Layout;
@@ -31,7 +31,7 @@ fn a_measurement_has_its_own_peak() {
         measured.to_string().lines().next(),
         Some("  peak        used 5 KiB, which is 4 KiB above the 1 KiB before, top 5 KiB")
     );
-    // What came before stays the peak of the heap, until it is reset.
+    // The earlier peak stays the peak of the heap until it is reset.
     assert_eq!((heap.stats().peak_used_bytes, heap.stats().peak_top), (65 << 10, 65 << 10));
     heap.reset_peaks();
     assert_eq!((heap.stats().peak_used_bytes, heap.stats().peak_top), (1 << 10, 1 << 10));
@@ -56,7 +56,7 @@ fn measurements_nest_and_a_reset_or_panic_within_one_leaves_it_its_peak() {
 }
 
 #[test]
-fn the_seventeenth_measurement_at_once_is_told_too_much_rather_than_too_little() {
+fn the_seventeenth_measurement_may_report_too_high_a_peak() {
     let heap = SmallocGlobal::<Indexed>::with_region_size(1 << 20);
     fn nest(heap: &SmallocGlobal, depth: usize, peaks: &mut Vec<usize>) {
         let ((), measured) = heap.measure(|| {
@@ -73,6 +73,6 @@ fn the_seventeenth_measurement_at_once_is_told_too_much_rather_than_too_little()
     let exact: Vec<usize> = (0..20).map(|depth| (100 - depth) << 10).collect();
     assert_eq!(peaks[..16], exact[..16]);
     assert_eq!(peaks[16..], [exact[15]; 4]);
-    // All have ended, so the next ones have a place of their own again.
+    // All measurements have ended, so the next ones have a place of their own again.
     assert_eq!(heap.measure(|| touch(&heap, 1 << 10)).1.peak_used_bytes, 1 << 10);
 }

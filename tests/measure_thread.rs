@@ -1,4 +1,4 @@
-//! What a piece of code does on its own thread, while other threads use the same heap.
+//! The calls of a piece of code on its own thread, while other threads use the same heap.
 
 use smalloc::{Indexed, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
@@ -64,7 +64,7 @@ fn only_calls_of_the_thread_count() {
     });
 }
 
-/// A vector that grows past its neighbours moves; each move is one `realloc`, and both places are in use meanwhile.
+/// A vector that grows past its neighbours moves. Each move is one `realloc`, and both places are in use meanwhile.
 #[test]
 fn moves_count_once() {
     beside_others(&HEAP, || {
@@ -98,11 +98,11 @@ fn measurements_nest_and_a_panic_ends_one() {
     });
     assert_eq!((inner.allocs, inner.frees, inner.used_bytes, inner.peak_growth), (1, 1, 0, 2000));
     assert!(panicked && outer.allocs >= 3 && outer.peak_growth == 7008);
-    // Nothing is left behind: a measurement of this thread begins anew, and calls are fast again.
+    // The measurement leaves nothing behind: the next one of this thread starts at 0, and calls are fast again.
     assert_eq!(HEAP.measure_thread(|| ()).1, HEAP.measure_thread(|| ()).1);
 }
 
-/// More threads than there are places: those that find none wait, and all count exactly.
+/// More threads than slots: those that find none wait, and all of them count exactly.
 #[test]
 fn many_threads_are_measured_at_once() {
     std::thread::scope(|scope| {
@@ -116,8 +116,8 @@ fn many_threads_are_measured_at_once() {
     });
 }
 
-/// With several regions, frees of the thread count when it makes them, in whichever region the block lies, and those that
-/// other threads have left for its region do not.
+/// With several regions, a free counts for the thread that makes it, in whichever region the block lies. Frees that
+/// other threads have queued for its region do not count.
 #[test]
 fn frees_in_other_regions_count_where_they_are_made() {
     beside_others(&FOUR, || {

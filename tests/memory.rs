@@ -1,9 +1,9 @@
-//! The bytes in RAM, as the heap tells them, are those that `mincore` counts; they follow what is given back.
+//! The bytes in RAM that the heap reports are those that `mincore` counts; they follow purges.
 #![cfg(all(target_os = "linux", not(feature = "hardened")))]
 
 mod case;
 
-use case::{page, status_bytes};
+use case::{page, resident, status_bytes};
 use smalloc::{FreeList, Heap, Indexed, Linked, Memory, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 
@@ -11,7 +11,7 @@ const MIB: usize = 1 << 20;
 
 const CASES: [case::Case; 2] = [("sums", sums), ("without_scan", without_scan)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -23,14 +23,10 @@ fn layout(size: usize) -> Layout {
 }
 
 fn counted<L: FreeList>(heap: &Heap<L>) -> usize {
-    let bytes = heap.stats().committed_bytes;
-    let mut pages = vec![0_u8; bytes.div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    assert_eq!(unsafe { libc::mincore(heap.base().cast(), bytes, pages.as_mut_ptr()) }, 0);
-    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
+    resident(heap.base(), heap.stats().committed_bytes)
 }
 
-/// Every third of 3,000 blocks of 1 to 64 KiB stays: there are many more ranges than the system is asked for at once.
+/// Every third of 3,000 blocks of 1 to 64 KiB stays, which makes many more ranges than one system call returns.
 fn holes<L: FreeList>() {
     let mut heap = Heap::<L>::with_region_size(256 * MIB).expect("addresses are free");
     let size = |number: usize| 1024 * (1 + number * 7 % 64);
@@ -99,7 +95,7 @@ fn the_parts_add_up_to_the_process() {
     case::run("sums").assert_success();
 }
 
-/// Where the system has no `PAGEMAP_SCAN`.
+/// On systems without `PAGEMAP_SCAN`.
 fn without_scan() {
     case::refuse(libc::SYS_ioctl, 1, u32::MAX, 0xC060_6610);
     holes::<Indexed>();

@@ -1,6 +1,6 @@
-//! Random programs of allocations, reallocations and frees, played on the heap and on an oracle of a hundred
-//! plain lines. After every call the block must be where the oracle puts it, the linked list must have stepped
-//! over as many free segments, `check` must find nothing, and every payload must be intact.
+//! Random programs of allocations, reallocations and frees, run on the heap and on an oracle of a hundred plain lines.
+//! After every call the block must be where the oracle puts it, the linked list must have stepped over as many free
+//! segments, `check` must find nothing, and every payload must be intact.
 //!
 //! `SMALLOC_TEST_SCALE=10` runs ten times as many programs.
 
@@ -56,17 +56,17 @@ fn config(cases: u32) -> ProptestConfig {
 }
 
 thread_local! {
-    /// What the program that this thread plays panicked with, while it plays one.
+    /// The panic message of the program that this thread runs.
     static PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
 }
 
-/// Plays a program, and makes its panic an error. Shrinking plays hundreds of programs that fail: of each only the
-/// message is kept, and the last one is told.
+/// Runs a program, and turns its panic into an error. Shrinking runs hundreds of failing programs; of each only the
+/// message is kept, and the last one is shown.
 fn agrees<L: FreeList>(program: &Program) -> Result<(), TestCaseError> {
     catch::<L>(|| run::<L>(program))
 }
 
-/// The same where the heap lies in lent memory, at this offset from a multiple of [`LARGEST_ALIGN`].
+/// Runs a program in lent memory, at this offset from a multiple of [`LARGEST_ALIGN`].
 fn agrees_lent<L: FreeList>(program: &Program, offset: usize) -> Result<(), TestCaseError> {
     catch::<L>(|| run_lent::<L>(program, offset))
 }
@@ -114,7 +114,7 @@ same_as_the_oracle! {
 proptest! {
     #![proptest_config(config(40))]
 
-    /// The programs of the fuzz target: any bytes are one, with alignments of up to 2 MiB and empty requests.
+    /// Programs of the fuzz target: any bytes are one, with alignments of up to 2 MiB and empty requests.
     #[test]
     fn bytes_are_programs(program in vec(any::<u8>(), 0..1500).prop_map(|bytes| Program::decode(&bytes))) {
         agrees::<Linked>(&program)?;
@@ -122,8 +122,8 @@ proptest! {
     }
 }
 
-/// The calls that lent memory is tried with at every offset: many requests that are aligned to more than its base, among
-/// holes of a few sizes.
+/// The calls for lent memory at every offset: many requests with a larger alignment than its base, among holes of a few
+/// sizes.
 fn aligned_op() -> impl Strategy<Value = Op> {
     let size = || prop_oneof![1..=256_usize, 1..=3000_usize];
     prop_oneof![
@@ -136,8 +136,8 @@ fn aligned_op() -> impl Strategy<Value = Op> {
 proptest! {
     #![proptest_config(config(1))]
 
-    /// The base of lent memory is aligned to 64 bytes, and payloads to what they ask for: at each of the 1024 places that a base
-    /// can have between two multiples of 64 KiB.
+    /// The base of lent memory is aligned to 64 bytes, and payloads to their layouts: at each of the 1024 places that a
+    /// base can have between two multiples of 64 KiB.
     #[test]
     fn lent_memory_may_begin_anywhere(ops in vec(aligned_op(), 150..=200)) {
         let program = Program { region_size: 256 << 10, ops };
@@ -148,7 +148,7 @@ proptest! {
     }
 }
 
-/// A first fit that even the oracle can be held against: one flag for each granule.
+/// A first fit that is even simpler than the oracle: one flag for each granule.
 struct Granules(Vec<bool>);
 
 impl Granules {
@@ -180,7 +180,7 @@ impl Granules {
 proptest! {
     #![proptest_config(config(50))]
 
-    /// The oracle is right by a simpler one still.
+    /// The oracle agrees with the simpler first fit.
     #[test]
     fn oracle_is_first_fit(ops in vec(op(16 << 10), 1..150)) {
         let mut oracle = Oracle::new(2 << 20, 16 << 10);

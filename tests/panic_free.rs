@@ -1,14 +1,13 @@
-//! No way through the calls of `GlobalAlloc`, and those without a layout, leads to Rust's panic machinery.
+//! No path through the calls of `GlobalAlloc` and those without a layout leads to Rust's panic machinery.
 //!
-//! A program without the standard library uses these calls alone, and its panic handler calls a function that does not
-//! exist. The linker drops the handler, and is content, only if nothing that is left calls it: a program that links
-//! cannot panic.
+//! A program without the standard library makes only these calls, and its panic handler calls a function that does not
+//! exist. The linker drops the handler only if nothing else calls it: a program that links cannot panic.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-/// What the panic handler calls, and nobody defines.
+/// The panic handler calls this function, which is not defined.
 const MISSING: &str = "a_panic_can_be_reached";
 
 const MANIFEST: &str = r#"
@@ -104,7 +103,7 @@ extern "C" fn main(count: c_int, _: *const *const c_char) -> c_int {
 }
 "#;
 
-/// Writes the package that is built.
+/// Writes the package to be built.
 fn package() -> PathBuf {
     let library = env!("CARGO_MANIFEST_DIR");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-free");
@@ -118,7 +117,7 @@ fn package() -> PathBuf {
     write("Cargo.toml", &MANIFEST.replace("LIBRARY", library).replace("FEATURES", features));
     write("src/main.rs", PROGRAM);
     let locked = fs::read_to_string(Path::new(library).join("Cargo.lock"));
-    // The versions that this test was built with; what the program does not need is dropped from it.
+    // Uses the lock file that this test was built with. Cargo drops the packages that the program does not need.
     write("Cargo.lock", &locked.unwrap_or_default());
     folder
 }
@@ -128,7 +127,7 @@ fn build(folder: &Path, features: &str) -> Output {
         .args(["build", "--release", "--quiet", "--offline", "--features", features])
         .current_dir(folder)
         .env("CARGO_TARGET_DIR", folder.join("target"))
-        // Flags for this test, such as those that count lines or find races, bring in calls of their own.
+        // Flags for this test, such as those for coverage or sanitizers, add calls of their own.
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .output()
@@ -145,7 +144,7 @@ fn no_call_can_panic() {
         let status = Command::new(&program).args(arguments).status().expect("the program starts");
         assert!(status.success(), "{arguments:?}: {status}");
     }
-    // The same program with one panic does not link, and so the above says something.
+    // The same program with one panic does not link, so the test above means something.
     let built = build(&folder, "planted");
     let errors = String::from_utf8_lossy(&built.stderr);
     assert!(!built.status.success() && errors.contains(MISSING), "{errors}");

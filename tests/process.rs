@@ -32,14 +32,14 @@ const CASES: [case::Case; 13] = [
     ("errno_under_limit", errno_under_limit),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
     case::act(&CASES);
 }
 
-/// What a process does first with this heap is told by the name of its case.
+/// The name of the case tells the first call of the process on this heap.
 static FIRST: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
 
 fn first_alloc_zeroed() {
@@ -56,7 +56,7 @@ fn every_call_can_be_the_first() {
     }
 }
 
-/// The environment has the last word on a region whose size the program does not say.
+/// The environment sets the size of a region whose size the program leaves open.
 #[test]
 fn the_environment_sets_the_region() {
     let run = |value| case::finish(value, case::command("region_size").env("SMALLOC_REGION", value));
@@ -83,7 +83,7 @@ fn the_environment_sets_the_region() {
 
 // ---- before and after main ---------------------------------------------------------------------------------------
 
-/// What was made before `main`: a box with a vector of strings.
+/// Made before `main`: a box with a vector of strings.
 static MADE_BEFORE_MAIN: AtomicPtr<Vec<String>> = AtomicPtr::new(std::ptr::null_mut());
 
 extern "C" fn make_before_main() {
@@ -106,7 +106,7 @@ fn memory_from_before_main_is_good() {
     HEAP.check().expect("the heap is sound");
 }
 
-/// Runs after all exit handlers, also after those that the heap might have registered with its first allocation.
+/// Runs after all exit handlers, also after any that the heap registered with its first allocation.
 extern "C" fn last_of_all() {
     if LEAVING.load(Ordering::Relaxed) {
         last_words::<0>();
@@ -119,7 +119,7 @@ static AFTER_ALL: extern "C" fn() = last_of_all;
 
 static LEAVING: AtomicBool = AtomicBool::new(false);
 
-/// Each handler runs after `main` and after those registered later.
+/// Each handler runs after `main` and after the handlers registered later.
 fn exit_handlers() {
     LEAVING.store(true, Ordering::Relaxed);
     // SAFETY: the functions live as long as the program.
@@ -141,8 +141,8 @@ fn exit_handlers_allocate() {
     assert_eq!(told, [2, 1, 0].map(|number| format!("handler {number}: 3889 bytes, true")));
 }
 
-/// Destructors of the system's keys run after those of Rust's thread-locals, and here again and again: each sets its key
-/// anew until the system gives up.
+/// Destructors of pthread keys run after those of Rust's thread-locals, and here again and again: each sets its key
+/// again until the system gives up.
 fn thread_keys() {
     static RUNS: AtomicU64 = AtomicU64::new(0);
     static KEY: AtomicU64 = AtomicU64::new(0);
@@ -178,7 +178,7 @@ fn destructors_of_thread_keys_allocate() {
 
 // ---- whoever looks may allocate ----------------------------------------------------------------------------------------
 
-/// Takes text, and meanwhile uses the heap that the text is about in every way.
+/// A writer that uses the heap in every way for each piece of text about that heap.
 struct Busy {
     text: String,
     parts: Vec<Box<str>>,
@@ -197,7 +197,7 @@ impl std::fmt::Write for Busy {
     }
 }
 
-/// No inspection holds the lock while it runs what belongs to the program.
+/// No inspection holds the lock while it runs code of the program.
 fn busy_looks() {
     let before = HEAP.snapshot().expect("it can be copied");
     let sizes: Vec<String> = before.segments().map(|segment| segment.size.to_string()).collect();
@@ -220,7 +220,7 @@ fn busy_looks() {
 }
 
 #[test]
-fn whoever_looks_may_allocate() {
+fn inspections_may_allocate() {
     case::run("busy_looks").assert_success();
 }
 
@@ -228,7 +228,7 @@ fn whoever_looks_may_allocate() {
 
 const MARK: i32 = 12_345;
 
-/// Runs `call` and returns what it returns, if `errno` is as before.
+/// Runs `call` and returns its result, if `errno` is unchanged.
 fn untouched<R>(what: &str, call: impl FnOnce() -> R) -> R {
     set_errno(MARK);
     let result = call();
@@ -238,7 +238,7 @@ fn untouched<R>(what: &str, call: impl FnOnce() -> R) -> R {
 
 fn errno_of_every_call<L: FreeList>(heap: &SmallocGlobal<L>) {
     let small = Layout::new::<[u64; 3]>();
-    // The first call maps the region, the large one opens more of it.
+    // The first call maps the region, the large one commits more of it.
     for size in [1, 100, 5000, 300_000, 40 << 20] {
         let layout = Layout::from_size_align(size, 8).expect("a layout");
         // SAFETY: layouts are not empty; blocks are freed once, with their layout, and live until then.
@@ -292,7 +292,7 @@ fn errno_is_untouched() {
     untouched("init", || fresh.init()).expect("a small region can be mapped");
 }
 
-/// The reservation succeeds only at the fifth attempt or so, and the four failures are nobody's business.
+/// The reservation succeeds only at the fifth attempt or so. The four failures must not change `errno`.
 fn errno_under_limit() {
     let mapped = case::status_bytes("VmSize");
     case::set_limit(libc::RLIMIT_AS, mapped + (100 << 20));
@@ -315,7 +315,7 @@ fn errno_is_untouched_when_the_reservation_is_halved() {
 const THREADS: usize = 64;
 const PAIRS: usize = 2000;
 
-/// The longest that a call of `alloc` or `dealloc` took in a crowd of threads, each with a fixed amount of work.
+/// The longest duration of a call of `alloc` or `dealloc` among many threads, each with a fixed amount of work.
 fn longest_call(heap: &SmallocGlobal) -> Duration {
     let start = Barrier::new(THREADS);
     thread::scope(|scope| {
@@ -358,8 +358,8 @@ fn work(heap: &SmallocGlobal, number: usize) -> Duration {
     longest
 }
 
-/// A thread that waits for the processor while other programs run is no thread that starves, so that the bound must hold
-/// in one of three crowds.
+/// A thread that waits for a processor while other programs run does not starve, so the bound must hold in one of three
+/// attempts.
 #[test]
 fn sixty_four_threads_finish_and_none_starves() {
     let heap = SmallocGlobal::with_region_size(1 << 26);
@@ -379,7 +379,7 @@ fn sixty_four_threads_finish_and_none_starves() {
     panic!("calls took {longest:?}");
 }
 
-/// Ten thousand threads, of which each allocates and frees; what one leaves to the next is freed by the next.
+/// Ten thousand threads, each of which allocates and frees. Each one frees the blocks that the one before has left.
 fn short_threads() {
     let (sender, receiver) = mpsc::channel::<Vec<String>>();
     let generation = |count: usize| {
@@ -407,7 +407,7 @@ fn short_threads() {
     assert!(late.used_bytes <= early.used_bytes + 4096, "{} and {}", early.used_bytes, late.used_bytes);
     assert_eq!(late.committed_bytes, early.committed_bytes);
     assert!(late_mappings <= early_mappings + 2, "{early_mappings} and {late_mappings}");
-    // Mappings that lie side by side count as one.
+    // Adjacent mappings count as one.
     assert!(late_data <= early_data + (1 << 20), "{early_data} and {late_data} bytes");
     HEAP.check().expect("the heap is sound");
 }

@@ -91,7 +91,7 @@ fn parsers_read_two_heaps_and_all_regions_in_one_answer() {
     }
 }
 
-/// One heap without labels is what `write_prometheus` has always written.
+/// One heap without labels gives the text of `write_prometheus`.
 #[test]
 fn parsers_read_one_heap_without_labels() {
     let Some(python) = python() else { return };

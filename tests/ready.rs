@@ -3,7 +3,7 @@
 
 mod case;
 
-use case::page;
+use case::{page, resident};
 use smalloc::{Heap, Indexed};
 use std::alloc::Layout;
 
@@ -16,10 +16,7 @@ fn layout(size: usize) -> Layout {
 
 /// Whether the first `bytes` bytes of the heap are in memory.
 fn all_in_memory(heap: &Heap<Indexed>, bytes: usize) -> bool {
-    let mut pages = vec![0_u8; bytes.div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    assert_eq!(unsafe { libc::mincore(heap.base().cast(), bytes, pages.as_mut_ptr()) }, 0);
-    pages.iter().all(|known| known & 1 != 0)
+    resident(heap.base(), bytes) == bytes.next_multiple_of(page())
 }
 
 #[test]
@@ -27,7 +24,7 @@ fn memory_made_resident_stays() {
     let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
     let wall = heap.alloc(layout(100));
     assert!(!wall.is_null() && heap.make_resident(32 * MIB));
-    // The first page is the wall's.
+    // The block in front takes the first page.
     // SAFETY: the block is live.
     unsafe { wall.write_bytes(1, 100) };
     assert!(all_in_memory(&heap, 32 * MIB));
@@ -54,7 +51,7 @@ fn memory_made_resident_stays() {
 }
 
 #[test]
-fn no_more_is_made_ready_than_fits() {
+fn making_ready_more_than_fits_fails() {
     let mut heap = Heap::<Indexed>::with_region_size(64 * MIB).expect("addresses are free");
     assert!(heap.make_ready(64 * MIB) && !heap.make_ready(64 * MIB + 1));
     assert_eq!(heap.set_limit(MIB), MIB);

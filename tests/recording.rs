@@ -1,5 +1,5 @@
-//! Recordings: what is in them, what ends them, and that they leave the program alone. That a replay comes to the same is
-//! in `crates/tool/tests/replay`.
+//! Recordings: their contents, their ends, and that they leave the program alone. `crates/tool/tests/replay` tests that
+//! a replay gives the same result.
 
 mod case;
 
@@ -23,7 +23,7 @@ const CASES: [case::Case; 6] = [
     ("starts_itself", starts_itself),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -37,7 +37,7 @@ fn fresh_path() -> PathBuf {
     env::temp_dir().join(format!("smalloc-recording-{}-{number}", std::process::id()))
 }
 
-/// A file that goes when the test ends.
+/// A file that is removed when the test ends.
 struct Scratch(PathBuf);
 
 impl Scratch {
@@ -56,7 +56,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What a test did not make is not there.
+        // A file that a test did not create is not there.
         let _ = fs::remove_file(&self.0);
     }
 }
@@ -82,7 +82,7 @@ fn layout(size: usize, align: usize) -> Layout {
     Layout::from_size_align(size, align).expect("a layout")
 }
 
-/// One call of every kind, with every outcome, on an empty heap of 64 KiB. The lists differ in their hops alone.
+/// One call of every kind, with every outcome, on an empty heap of 64 KiB. The lists differ only in their hops.
 fn one_of_each<L: FreeList>(heap: &SmallocGlobal<L>) {
     // SAFETY: no layout is empty, and blocks are live and have the layouts they come back with.
     unsafe {
@@ -138,14 +138,14 @@ fn every_call_is_recorded<L: FreeList>(heap: &SmallocGlobal<L>) {
     }
     let hops: usize = records.iter().filter(|record| record.offset.is_some()).map(Record::hops).sum();
     assert_eq!(hops as u64, status.hops.sum());
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     let thread = unsafe { libc::gettid() };
     assert!(records.iter().all(|record| (record.region, record.thread) == (0, thread as u32)));
     assert_eq!(heap.stop_recording(), None);
 }
 
 #[test]
-fn every_call_is_recorded_with_where_and_at_what_cost() {
+fn every_call_is_recorded_with_its_place_and_cost() {
     every_call_is_recorded(&SmallocGlobal::<Linked>::with_region_size(1 << 16));
     every_call_is_recorded(&SmallocGlobal::<Indexed>::with_region_size(1 << 16));
 }
@@ -194,7 +194,7 @@ fn a_recording_is_refused_for_a_reason() {
     assert_eq!(other.record_to(file.text()), Err(RecordError::InUse));
     assert!(heap.smalloc(layout(10, 1)).0.is_some());
     assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete && recorded.records == 1));
-    // The file is nobody's now, and its lock is gone: the recording is replaced, and so is an empty file.
+    // No process holds the file any more, and its lock is released: the recording is replaced, and so is an empty file.
     assert_eq!(other.record_to(file.text()), Ok(()));
     fs::write(&second.0, "").expect("it can be written");
     assert_eq!(heap.record_to(second.text()), Ok(()));
@@ -286,7 +286,7 @@ fn the_environment_names_the_process_by_percent_p() {
 }
 
 #[test]
-fn the_environment_must_name_a_file_that_can_be_made() {
+fn the_environment_must_name_a_file_that_can_be_created() {
     for (value, why) in [
         ("/no/such/folder", "No such file or directory (errno 2)"),
         ("/", "Is a directory (errno 21)"),
@@ -305,7 +305,8 @@ fn the_environment_must_name_a_file_that_can_be_made() {
     }
 }
 
-/// The heap of the program is recorded to the file of the environment; another is started with the same environment.
+/// The heap of the program is recorded to the file in the environment; another program is started with the same
+/// environment.
 fn starts_itself() {
     let outcome = case::run("works");
     outcome.assert_success();
@@ -325,7 +326,7 @@ fn a_program_that_is_started_leaves_the_recording_alone() {
     assert_consistent(&file.read().1);
 }
 
-/// No record is another process's: what is freed was placed there, and what is placed was free.
+/// No record belongs to another process: each freed block was placed in this file, and each placed block was free.
 fn assert_consistent(records: &[Record]) {
     let mut live = std::collections::HashSet::new();
     for record in records {
@@ -341,7 +342,7 @@ fn assert_consistent(records: &[Record]) {
 
 // ---- how recordings end ------------------------------------------------------------------------------------------
 
-/// Tells how many calls there were until it aborts.
+/// Prints the number of calls so far until it aborts.
 fn aborts() {
     let block = vec![1_u8; 12_345];
     assert_eq!(block.len(), 12_345);
@@ -351,7 +352,7 @@ fn aborts() {
 }
 
 #[test]
-fn what_was_recorded_outlives_an_abort() {
+fn a_recording_survives_an_abort() {
     let file = Scratch::new();
     let outcome = record_case("aborts", file.text());
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&outcome.status), Some(libc::SIGABRT));
@@ -371,7 +372,7 @@ fn allocate_for(calls: usize) {
     }
 }
 
-/// The file may not be larger than one window, as on a disk that is full.
+/// The file may not be larger than one window, as on a full disk.
 fn outgrows_its_file() {
     case::set_limit(libc::RLIMIT_FSIZE, 1 << 20);
     case::set_errno(77);
@@ -384,7 +385,7 @@ fn outgrows_its_file() {
 }
 
 #[test]
-fn where_there_is_no_room_the_recording_ends_and_the_program_goes_on() {
+fn a_full_disk_ends_the_recording_and_not_the_program() {
     let file = Scratch::new();
     let outcome = record_case("outgrows_its_file", file.text());
     outcome.assert_success();
@@ -401,7 +402,7 @@ fn closes_all_files() {
     let victims: Vec<PathBuf> = (0..32).map(|_| fresh_path()).collect();
     let errors = 2;
     for number in (0..64).filter(|&number| number != errors) {
-        // SAFETY: what is closed is not used again.
+        // SAFETY: the closed files are not used again.
         unsafe { libc::close(number) };
     }
     let files: Vec<fs::File> =
@@ -427,7 +428,7 @@ fn a_program_may_close_all_files() {
     assert_consistent(&file.read().1);
 }
 
-/// A heap that no handler of `fork` covers, since it is no static.
+/// A heap that no `fork` handler protects, since it is not a static.
 fn forks() {
     let uncovered = SmallocGlobal::<Linked>::with_region_size(1 << 16);
     let path = Scratch::new();
@@ -444,7 +445,7 @@ fn forks() {
             allocate_for(1000);
             let none = HEAP.stop_recording().is_none() && uncovered.stop_recording().is_none();
             let sound = HEAP.check().is_ok() && uncovered.check().is_ok();
-            // The parent's file is taken, and one of its own can be had.
+            // The parent's file is in use, but the child can have one of its own.
             let taken = HEAP.record_to(path.text()) == Err(RecordError::InUse);
             let own = Scratch::new();
             let recorded = HEAP.record_to(own.text()).is_ok() && HEAP.stop_recording().is_some();

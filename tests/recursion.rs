@@ -1,7 +1,7 @@
 //! Re-entry on the thread that holds the lock: a signal handler that uses the heap ends the process, and never hangs.
 //!
-//! A signal that arrives while the lock is held is made, not waited for: the heap's own memory is closed, so that the next
-//! call faults in the middle of its work, and the handler of that fault is what enters the heap again.
+//! The signal is provoked, so that it arrives while the lock is held: the heap's own memory is closed, the next call
+//! faults in the middle of its work, and the handler of that fault enters the heap again.
 
 mod case;
 
@@ -18,14 +18,14 @@ static PURGED: SmallocGlobal = SmallocGlobal::with_region_size(64 << 20);
 
 const REGION: usize = 1 << 20;
 const PIECE: Layout = Layout::new::<[u8; 64]>();
-/// Too large for any hole that the cases leave.
+/// Too large for any hole in these cases.
 const LARGER: Layout = Layout::new::<[u8; 2000]>();
-/// A file that no call gets to.
+/// A file that no call reaches.
 const FILE: &str = "/dev/null";
-/// The code with which a handler ends the process if its call has returned.
+/// The exit code of a handler whose call has returned.
 const RETURNED: i32 = 77;
 
-/// A call that takes the lock: its name, and what it does with a block in use.
+/// A call that takes the lock: its name, and its use of a block.
 type Call<L> = (&'static str, fn(&SmallocGlobal<L>, *mut u8));
 
 fn calls<L: FreeList>() -> [Call<L>; 24] {
@@ -58,7 +58,7 @@ fn calls<L: FreeList>() -> [Call<L>; 24] {
     ]
 }
 
-/// The calls that look at the segment map while they hold the lock, and so can be made to fault.
+/// The calls that read the segment map while they hold the lock, and so can be made to fault.
 const FAULTING: [&str; 12] = [
     "alloc",
     "alloc_large",
@@ -74,11 +74,11 @@ const FAULTING: [&str; 12] = [
     "trim",
 ];
 
-/// Which call the handler makes, and with which block.
+/// The call that the handler makes, and its block.
 static IN_HANDLER: AtomicUsize = AtomicUsize::new(0);
 static BLOCK: AtomicUsize = AtomicUsize::new(0);
 
-/// What the handler does: the call that `IN_HANDLER` says, or `try_stats`, which must not wait and so must return.
+/// The handler makes the call in `IN_HANDLER`, or `try_stats`, which must not wait and so must return.
 fn reenter<L: FreeList>(heap: &SmallocGlobal<L>) -> ! {
     let number = IN_HANDLER.load(Ordering::Relaxed);
     let block = ptr::with_exposed_provenance_mut(BLOCK.load(Ordering::Relaxed));
@@ -122,7 +122,7 @@ fn enter_twice<L: FreeList>(
     outer(heap, blocks[13].as_ptr());
 }
 
-/// Closes what is open of the tables of a heap, which lie behind its region and take less than a sixteenth of it.
+/// Closes the committed tables of a heap, which lie behind its region and take less than a sixteenth of it.
 fn close_tables(base: usize) {
     let (from, to) = (base + REGION, base + REGION + REGION / 16);
     let open = mappings()
@@ -131,14 +131,14 @@ fn close_tables(base: usize) {
     let mut closed = 0;
     for (start, end, _) in open {
         let start = ptr::with_exposed_provenance_mut(start);
-        // SAFETY: only the heap uses this memory, and its next use is to fault.
+        // SAFETY: only the heap uses this memory, and its next use is meant to fault.
         assert_eq!(unsafe { libc::mprotect(start, end - start.addr(), libc::PROT_NONE) }, 0);
         closed += 1;
     }
     assert!(closed > 0, "no table found behind {base:#x}");
 }
 
-/// Looks at the numbers in a loop and in the handler of a timer, until it strikes while the lock is held.
+/// Reads the statistics in a loop and in the handler of a timer, until it fires while the lock is held.
 fn storm() {
     INDEXED.init().expect("a small region can be mapped");
     strike(take_numbers);
@@ -147,8 +147,8 @@ fn storm() {
     }
 }
 
-/// Gives memory back in a loop, and in the handler asks for memory that is on its way: the lock is not held then, and to
-/// wait for that would be to wait for oneself.
+/// Purges in a loop, and in the handler requests memory that is being purged: the lock is free then, but the thread
+/// would wait for itself.
 fn purge_storm() {
     const BLOCK: Layout = Layout::new::<[u8; 16 << 20]>();
     strike(take_and_give);
@@ -175,12 +175,12 @@ extern "C" fn take_and_give(_: libc::c_int) {
     }
 }
 
-/// Has a handler called twenty thousand times a second.
+/// Makes the system call a handler twenty thousand times a second.
 fn strike(handler: extern "C" fn(libc::c_int)) {
     on_signal(libc::SIGALRM, handler);
     let tick = libc::timeval { tv_sec: 0, tv_usec: 50 };
     let timer = libc::itimerval { it_interval: tick, it_value: tick };
-    // SAFETY: the timer is valid, and the old one is not asked for.
+    // SAFETY: the timer is valid, and the old one is not requested.
     assert_eq!(unsafe { libc::setitimer(libc::ITIMER_REAL, &timer, ptr::null_mut()) }, 0);
 }
 
@@ -188,7 +188,8 @@ extern "C" fn take_numbers(_: libc::c_int) {
     let _ = INDEXED.stats();
 }
 
-/// Not a test: what the tests below start, with `<list>/<call>/<number of the call in the handler>` as its name.
+/// Not a test: the tests below start it, with `<list>/<call>/<number of the call in the handler>` as the name of a
+/// case.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -217,7 +218,7 @@ fn assert_recursion(outcome: &Outcome) {
     assert!(outcome.took < Duration::from_secs(10), "{}: {:?}", outcome.name, outcome.took);
 }
 
-/// Every call in a handler that interrupts another.
+/// Every call in a handler that interrupts another call.
 #[test]
 fn every_call_that_reenters_aborts() {
     for inner in 0..calls::<Indexed>().len() {
@@ -229,7 +230,7 @@ fn every_call_that_reenters_aborts() {
 /// A handler that interrupts every call.
 #[test]
 fn every_call_that_is_reentered_aborts() {
-    // A hardened heap gives nothing back, and does not look for it.
+    // A hardened heap neither purges nor checks whether it should.
     let looks = |outer: &&str| !(cfg!(feature = "hardened") && *outer == "trim");
     for outer in FAULTING.into_iter().filter(looks) {
         assert_recursion(&run("indexed", outer, 0));
@@ -237,7 +238,7 @@ fn every_call_that_is_reentered_aborts() {
     }
 }
 
-/// `try_stats` finds the lock held, says so, and goes on.
+/// `try_stats` finds the lock held, returns `None`, and the program continues.
 #[test]
 fn try_stats_never_waits_for_its_own_thread() {
     for list in ["indexed", "linked"] {
@@ -245,7 +246,7 @@ fn try_stats_never_waits_for_its_own_thread() {
     }
 }
 
-/// A timer that strikes at any moment, as those of real programs do.
+/// A timer that fires at any moment, as those of real programs do.
 #[test]
 fn timer_that_reenters_aborts() {
     for _ in 0..5 {

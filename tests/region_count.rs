@@ -11,14 +11,14 @@ use std::sync::Barrier;
 const MIB: usize = 1 << 20;
 const CASES: [case::Case; 2] = [("counts", counts), ("beyond", beyond)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
     case::act(&CASES);
 }
 
-/// The regions that eight threads, all alive at once, allocate in.
+/// The regions in which eight threads allocate that all live at the same time.
 fn homes<const REGIONS: usize>(heap: &'static SmallocGlobal<Indexed, REGIONS>) -> Vec<usize> {
     let barrier = Barrier::new(8);
     let mut homes: Vec<_> = std::thread::scope(|scope| {

@@ -1,4 +1,4 @@
-//! What other threads free in a region goes back to the system too, though the owner never frees and never searches again.
+//! Memory that other threads free in a region is purged too, though the owner never frees and never searches again.
 #![cfg(not(feature = "hardened"))]
 
 use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
@@ -6,11 +6,11 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread;
 
-/// A piece is small enough to be handed over.
+/// A piece is small enough to be queued.
 const PIECE: Layout = Layout::new::<[u8; 32 << 10]>();
 const REGION: usize = 256 << 20;
 
-/// A piece that is written, as a number, which any thread may have.
+/// A piece that was written, as a number, which may be sent to any thread.
 fn take<const N: usize, L: FreeList>(heap: &SmallocGlobal<L, N>) -> usize {
     // SAFETY: the layout is not empty.
     let piece = unsafe { heap.alloc(PIECE) };
@@ -21,7 +21,7 @@ fn take<const N: usize, L: FreeList>(heap: &SmallocGlobal<L, N>) -> usize {
 }
 
 fn give<const N: usize, L: FreeList>(heap: &SmallocGlobal<L, N>, piece: usize) {
-    // SAFETY: the piece is in use, and nobody uses it any more.
+    // SAFETY: the piece is in use, and nothing else uses it.
     unsafe { heap.dealloc(std::ptr::with_exposed_provenance_mut(piece), PIECE) };
 }
 
@@ -36,7 +36,7 @@ fn own<const N: usize, L: FreeList>(
     }
 }
 
-/// Lets an owner in another region than the caller's do what `work` asks for.
+/// Runs `work` with an owner in another region than the caller's.
 fn with_owner<const N: usize, L: FreeList>(
     heap: &'static SmallocGlobal<L, N>,
     work: impl FnOnce(&dyn Fn(usize) -> Vec<usize>),
@@ -55,7 +55,7 @@ fn with_owner<const N: usize, L: FreeList>(
 }
 
 #[test]
-fn trimming_gives_back_what_waits_to_be_freed() {
+fn trimming_purges_queued_blocks() {
     static HEAP: SmallocGlobal<Indexed, 64> = SmallocGlobal::with_region_size(REGION);
     with_owner(&HEAP, |owner| {
         owner(100).into_iter().for_each(|piece| give(&HEAP, piece));
@@ -66,14 +66,14 @@ fn trimming_gives_back_what_waits_to_be_freed() {
 }
 
 #[test]
-fn an_owner_that_never_frees_does_not_keep_it_all() {
+fn memory_of_an_owner_that_never_frees_is_purged() {
     static INDEXED: SmallocGlobal<Indexed, 64> = SmallocGlobal::with_region_size(REGION);
     static LINKED: SmallocGlobal<Linked, 64> = SmallocGlobal::with_region_size(REGION);
     consume(&INDEXED);
     consume(&LINKED);
 }
 
-/// Frees 64 MiB of an owner that allocates all the while, so that it is the owner who takes out what is handed over.
+/// Frees 64 MiB of an owner that allocates all the while, so that the owner drains the queue.
 fn consume<L: FreeList>(heap: &'static SmallocGlobal<L, 64>) {
     with_owner(heap, |owner| {
         let mut kept = Vec::new();

@@ -12,7 +12,7 @@ static HEAP: SmallocGlobal<Indexed, 4> = SmallocGlobal::new();
 
 const CASES: [case::Case; 2] = [("first_and_last", first_and_last), ("threads", threads)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -42,7 +42,7 @@ extern "C" fn before_main() {
 #[unsafe(link_section = ".init_array")]
 static BEFORE_MAIN: extern "C" fn() = before_main;
 
-/// What a thread leaves to its destructors, which allocate again.
+/// A value that a thread leaves to its destructors, which allocate again.
 struct Last(Vec<String>);
 
 static DROPPED: AtomicUsize = AtomicUsize::new(0);
@@ -89,7 +89,7 @@ fn first_and_last() {
 
 // ---- come and go -------------------------------------------------------------------------------------------------
 
-/// Ten threads at a time, each of which frees what the ones before it have made.
+/// Ten threads at a time, each of which frees the blocks of the ones before.
 fn threads() {
     let mut rows: Vec<Vec<String>> = Vec::new();
     let mut used = 0;

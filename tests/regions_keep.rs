@@ -1,7 +1,7 @@
 //! Regions side by side keep no more free memory together than one heap does.
 //!
-//! One test in a process of its own: other threads would take numbers, so that two threads shared a home and its heap
-//! learned from both.
+//! One test in a process of its own: threads of other tests would take numbers, so that two threads shared a home and
+//! its heap learned from both.
 #![cfg(not(feature = "hardened"))]
 
 use smalloc::{Indexed, SmallocGlobal};
@@ -24,19 +24,20 @@ fn take() -> *mut u8 {
 }
 
 fn give(piece: *mut u8) {
-    // SAFETY: the piece is in use, and nobody uses it any more.
+    // SAFETY: the piece is in use, and nothing else uses it.
     unsafe { HEAP.dealloc(piece, PIECE) };
 }
 
 #[test]
-fn regions_share_what_is_always_kept() {
+fn regions_share_the_memory_that_is_always_kept() {
     let start = Barrier::new(THREADS);
     thread::scope(|scope| {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 give(take());
                 start.wait();
-                // One after the other, a mebibyte in the end, so that the heap looks while it becomes free.
+                // One after the other, and a mebibyte at the end, so that the heap checks for a purge while it becomes
+                // free.
                 let pieces: Vec<*mut u8> = (0..32).map(|_| take()).collect();
                 pieces.into_iter().for_each(give);
                 (0..100).for_each(|_| give(take()));

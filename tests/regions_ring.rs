@@ -1,5 +1,5 @@
-//! Between two regions lies the ring of what is handed over. A write below the second region must not reach it; and where the
-//! system has no memory for a ring, frees wait for the lock.
+//! The queue of remote frees lies between two regions. A write below the second region must not reach it. If the system
+//! has no memory for a queue, remote frees wait for the lock.
 
 mod case;
 
@@ -11,7 +11,7 @@ use std::sync::Barrier;
 use std::thread;
 
 const REGION: usize = 1 << 20;
-/// From one region to the next.
+/// Bytes from one region to the next.
 const STRIDE: usize = 2 << 20;
 const LAYOUT: Layout = Layout::new::<[u8; 64]>();
 
@@ -19,7 +19,7 @@ static HEAP: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(REGION)
 
 const CASES: [case::Case; 2] = [("write_below", write_below), ("refused", refused)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -36,7 +36,7 @@ fn free(block: usize) {
     unsafe { HEAP.dealloc(std::ptr::with_exposed_provenance_mut(block), LAYOUT) };
 }
 
-/// Lets `work` happen in a thread whose home is the second region: homes are dealt in order, and the caller has the first.
+/// Runs `work` in a thread whose home is the second region. Homes are assigned in order, and the caller has the first.
 fn elsewhere<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     thread::scope(|scope| scope.spawn(work).join().expect("the thread ends"))
 }
@@ -48,23 +48,23 @@ fn write_below() {
     assert_eq!(second, first + STRIDE);
     let below = std::ptr::with_exposed_provenance_mut::<u8>(second - 1);
     println!("the last line");
-    // SAFETY: none: misuse is what is tested.
+    // SAFETY: none; misuse is tested here.
     unsafe { below.write_volatile(1) };
     println!("nothing has stopped it");
 }
 
 #[test]
-fn what_lies_below_a_region_is_closed() {
+fn writes_below_a_region_fault() {
     let outcome = case::run("write_below");
     assert_eq!(outcome.status.signal(), Some(libc::SIGSEGV), "{}{}", outcome.stdout, outcome.stderr);
     assert!(outcome.stdout.contains("the last line"), "{}", outcome.stdout);
 }
 
-/// What would be handed over waits for the lock.
+/// Without a queue, frees wait for the lock.
 fn refused() {
     let mask = u32::try_from(STRIDE - 1).expect("a mask");
     let ring = u32::try_from(STRIDE - 2 * page()).expect("an offset");
-    // The filter holds in this thread alone. The stack of another one may be at such an address.
+    // The filter applies to this thread alone. The stack of another thread may be at such an address.
     elsewhere(|| {
         case::refuse(libc::SYS_mprotect, 0, mask, ring);
         HEAP.init().expect("the regions are mapped");
@@ -86,11 +86,11 @@ fn refused() {
 }
 
 #[test]
-fn frees_wait_where_there_is_no_ring() {
+fn frees_wait_if_there_is_no_queue() {
     case::run("refused").assert_success();
 }
 
-/// With a ring they are handed over: so the case above means something.
+/// With a queue frees are handed over, so the case above means something.
 #[test]
 fn frees_are_handed_over() {
     static HELD: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(REGION);

@@ -1,4 +1,4 @@
-//! `in_region`: which region a closure allocates in, however it is nested and however it ends.
+//! `in_region`: the region in which a closure allocates, however it is nested and however it ends.
 
 mod case;
 
@@ -14,7 +14,7 @@ type Heap = SmallocGlobal<Indexed, 4>;
 const MIB: usize = 1 << 20;
 const CASES: [case::Case; 2] = [("no_such_region", no_such_region), ("begin_in_a_scope", begin_in_a_scope)];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -60,8 +60,8 @@ fn scopes_nest_and_end() {
     assert_eq!(HEAP.in_region(3, || "the result"), "the result");
 }
 
-/// The first call of a thread may be in a scope; it gets a home all the same. Other tests' threads have homes too, so this
-/// runs in a process of its own.
+/// The first call of a thread may be in a scope. It gets a home all the same. Threads of other tests have homes too, so
+/// this runs in a process of its own.
 #[test]
 fn a_thread_may_begin_in_a_scope() {
     case::run("begin_in_a_scope").assert_success();
@@ -72,7 +72,7 @@ fn begin_in_a_scope() {
     for _ in 0..100 {
         std::thread::spawn(|| {
             HEAP.in_region(3, || assert_eq!(region_of(&HEAP), Some(3)));
-            // Numbers of threads that ended are assigned again, so no home but the first ones is ever reached.
+            // Numbers of threads that ended are assigned again, so only the first homes are ever used.
             assert!(region_of(&HEAP).unwrap() < 2);
         })
         .join()
@@ -92,25 +92,25 @@ fn a_full_region_refuses() {
     unsafe {
         assert!(HEAP.in_region(1, || HEAP.alloc(layout(16))).is_null());
         assert!(HEAP.in_region(1, || HEAP.alloc_zeroed(layout(1 << 17))).is_null());
-        // A payload of another region grows where it is, and moves here if it must.
+        // A payload of another region grows in place, or else moves to this region.
         let first = HEAP.alloc(layout(100));
         assert_eq!(HEAP.in_region(1, || HEAP.realloc(first, layout(100), 5_000)), first);
         let _wall = HEAP.alloc(layout(16));
         assert!(HEAP.in_region(1, || HEAP.realloc(first, layout(5_000), 9_000)).is_null());
         let moved = HEAP.in_region(2, || HEAP.realloc(first, layout(5_000), 9_000));
         assert_eq!(used(&HEAP), [16, 64 << 10, 9_008, 0]);
-        // Asked to, a request goes to the homes of threads, and not to the regions of others.
+        // With `prefer_region` a request goes to the homes of threads, and not to other regions.
         assert!(!HEAP.prefer_region(1, || HEAP.alloc(layout(16))).is_null());
         assert_eq!(used(&HEAP), [32, 64 << 10, 9_008, 0]);
         HEAP.dealloc(moved, layout(9_000));
-        // Other threads' requests do not go to a region that is no home either.
+        // Requests of other threads do not go to a region that is not a home either.
         let fill = || std::iter::from_fn(|| NonNull::new(HEAP.alloc(layout(1 << 10)))).count();
         assert_eq!((fill(), used(&HEAP)[2..].to_vec()), (1023, vec![0, 0]));
     }
     assert_eq!(HEAP.check(), Ok(()));
 }
 
-/// The low-memory callback serves a scope too, and allocates in it.
+/// The low-memory callback is called in a scope too, and allocates in it.
 #[test]
 fn a_full_region_asks_for_memory() {
     static HEAP: Heap = SmallocGlobal::with_region_size(MIB).with_homes(1);
@@ -130,9 +130,9 @@ fn a_full_region_asks_for_memory() {
     assert_eq!((CACHE.lock().unwrap().len(), used(&HEAP)), (12, [0, MIB, 0, 0]));
 }
 
-/// Tenants on threads of their own, whose blocks others free: each region holds what its tenant holds.
+/// Tenants on threads of their own, whose blocks others free: each region holds exactly its tenant's blocks.
 #[test]
-fn tenants_are_told_apart() {
+fn each_region_holds_its_tenant() {
     static HEAP: Heap = SmallocGlobal::with_region_size(16 * MIB).with_homes(1);
     let kept: Mutex<Vec<(usize, usize)>> = Mutex::new(Vec::new());
     let barrier = Barrier::new(3);
@@ -146,7 +146,7 @@ fn tenants_are_told_apart() {
                 assert!(used(&HEAP)[tenant] >= 500 * 499 / 2);
                 kept.lock().unwrap().extend(blocks);
                 barrier.wait();
-                // Each frees a third, of all tenants.
+                // Each thread frees a third of all tenants' blocks.
                 for _ in 0..499 {
                     let (at, size) = kept.lock().unwrap().pop().unwrap();
                     let block = std::ptr::with_exposed_provenance_mut(at);
@@ -160,7 +160,7 @@ fn tenants_are_told_apart() {
     assert_eq!(HEAP.check(), Ok(()));
 }
 
-/// A forked child is in the scope that its thread was in.
+/// A forked child is in the same scope as the thread that forked.
 #[test]
 fn a_fork_keeps_the_scope() {
     static HEAP: Heap = SmallocGlobal::with_region_size(MIB).with_homes(1);

@@ -1,4 +1,4 @@
-//! The reserve: open for the thread that spends it, and for no other; whole again when it is freed.
+//! The reserve: open for the thread that spends it and for no other, and whole again when its blocks are freed.
 
 use smalloc::{FreeList, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
@@ -15,7 +15,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 16).expect("a layout")
 }
 
-/// Takes blocks of a KiB until there is no room; returns them.
+/// Allocates blocks of a KiB until there is no room; returns them.
 fn fill<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) -> Vec<NonNull<u8>> {
     // SAFETY: the layout is not empty.
     std::iter::from_fn(|| NonNull::new(unsafe { heap.alloc(layout(KIB)) })).collect()
@@ -26,7 +26,7 @@ fn free<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>, blo
     blocks.into_iter().for_each(|block| unsafe { heap.sfree(block) });
 }
 
-/// How many blocks there is room for; they are freed again.
+/// The number of blocks for which there is room. They are freed again.
 fn room<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) -> usize {
     let blocks = fill(heap);
     let count = blocks.len();
@@ -38,7 +38,7 @@ fn opens_and_closes<L: FreeList>(heap: &SmallocGlobal<L>) {
     let ordinary = (MIB - RESERVE) / KIB;
     assert_eq!(room(heap), ordinary);
     let kept = fill(heap);
-    // Whatever the request, and however often.
+    // For every kind of request, and repeatedly.
     for _ in 0..3 {
         assert_eq!((room(heap), heap.spend_reserve(|| room(heap)), room(heap)), (0, RESERVE / KIB, 0));
         assert_eq!(heap.check(), Ok(()));
@@ -51,13 +51,13 @@ fn opens_and_closes<L: FreeList>(heap: &SmallocGlobal<L>) {
         assert!(heap.realloc(zeroed, layout(KIB), 4 * KIB).is_null());
         let grown = heap.spend_reserve(|| heap.realloc(zeroed, layout(KIB), 4 * KIB));
         assert!(!grown.is_null() && (0..KIB).all(|at| grown.add(at).read() == 0));
-        // What lies in the reserve leaves less of it, and nothing for others above it.
+        // Blocks in the reserve leave less of it, and nothing for other threads above it.
         assert_eq!(heap.spend_reserve(|| heap.alloc(layout(RESERVE - 4 * KIB + 1))), std::ptr::null_mut());
         assert!(heap.alloc(layout(4 * KIB)).is_null());
         heap.dealloc(grown, layout(4 * KIB));
     }
     assert_eq!((room(heap), heap.spend_reserve(|| room(heap))), (0, RESERVE / KIB));
-    // A panic closes it.
+    // A panic closes the reserve.
     let caught = catch_unwind(AssertUnwindSafe(|| {
         heap.spend_reserve(|| std::panic::resume_unwind(Box::new(room(heap))));
     }));
@@ -76,7 +76,7 @@ fn the_reserve_opens_and_closes() {
     opens_and_closes(&LINKED);
 }
 
-/// It is a part of the limit, whenever that is set.
+/// The reserve is a part of the limit, whenever that is set.
 #[test]
 fn the_reserve_is_part_of_the_limit() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(MIB).with_reserve(RESERVE);
@@ -84,7 +84,7 @@ fn the_reserve_is_part_of_the_limit() {
     assert_eq!((room(&HEAP), HEAP.spend_reserve(|| room(&HEAP))), (384, 512));
     assert_eq!(HEAP.set_limit(usize::MAX), MIB);
     assert_eq!((room(&HEAP), HEAP.spend_reserve(|| room(&HEAP))), (896, 1024));
-    // A limit below the reserve leaves others nothing.
+    // A limit below the reserve leaves other threads nothing.
     assert_eq!(HEAP.set_limit(RESERVE), RESERVE);
     assert_eq!((room(&HEAP), HEAP.spend_reserve(|| room(&HEAP))), (0, 128));
 }
@@ -95,14 +95,14 @@ fn every_region_has_a_reserve() {
     let kept = fill(&HEAP);
     assert_eq!(kept.len(), 2 * 896);
     assert_eq!((HEAP.spend_reserve(|| room(&HEAP)), room(&HEAP)), (2 * 128, 0));
-    // In a scope, that of its region; outside in either order.
+    // In a scope, the reserve is that of its region. Scopes may nest in either order.
     assert_eq!(HEAP.in_region(1, || HEAP.spend_reserve(|| room(&HEAP))), 128);
     assert_eq!(HEAP.spend_reserve(|| HEAP.in_region(1, || room(&HEAP))), 128);
     free(&HEAP, kept);
     assert_eq!((room(&HEAP), HEAP.check()), (2 * 896, Ok(())));
 }
 
-/// One thread spends the reserve, slowly; others want memory all the time and get none of it.
+/// One thread spends the reserve slowly; others request memory all the time and get none of it.
 #[test]
 fn other_threads_find_it_closed() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(MIB).with_reserve(RESERVE);
@@ -131,7 +131,7 @@ fn other_threads_find_it_closed() {
     assert_eq!((room(&HEAP), HEAP.check()), (896, Ok(())));
 }
 
-/// Two threads spend it at the same time, each until its own closure ends.
+/// Two threads spend the reserve at the same time, each until its own closure ends.
 #[test]
 fn threads_spend_it_side_by_side() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(MIB).with_reserve(RESERVE);

@@ -1,10 +1,10 @@
-//! What the feature `serde` writes is what `write_json` writes, and nothing of it allocates from the heap that it shows.
+//! The feature `serde` writes the same values as `write_json`, and does not allocate from the heap that it describes.
 
 use serde_json::{Value, json, to_value};
 use smalloc::{Fate, Heap, Indexed, Segment};
 use std::alloc::Layout;
 
-/// A heap with two holes, a moved `realloc` and a failure, so that every part has something to say.
+/// A heap with two holes, a moved `realloc` and a failure, so that no number is 0.
 fn heap() -> Heap {
     let mut heap = Heap::<Indexed>::with_region_size(1 << 20).expect("there is memory");
     let layout = |size| Layout::from_size_align(size, 8).expect("a layout");
@@ -25,7 +25,7 @@ fn parse(write: impl FnOnce(&mut String) -> std::fmt::Result) -> Value {
     serde_json::from_str(&text).expect("what is written is JSON")
 }
 
-/// Means are written with four decimals by the one and with all by the other.
+/// `write_json` writes means with four decimals, `serde` with all.
 fn round_means(value: &mut Value) {
     match value {
         Value::Object(fields) => {

@@ -12,7 +12,7 @@ const CASES: [case::Case; 2] = [("files", files), ("too_large", too_large)];
 const RECORD: &str = "/tmp/smalloc-settings-test.rec";
 const PUBLISH: &str = "/tmp/smalloc-settings-test.live";
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -23,7 +23,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 16).expect("a layout")
 }
 
-/// Bytes that a heap has room for, in blocks of 4 KiB; they stay.
+/// Bytes for which a heap has room, in blocks of 4 KiB. They stay.
 fn fill<const REGIONS: usize>(heap: &SmallocGlobal<Indexed, REGIONS>) -> usize {
     // SAFETY: the layout is not empty.
     (0..).take_while(|_| !unsafe { heap.alloc(layout(4096)) }.is_null()).count() * 4096
@@ -37,7 +37,7 @@ fn a_limit_holds_from_the_first_allocation() {
         SmallocGlobal::with_region_size(MIB).with_limit(256 << 10).with_reserve(64 << 10);
     assert_eq!(fill(&HEAP), 512 << 10);
     assert_eq!((HEAP.set_limit(usize::MAX), fill(&HEAP)), (MIB, 2 * MIB - (512 << 10)));
-    // The program may say otherwise before the region is mapped.
+    // The program may override a setting before the region is mapped.
     LATER.set_limit(512 << 10);
     assert_eq!(fill(&LATER), 512 << 10);
     assert_eq!((fill(&RESERVED), RESERVED.spend_reserve(|| fill(&RESERVED))), (192 << 10, 64 << 10));
@@ -63,7 +63,7 @@ fn too_large() {
     assert_eq!(sizes, [LARGEST, 2 * LARGEST, LARGEST]);
 }
 
-/// The program asked for more than a region can have. The system has refused nothing, so there is nothing to report.
+/// The program requested more than a region can have. The system has refused nothing, so there is nothing to report.
 #[test]
 fn sizes_above_the_largest_are_clamped_without_a_warning() {
     let outcome = case::run("too_large");
@@ -84,7 +84,7 @@ fn the_callback_is_called_for_the_first_request() {
     assert_eq!(SIZE.load(Ordering::Relaxed), 2 * MIB);
 }
 
-/// Where the kernel shows the advice, in the region's mapping.
+/// The kernel shows the advice in the flags of the region's mapping.
 #[test]
 fn huge_pages_are_advised_from_the_start() {
     static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(64 << 20).with_huge_pages(false);
@@ -97,7 +97,7 @@ fn huge_pages_are_advised_from_the_start() {
     assert!(flags.contains(" nh"), "{flags}");
 }
 
-/// A heap that records and publishes, and one whose files cannot be.
+/// A heap that records and publishes, and one whose files cannot be created.
 fn files() {
     static HEAP: SmallocGlobal =
         SmallocGlobal::with_region_size(MIB).recording_to(RECORD).publishing_to(PUBLISH);

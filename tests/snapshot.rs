@@ -1,5 +1,5 @@
-//! A snapshot of a million segments, and for how long it holds the lock: told, not asserted, since clocks tell as much of
-//! the machine as of the code.
+//! A snapshot of a million segments, and for how long it holds the lock. The times are printed and not asserted, since
+//! they depend on the machine as much as on the code.
 //!
 //! ```sh
 //! cargo test --release --test snapshot -- --nocapture --test-threads=1
@@ -32,7 +32,7 @@ fn fill<L: FreeList>(heap: &SmallocGlobal<L>, free: usize, of: usize) -> Vec<(us
             expected.push((offset, size));
         }
     }
-    // From the top down: the free list is searched from the bottom, and what is freed is found at once.
+    // From the top down: the free list is searched from the bottom, so the place of each freed block is found at once.
     for block in freed.into_iter().rev() {
         // SAFETY: the block is live.
         unsafe { heap.sfree(block) };

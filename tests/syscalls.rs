@@ -1,4 +1,4 @@
-//! Every call of the system that the heap makes. A filter stops all others, as the sandboxes of real programs do.
+//! Every system call that the heap makes. A filter stops all others, as the sandboxes of real programs do.
 #![cfg(target_os = "linux")]
 
 mod case;
@@ -9,24 +9,24 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// To map the region, below the limit of addresses, to open more of it, and to make room for a snapshot.
+/// Calls that map the region, below the limit of addresses, commit more of it, and make room for a snapshot.
 const MAPPING: [libc::c_long; 5] = [
     libc::SYS_mmap,
     libc::SYS_munmap,
     libc::SYS_mprotect,
     libc::SYS_prlimit64,
-    // While the heap is registered for `fork`.
+    // Calls while the heap is registered for `fork`.
     libc::SYS_rt_sigprocmask,
 ];
-/// To give memory back, and to say what core files hold.
+/// Calls that purge, and that say what core files contain.
 const GIVING: [libc::c_long; 1] = [libc::SYS_madvise];
-/// To move large payloads by their pages, if they are not locked.
+/// Calls that move large payloads by their pages, if they are not locked.
 const MOVING: [libc::c_long; 2] = [libc::SYS_mremap, libc::SYS_msync];
-/// To know how long a snapshot held the lock, where the system's clock cannot be read without a call.
+/// Calls that measure how long a snapshot held the lock, if the clock cannot be read without a call.
 const CLOCK: [libc::c_long; 1] = [libc::SYS_clock_gettime];
-/// To wait for the lock.
+/// Calls of a thread that waits for the lock.
 const WAITING: [libc::c_long; 2] = [libc::SYS_nanosleep, libc::SYS_clock_nanosleep];
-/// To say why the process ends, and to end it: one line, and what the C library's `abort` does.
+/// Calls that write why the process ends, and end it: one line, and the calls of the C library's `abort`.
 const DYING: [libc::c_long; 6] = [
     libc::SYS_write,
     libc::SYS_rt_sigprocmask,
@@ -57,7 +57,7 @@ const CASES: [case::Case; 13] = [
     ("mapping_unfiltered", || filtered(&[&CLOCK, &WAITING, &DYING], || grow(&INDEXED))),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -66,8 +66,8 @@ fn case() {
 
 // ---- the filter --------------------------------------------------------------------------------------------------
 
-/// Runs `work` on this thread with no calls of the system but those allowed, and ends the process: with 0 if `work` returns
-/// true, with 2 if it does not, and else as `name_call` does.
+/// Runs `work` on this thread with a filter that allows only these system calls, and ends the process: with 0 if `work`
+/// returns true, with 2 if it returns false, and otherwise as `name_call` does.
 fn filtered(allowed: &[&[libc::c_long]], work: impl FnOnce() -> bool) {
     let action = libc::sigaction {
         sa_sigaction: name_call as *const () as usize,
@@ -76,7 +76,7 @@ fn filtered(allowed: &[&[libc::c_long]], work: impl FnOnce() -> bool) {
         sa_flags: libc::SA_SIGINFO,
         sa_restorer: None,
     };
-    // SAFETY: the action is valid, and the old one is not asked for.
+    // SAFETY: the action is valid, and the old one is not requested.
     assert_eq!(unsafe { libc::sigaction(libc::SIGSYS, &action, ptr::null_mut()) }, 0);
     install(&filter(&allowed.concat()));
     let done = work();
@@ -84,9 +84,9 @@ fn filtered(allowed: &[&[libc::c_long]], work: impl FnOnce() -> bool) {
     unsafe { libc::_exit(if done { 0 } else { 2 }) };
 }
 
-/// Ends the process with a code that tells the number of the call that was stopped.
+/// Ends the process with a code that names the system call that was stopped.
 extern "C" fn name_call(_: libc::c_int, info: *const libc::siginfo_t, _: *const libc::c_void) {
-    // SAFETY: the system passes what it knows of the signal; the number of the call is its seventh 32-bit word.
+    // SAFETY: the system passes its information about the signal; the number of the call is its seventh 32-bit word.
     let number = unsafe { info.cast::<i32>().add(6).read() };
     // SAFETY: ends the process at once.
     unsafe { libc::_exit(exit_code(number.into())) };
@@ -104,7 +104,7 @@ fn filter(allowed: &[libc::c_long]) -> Vec<libc::sock_filter> {
         allowed.iter().chain(&always).map(|&call| call.try_into().expect("a number")).collect();
     let mut steps = vec![step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0)];
     for (index, call) in calls.iter().enumerate() {
-        // What is allowed jumps over all further comparisons and the trap.
+        // An allowed call skips all further comparisons and the trap.
         steps.push(step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, calls.len() - index, 0, *call));
     }
     steps.push(step(libc::BPF_RET | libc::BPF_K, 0, 0, libc::SECCOMP_RET_TRAP));
@@ -118,7 +118,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 8).expect("a layout")
 }
 
-/// Every call, from the first on, up to some tens of mebibytes.
+/// Every call, from the first on, for some tens of mebibytes.
 fn grow<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
     let mut good = true;
     for size in [1, 100, 5_000, 300_000, 20 << 20] {
@@ -141,15 +141,15 @@ fn grow<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
     good && heap.stats().used_bytes == 0
 }
 
-/// A heap that has been as large as it gets asks the system for nothing.
+/// A heap that does not grow any more asks the system for nothing.
 fn steady() {
     assert!(grow(&INDEXED) && grow(&LINKED));
-    // Else it would give back what the small blocks below do not need.
+    // Otherwise it would purge memory that the small blocks below do not need.
     assert!(INDEXED.trim() + LINKED.trim() > 0);
     filtered(&[], || (0..1000).all(|_| churn(&INDEXED) && churn(&LINKED)));
 }
 
-/// Nor does one that publishes, once its page is there; but it asks for the time.
+/// A heap that publishes asks for the time, and for nothing else once its page is there.
 fn publishing() {
     let path = std::env::temp_dir().join(format!("smalloc-syscalls-{}", std::process::id()));
     let path = path.to_str().expect("a temporary path is text");
@@ -173,7 +173,7 @@ fn churn<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
     true
 }
 
-/// Takes and frees 64 MiB in blocks of one size.
+/// Allocates and frees 64 MiB in blocks of one size.
 fn come_and_go(size: usize, blocks: &mut Vec<*mut u8>) -> bool {
     // SAFETY: the layout is not empty.
     blocks.extend((0..(64 << 20) / size).map(|_| unsafe { INDEXED.alloc(layout(size)) }));
@@ -183,7 +183,8 @@ fn come_and_go(size: usize, blocks: &mut Vec<*mut u8>) -> bool {
     good
 }
 
-/// What is freed and taken again, as one block or as many, is not given back in between once the heap has seen that.
+/// Memory that is freed and allocated again, as one block or as many, is not purged in between once the heap has seen
+/// that.
 fn coming_and_going() {
     const SIZES: [usize; 3] = [64 << 20, 100 << 10, 1 << 10];
     let mut blocks = Vec::with_capacity(64 << 10);
@@ -194,7 +195,7 @@ fn coming_and_going() {
     filtered(&[], || (0..10).all(|_| round(&mut blocks)));
 }
 
-/// A payload that is doubled from 64 KiB to 32 MiB each time, in the same places, past blocks as large as itself. Once
+/// A payload is doubled from 64 KiB to 32 MiB again and again, in the same places, past blocks as large as itself. Once
 /// each place has had pages for a while, they stay, and the payload is copied.
 fn growing_again() {
     let round = || {
@@ -219,7 +220,7 @@ fn growing_again() {
     filtered(&[&GIVING], || (0..20).all(|_| round()));
 }
 
-/// Memory that was made ready is handed out, resized and freed without a call, from the first time on.
+/// Memory made ready is handed out, resized and freed without a system call, from the first time on.
 fn ready() {
     static REGIONS: SmallocGlobal<Indexed, 2> = SmallocGlobal::with_region_size(256 << 20);
     const BLOCK: usize = 70_000;
@@ -249,12 +250,12 @@ fn ready() {
     });
 }
 
-/// A heap in memory that is there needs no system.
+/// A heap in lent memory makes no system call.
 fn lent() {
     let mut memory = vec![0xAA_u8; 8 << 20];
     let start = NonNull::new(memory.as_mut_ptr()).expect("memory");
     filtered(&[], move || {
-        // SAFETY: the memory outlives the heap, and nobody else uses it.
+        // SAFETY: the memory outlives the heap, and nothing else uses it.
         let heap = unsafe { Heap::<Indexed>::from_raw_parts(start, 8 << 20) };
         let Ok(mut heap) = heap else { return false };
         let blocks = [1, 5_000, 4 << 20].map(|size| (heap.alloc_zeroed(layout(size)), layout(size)));
@@ -277,7 +278,7 @@ fn inspect<L: FreeList>(heap: &SmallocGlobal<L>) -> bool {
     grown && copied && heap.check().is_ok() && heap.try_stats().is_some()
 }
 
-/// This thread waits for others, on which there is no filter.
+/// This thread waits for others, which have no filter.
 fn waiting() {
     static ENOUGH: AtomicBool = AtomicBool::new(false);
     for _ in 0..2 {
@@ -290,7 +291,7 @@ fn waiting() {
     let kept: Vec<_> = (0..500).map(|number| INDEXED.smalloc(layout(1 + number % 100)).0).collect();
     assert!(kept.iter().all(Option::is_some));
     filtered(&[&MAPPING, &GIVING, &WAITING], || {
-        // Where that takes for ever, nobody waits, and the case counts as hanging.
+        // If that takes for ever, no thread waits, and the case counts as hanging.
         let enough = INDEXED.stats().contended + 20;
         let mut churned = true;
         while INDEXED.stats().contended < enough {
@@ -301,13 +302,13 @@ fn waiting() {
 }
 
 fn misuse() -> bool {
-    // SAFETY: not that it is: this is what ends the process.
+    // SAFETY: none; this ends the process.
     unsafe { INDEXED.dealloc(ptr::without_provenance_mut(1), layout(1)) };
     false
 }
 
 fn planted() -> bool {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     unsafe { libc::getppid() > 0 }
 }
 
@@ -326,27 +327,27 @@ fn assert_filtered(case: &str) {
 }
 
 #[test]
-fn growing_maps_opens_and_gives_back_and_no_more() {
+fn growing_maps_commits_and_purges() {
     assert_filtered("growing");
 }
 
 #[test]
-fn steady_heaps_ask_for_nothing() {
+fn steady_heaps_make_no_call() {
     assert_filtered("steady");
 }
 
 #[test]
-fn memory_that_comes_and_goes_costs_no_call() {
+fn recurring_memory_makes_no_call() {
     assert_filtered("coming_and_going");
 }
 
 #[test]
-fn what_grows_again_finds_its_pages() {
+fn a_payload_that_grows_again_finds_its_pages() {
     assert_filtered("growing_again");
 }
 
 #[test]
-fn memory_made_ready_asks_for_nothing() {
+fn memory_made_ready_makes_no_call() {
     assert_filtered("ready");
 }
 
@@ -377,13 +378,13 @@ fn waiting_sleeps() {
 
 #[test]
 fn misuse_writes_and_aborts() {
-    let line = "smalloc: foreign pointer: 0x1 was not allocated, as nothing was (layout of 1 bytes)\n";
+    let line = "smalloc: foreign pointer: 0x1 is not from this heap, which has allocated nothing yet (layout of 1 bytes)\n";
     case::run("misusing").assert_aborts(line);
 }
 
-/// The filter stops what is not allowed, and the tests above say which call it was.
+/// The filter stops other calls, and the test knows which call it was, so the tests above mean something.
 #[test]
-fn filters_bite() {
+fn the_filter_stops_other_calls() {
     assert_eq!(case::run("planted").status.code(), Some(exit_code(libc::SYS_getppid)));
     assert_eq!(case::run("mapping_unfiltered").status.code(), Some(exit_code(libc::SYS_prlimit64)));
 }

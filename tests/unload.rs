@@ -1,5 +1,5 @@
-//! A library that contains a heap is loaded, used, and unloaded again: nothing is left behind that points into it, and no
-//! memory that nobody uses.
+//! A library that contains a heap is loaded, used, and unloaded again. It leaves nothing behind that points into it,
+//! and no unused memory.
 //!
 //! The library is built here, since no package has a library of each kind.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -44,8 +44,8 @@ static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(64 << 20)
 
 const PIECE: Layout = Layout::new::<[u8; 100]>();
 
-/// Uses two heaps, and leaves nothing in use. It calls nothing that keeps a library loaded until the thread ends, as the
-/// standard library does for its thread-locals.
+/// Uses two heaps, and leaves nothing in use. It calls nothing that keeps a library loaded until the thread ends, as
+/// the standard library does for its thread-locals.
 #[unsafe(no_mangle)]
 pub extern "C" fn work() -> usize {
     let rows: Vec<Vec<u8>> = (0..10_000).map(|row| vec![row as u8; 1000]).collect();
@@ -54,7 +54,7 @@ pub extern "C" fn work() -> usize {
     rows.iter().map(Vec::len).sum()
 }
 
-/// A block that is freed by `give`, on any thread.
+/// A block that `give` frees, on any thread.
 #[unsafe(no_mangle)]
 pub extern "C" fn take() -> *mut u8 {
     // SAFETY: the layout is not empty.
@@ -104,7 +104,7 @@ fn library() -> PathBuf {
     let features = if cfg!(feature = "hardened") { "\"hardened\"" } else { "" };
     write("Cargo.toml", &MANIFEST.replace("LIBRARY", source).replace("FEATURES", features));
     write("src/lib.rs", PLUGIN);
-    // The versions that this test was built with.
+    // Uses the lock file that this test was built with.
     write("Cargo.lock", &fs::read_to_string(Path::new(source).join("Cargo.lock")).unwrap_or_default());
     let built = Command::new(env!("CARGO"))
         .args(["build", "--quiet", "--offline"])
@@ -126,7 +126,7 @@ const CASES: [case::Case; 5] = [
     ("forks_go_on", forks_go_on),
 ];
 
-/// Not a test: what the test below starts.
+/// Not a test: the test below starts it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -141,7 +141,7 @@ fn an_unloaded_library_leaves_nothing_behind() {
     }
 }
 
-/// A library that is loaded.
+/// A loaded library.
 struct Loaded(*mut c_void);
 
 fn path() -> CString {
@@ -150,7 +150,7 @@ fn path() -> CString {
 
 impl Loaded {
     fn new() -> Self {
-        // SAFETY: the path ends with a zero, and what the library does when it is loaded is sound.
+        // SAFETY: the path ends with a zero, and the initialisers of the library are sound.
         let handle = unsafe { libc::dlopen(path().as_ptr(), libc::RTLD_NOW) };
         assert!(!handle.is_null(), "the library can be loaded");
         Self(handle)
@@ -175,7 +175,7 @@ impl Loaded {
         work();
     }
 
-    /// Takes a block on another thread, which ends later, and frees it on this one.
+    /// Allocates a block on another thread, which ends later, and frees it on this one.
     fn hand_over(&self) {
         // SAFETY: this is the function's type.
         let take: extern "C" fn() -> *mut u8 = unsafe { std::mem::transmute(self.find(c"take")) };
@@ -196,7 +196,7 @@ impl Drop for Loaded {
     fn drop(&mut self) {
         // SAFETY: no thread is in the library.
         assert_eq!(unsafe { libc::dlclose(self.0) }, 0);
-        // SAFETY: as for `new`; only asks whether it is still there.
+        // SAFETY: the path ends with a zero; the call only asks whether the library is still loaded.
         let still = unsafe { libc::dlopen(path().as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD) };
         assert!(still.is_null(), "the library is still loaded");
     }
@@ -216,7 +216,7 @@ fn threads_outlive_it() {
     }
 }
 
-/// A thousand times: addresses, mappings and resident memory are those of the second time.
+/// A thousand times: addresses, mappings and resident memory are the same as the second time.
 fn nothing_is_left() {
     let look = || (status_bytes("VmSize"), mappings().len(), status_bytes("VmRSS"));
     let (mut before, mut descriptors) = (look(), 0);
@@ -243,7 +243,7 @@ fn files() -> usize {
     fs::read_dir("/proc/self/fd").expect("the system tells").count()
 }
 
-/// The block stays readable, and what was free beside it is given back.
+/// The block stays readable, and the free memory beside it is purged.
 fn what_is_in_use_stays() {
     let before = status_bytes("VmRSS");
     let loaded = Loaded::new();
@@ -252,15 +252,15 @@ fn what_is_in_use_stays() {
     // SAFETY: the block was given to this program, which has not freed it.
     assert!(unsafe { std::slice::from_raw_parts(left, 100_000) }.iter().all(|&byte| byte == 77));
     let kept = status_bytes("VmRSS").saturating_sub(before);
-    // With `hardened` nothing is given back.
+    // With `hardened` nothing is purged.
     assert!(kept < 4 << 20 || cfg!(feature = "hardened"), "{kept} bytes of memory stay");
-    // Loaded again, it has a heap of its own.
+    // When it is loaded again, it has a heap of its own.
     Loaded::new().work();
     // SAFETY: as above.
     assert!(unsafe { std::slice::from_raw_parts(left, 100_000) }.iter().all(|&byte| byte == 77));
 }
 
-/// The recording has its end, and the page says that nobody publishes any more.
+/// The recording has its end, and the page says that publishing has stopped.
 fn files_are_closed() {
     let name = |name: &str| env::temp_dir().join(format!("smalloc-{name}-{}", std::process::id()));
     let (recording, page) = (name("unloaded"), name("unloaded-live"));

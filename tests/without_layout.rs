@@ -1,4 +1,4 @@
-//! Calls without a layout: they do what the calls with one do, and no more is known of a pointer than it says itself.
+//! Calls without a layout do what the calls with one do, and know no more of a pointer than the heap does.
 #![cfg(not(feature = "hardened"))]
 
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
@@ -49,7 +49,7 @@ fn twins<L: FreeList>(global: &SmallocGlobal<L>) {
                     // SAFETY: the first byte was written when the block was allocated.
                     assert_eq!(unsafe { without.read() }, unsafe { with.read() });
                 }
-                // A block of no bytes is moved without its first byte by those who know that it has none.
+                // A block of no bytes is moved without its first byte by a call that knows its layout.
                 // SAFETY: a block has at least 16 bytes.
                 unsafe { (with.write(round as u8), without.write(round as u8)) };
                 *old = size;
@@ -109,7 +109,7 @@ fn the_size_may_be_known_late() {
     assert_eq!(HEAP.totals().region_size, size, "a region keeps its size");
 }
 
-/// A block that is freed in another thread's region without a layout may be large, and its owner may sleep for long.
+/// A block that is freed without a layout in another thread's region may be large, and its owner may sleep for long.
 #[test]
 fn large_blocks_freed_elsewhere_do_not_wait_for_their_owner() {
     // No thread has region 1 as its home.
@@ -127,7 +127,7 @@ fn large_blocks_freed_elsewhere_do_not_wait_for_their_owner() {
     assert_eq!((stats.used_bytes, stats.handed_over), (0, 0));
 }
 
-/// The smallest stack of a thread; without optimisation, calls have larger frames.
+/// The smallest stack of a thread. Without optimisation, calls have larger frames.
 const STACK: usize = if cfg!(debug_assertions) { 40 << 10 } else { 16 << 10 };
 
 /// `stats` of as many regions needs more than such a stack has.

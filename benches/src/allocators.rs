@@ -1,4 +1,4 @@
-//! The allocators under test, each as it would stand behind `#[global_allocator]`.
+//! The allocators under test, each as it would work behind `#[global_allocator]`.
 //!
 //! A new one is one line in the list at the end of this file.
 
@@ -12,27 +12,27 @@ use spinning_top::RawSpinlock;
 
 use crate::region::Region;
 
-/// One allocator of the list: its name and how an instance of it is made.
+/// One allocator of the list: its name, and how an instance of it is made.
 pub trait Kind: 'static {
     /// The name used on the command line, in the tables and in the CSV files.
     const NAME: &'static str;
-    /// What serves the calls.
+    /// The type that serves the calls.
     type Heap: GlobalAlloc + Sync + 'static;
     /// A new instance with a region of `bytes`. The allocators of the whole process (the
     /// system's, mimalloc, jemalloc) have no region and ignore it.
     fn create(bytes: usize) -> Box<Self::Heap>;
 }
 
-/// Something to be done with one allocator of the list, compiled for each of them. The choice by
-/// name is made once, outside of everything that is timed.
+/// Code that runs with one allocator of the list, compiled for each of them. The choice by name is made once, outside
+/// of everything that is timed.
 pub trait Visitor {
-    /// What comes of it.
+    /// The result.
     type Output;
-    /// Does it with `K`.
+    /// Runs the code with `K`.
     fn visit<K: Kind>(&self) -> Self::Output;
 }
 
-/// An allocator core that wants a region and a lock around it.
+/// An allocator core that needs a region and a lock around it.
 pub trait Core: Send {
     /// A core without memory.
     fn empty() -> Self;
@@ -54,15 +54,15 @@ pub trait Core: Send {
     ///
     /// As for [`GlobalAlloc::dealloc`].
     unsafe fn dealloc(&mut self, block: *mut u8, layout: Layout);
-    /// As [`GlobalAlloc::realloc`]; this default moves the block, for cores that know no better.
+    /// As [`GlobalAlloc::realloc`]; this default moves the block, for cores without a better way.
     ///
     /// # Safety
     ///
     /// As for [`GlobalAlloc::realloc`].
     #[inline]
     unsafe fn realloc(&mut self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller vouches for `block`, `layout` and `new_size`; the new block does
-        // not overlap the old one, and both hold the bytes that are copied.
+        // SAFETY: the caller vouches for `block`, `layout` and `new_size`; the new block does not overlap the old one,
+        // and both hold the bytes that are copied.
         unsafe {
             let new_layout = Layout::from_size_align_unchecked(new_size, layout.align());
             let moved = self.alloc(new_layout);
@@ -75,7 +75,7 @@ pub trait Core: Send {
     }
 }
 
-/// A core behind the same spin lock for all, with its region.
+/// A core with its region, behind the spin lock that all cores have.
 pub struct Arena<C> {
     core: Mutex<RawSpinlock, C>,
     region: Region,
@@ -96,19 +96,19 @@ impl<C: Core> Arena<C> {
 unsafe impl<C: Core> GlobalAlloc for Arena<C> {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is the core's.
+        // SAFETY: the core requires only the caller's promise.
         unsafe { self.core.lock().alloc(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is the core's.
+        // SAFETY: the core requires only the caller's promise.
         unsafe { self.core.lock().dealloc(block, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is the core's.
+        // SAFETY: the core requires only the caller's promise.
         unsafe { self.core.lock().realloc(block, layout, new_size) }
     }
 }
@@ -134,23 +134,23 @@ impl Talc {
     }
 }
 
-// SAFETY: every call is passed on as it is.
+// SAFETY: every call is passed on unchanged.
 unsafe impl GlobalAlloc for Talc {
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // SAFETY: the caller's promise is talc's.
+        // SAFETY: talc requires only the caller's promise.
         unsafe { self.heap.alloc(layout) }
     }
 
     #[inline]
     unsafe fn dealloc(&self, block: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is talc's.
+        // SAFETY: talc requires only the caller's promise.
         unsafe { self.heap.dealloc(block, layout) }
     }
 
     #[inline]
     unsafe fn realloc(&self, block: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        // SAFETY: the caller's promise is talc's.
+        // SAFETY: talc requires only the caller's promise.
         unsafe { self.heap.realloc(block, layout, new_size) }
     }
 }
@@ -191,7 +191,7 @@ impl Core for Tlsf {
     }
 }
 
-/// Hands dlmalloc the whole region at its first request and nothing after.
+/// Hands dlmalloc the whole region at its first request and nothing later.
 #[derive(Debug)]
 pub struct OneRegion {
     base: *mut u8,
@@ -236,10 +236,10 @@ unsafe impl dlmalloc::Allocator for OneRegion {
     }
 }
 
-/// dlmalloc needs to be told of its region when it is made, so it is made by `init`.
+/// dlmalloc has to know its region when it is created, so `init` creates it.
 type Dlmalloc = Option<dlmalloc::Dlmalloc<OneRegion>>;
 
-/// The core inside, which `init` has put there.
+/// The core that `init` has created.
 #[inline]
 unsafe fn inner(core: &mut Dlmalloc) -> &mut dlmalloc::Dlmalloc<OneRegion> {
     // SAFETY: an arena calls `init` before it serves any call.
@@ -354,11 +354,11 @@ impl Core for Galloc {
     }
 }
 
-/// The cost of the measuring loop itself: every block is the first of the region, and nothing is
-/// kept. It can stand in a replay that does not write to the blocks.
+/// The cost of the measuring loop itself: every block is at the start of the region, and nothing is kept. It works in
+/// replays that do not write to the blocks.
 pub struct Loop(Region);
 
-// SAFETY: no promise is kept: blocks overlap. The measuring loops only pass them around.
+// SAFETY: none: blocks overlap. The measuring loops only pass them around.
 unsafe impl GlobalAlloc for Loop {
     #[inline(never)]
     unsafe fn alloc(&self, _: Layout) -> *mut u8 {
@@ -374,7 +374,7 @@ unsafe impl GlobalAlloc for Loop {
     }
 }
 
-/// The bytes of bookkeeping that lie beside an instance's region and not in it.
+/// Bytes of bookkeeping that lie beside an instance's region and not in it.
 pub fn bytes_beside<H: Any>(heap: &H) -> usize {
     let heap: &dyn Any = heap;
     if let Some(heap) = heap.downcast_ref::<SmallocGlobal>() {
@@ -386,7 +386,7 @@ pub fn bytes_beside<H: Any>(heap: &H) -> usize {
     }
 }
 
-/// Defines one [`Kind`] a line, and the lookup by name.
+/// Defines one [`Kind`] for each line, and the lookup by name.
 macro_rules! allocators {
     ($($kind:ident $name:literal: $heap:ty = |$bytes:ident| $create:expr;)*) => {
         $(
@@ -406,7 +406,7 @@ macro_rules! allocators {
         /// The names of all allocators, in the order of the tables.
         pub const NAMES: &[&str] = &[$($name),*];
 
-        /// Does `visitor`'s work with the allocator `name`.
+        /// Runs `visitor` with the allocator `name`.
         ///
         /// # Panics
         ///
@@ -422,11 +422,11 @@ macro_rules! allocators {
     };
 }
 
-/// Those that serve the whole process and cannot be given a region.
+/// Allocators that serve the whole process and cannot be given a region.
 pub const WITHOUT_REGION: &[&str] = &["system", "mimalloc", "jemalloc"];
 
-/// Left out unless `--only` names them: the textbook list is slow by design, several regions are for
-/// several threads, huge pages matter to large blocks, and the bare loop is no allocator.
+/// Left out unless `--only` names them: the textbook list is slow by design, several regions are for several threads,
+/// huge pages matter to large blocks, and the bare loop is no allocator.
 pub const ON_DEMAND: &[&str] =
     &["smalloc-linked", "smalloc-2", "smalloc-4", "smalloc-16", "smalloc-huge", "loop"];
 

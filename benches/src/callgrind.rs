@@ -1,9 +1,8 @@
-//! Instructions and mispredicted branches of a replay, counted by callgrind. The counts repeat
-//! exactly, which no clock does.
+//! Instructions and mispredicted branches of a replay, counted by callgrind. The counts repeat exactly, which no clock
+//! does.
 //!
-//! Each allocator replays each trace once in a process of its own, with a fresh heap; only what
-//! happens inside of `replay_piece` is counted. The loop itself is part of the count, the same
-//! few instructions for all.
+//! Each allocator replays each trace once in a process of its own, with a fresh heap. Only instructions inside of
+//! `replay_piece` are counted. The loop itself is part of the count, the same few instructions for all.
 
 use std::env;
 use std::fs;
@@ -19,7 +18,7 @@ use crate::replay::{Once, describe};
 use crate::report::{Comparison, Sample};
 use crate::trace::Trace;
 
-/// What is counted for one replay.
+/// The counts of one replay.
 struct Counts {
     instructions: f64,
     mispredicted: f64,
@@ -63,7 +62,7 @@ fn count(allocator: &str, calls: &Path, region: usize, out: &Path) -> io::Result
 ///
 /// If a trace cannot be read, valgrind cannot be run or a file cannot be written.
 pub fn run(options: &Options) -> io::Result<()> {
-    // Counting is fifty times slower than running: without a choice, only the closest peer.
+    // Counting takes fifty times as long as running: without `--only`, just the closest peer.
     let only = &if options.chosen { options.only.clone() } else { vec!["smalloc", "talc"] };
     let mut instructions =
         Comparison::new("callgrind-instructions", "instructions per call", only, &options.base);

@@ -1,5 +1,5 @@
-//! The swiss cheese: many small blocks, every second one freed, then requests that are a little
-//! too large for every hole. A list of holes is walked to its end each time.
+//! The swiss cheese: many small blocks, every second one freed, then requests that are a little too large for every
+//! hole. A list of holes is walked to its end each time.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io;
@@ -21,7 +21,7 @@ const LARGER: Layout = Layout::new::<[u64; 6]>();
 /// Requests that are timed.
 const REQUESTS: usize = 2_000;
 
-/// The clock is looked at after this many.
+/// The clock is read after this many.
 const BATCH: usize = 50;
 
 /// The numbers of blocks.
@@ -30,7 +30,7 @@ const BLOCKS: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 /// Enough for a million small blocks with any header.
 const REGION: usize = 256 << 20;
 
-/// Makes the holes. Returns the blocks that stay, or none when a request failed or the time is up.
+/// Makes the holes. Returns the blocks that stay, or none if a request failed or the time is up.
 fn make_holes<A: GlobalAlloc>(heap: &A, count: usize, limit: Duration) -> Option<Vec<*mut u8>> {
     // SAFETY: the size of the layout is not 0.
     let blocks: Vec<*mut u8> = (0..count).map(|_| unsafe { heap.alloc(SMALL) }).collect();
@@ -38,7 +38,7 @@ fn make_holes<A: GlobalAlloc>(heap: &A, count: usize, limit: Duration) -> Option
         return None;
     }
     let start = Instant::now();
-    // From the highest to the lowest, so that a sorted list takes each in at its head.
+    // From the highest to the lowest, so that a sorted list inserts each one at its head.
     for index in (0..count).rev().filter(|index| index % 2 == 1) {
         // SAFETY: each of these blocks is freed once.
         unsafe { heap.dealloc(blocks[index], SMALL) };
@@ -90,7 +90,7 @@ impl Visitor for Cheese {
     }
 }
 
-/// What the searches of one free list cost, as `smalloc` itself counts it.
+/// The cost of the searches of one free list, counted by smalloc itself.
 struct Steps {
     mean_hops: f64,
     mean_probes: f64,

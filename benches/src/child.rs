@@ -26,7 +26,7 @@ impl Calls {
         Ok(calls)
     }
 
-    /// Where the file is.
+    /// The path of the file.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -34,13 +34,13 @@ impl Calls {
 
 impl Drop for Calls {
     fn drop(&mut self) {
-        // A file for temporary use that stays behind does no harm.
+        // A temporary file that stays behind does no harm.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// Runs this program with `command`, the allocator, the calls and `numbers`, and reads the number
-/// that it prints. A child that fails says why on standard error, and its sample is missing.
+/// Runs this program with `command`, the allocator, the calls and `numbers`, and reads the number that it prints. A
+/// child that fails says why on standard error, and its sample is missing.
 ///
 /// # Errors
 ///
@@ -50,7 +50,7 @@ pub fn measure(command: &str, allocator: &str, calls: &Calls, numbers: &[usize])
     run(child.args([command, allocator]).arg(calls.path()), allocator, numbers)
 }
 
-/// The same for a child that needs no calls.
+/// [`measure`] for a child that needs no calls.
 ///
 /// # Errors
 ///

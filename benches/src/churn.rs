@@ -1,6 +1,6 @@
-//! Steady churn: a fixed number of live blocks, of which a random one is freed and replaced by
-//! one of another size, over and over. Shows how the cost of a pair grows with the heap, for random sizes (`churn`) and
-//! for the mixes of few sizes and alignments that programs have (`mixes`).
+//! Steady churn: a fixed number of live blocks, a random one of which is freed and replaced by one of another size,
+//! over and over. It shows how the cost of a pair grows with the heap, for random sizes (`churn`) and for the mixes of
+//! few sizes and alignments that programs have (`mixes`).
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io;
@@ -12,20 +12,20 @@ use crate::options::Options;
 use crate::report::{Comparison, Sample, compare};
 use crate::rng::Rng;
 
-/// The clock is looked at after each piece of this many pairs.
+/// The clock is read after each piece of this many pairs.
 const PIECE: usize = 1 << 14;
 
 /// Blocks are aligned as most Rust types are.
 const ALIGN: u32 = 8;
 
-/// The mean size of the blocks, with room for what an allocator adds and loses, decides the
-/// region: this many times the live bytes.
+/// The region is this many times the live bytes, with the mean size of the blocks and room for what an allocator adds
+/// and loses.
 const ROOM: usize = 2;
 
 /// With more live blocks, a mix would take many gigabytes.
 const MOST_OF_MIX: usize = 100_000;
 
-/// Bringing in the memory may take this many times the limit.
+/// Faulting in the memory may take this many times the limit.
 const FILL: u32 = 10;
 
 /// A live block.
@@ -73,7 +73,7 @@ impl Plan {
         let mut rng = Rng::new(live as u64);
         let fill: Vec<Request> = (0..live).map(|_| draw(&mut rng)).collect();
         let mut pair = || Pair { index: rng.below(live) as u32, request: draw(&mut rng) };
-        // Half of the pairs bring the heap to its steady state, the other half is timed.
+        // Half of the pairs bring the heap to its steady state, the other half are timed.
         let pairs = (0..pairs * 2).map(|_| pair()).collect();
         let bytes: usize =
             fill.iter().map(|request| request.size.next_multiple_of(request.align) as usize).sum();
@@ -95,7 +95,7 @@ fn new_block<A: GlobalAlloc>(heap: &A, request: Request) -> Block {
     }
 }
 
-/// The loop that is timed. Returns false when a request fails.
+/// The loop that is timed. Returns false if a request fails.
 #[inline(never)]
 fn churn_piece<A: GlobalAlloc>(heap: &A, pairs: &[Pair], blocks: &mut [Block]) -> bool {
     for pair in pairs {
@@ -111,8 +111,7 @@ fn churn_piece<A: GlobalAlloc>(heap: &A, pairs: &[Pair], blocks: &mut [Block]) -
 }
 
 impl Plan {
-    /// Makes pairs until they are done or the limit has passed. Returns how many were made, or
-    /// none when a request failed.
+    /// Makes pairs until they are done or the limit has passed. Returns their number, or none if a request failed.
     fn churn<A: GlobalAlloc>(
         &self,
         heap: &A,
@@ -193,7 +192,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     table.finish(options.out.as_deref())
 }
 
-/// The mixes: the sizes, and how many in a hundred requests ask for the alignment.
+/// The mixes: the sizes, and how many in a hundred requests have the alignment.
 const MIXES: [(&str, &[u32], usize, u32); 8] = [
     ("1520 and 3024 B", &[1520, 3024], 0, ALIGN),
     ("1500 and 1516 B", &[1500, 1516], 0, ALIGN),
@@ -205,7 +204,7 @@ const MIXES: [(&str, &[u32], usize, u32); 8] = [
     ("4096 B aligned to 4096, and 4112 B", &[4096, 4112], 50, 4096),
 ];
 
-/// Churns with few sizes that nearly fit where another was freed, and with aligned requests.
+/// Churns with few sizes that almost fit each other's holes, and with aligned requests.
 ///
 /// # Errors
 ///

@@ -1,11 +1,10 @@
-//! Freeing what a round leaves behind.
+//! Freeing the blocks that a round leaves behind.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::time::{Duration, Instant};
 
-/// Frees the blocks that are not null, or as many of them as the time allows: a list of free
-/// blocks is as slow to fill as to search. Only region allocators are that slow, and what is
-/// left goes with their region.
+/// Frees the blocks that are not null, or as many of them as the time allows: a list of free blocks is as slow to fill
+/// as to search. Only region allocators are that slow, and their region is unmapped as a whole.
 ///
 /// # Safety
 ///
@@ -17,7 +16,7 @@ pub unsafe fn free_all<A: GlobalAlloc>(
 ) {
     let start = Instant::now();
     for (block, layout) in blocks.into_iter().filter(|(block, _)| !block.is_null()) {
-        // SAFETY: the caller's promise.
+        // SAFETY: guaranteed by the caller.
         unsafe { heap.dealloc(block, layout) };
         if start.elapsed() > limit {
             break;

@@ -1,8 +1,8 @@
-//! Peak footprint of the replays: resident growth over the most bytes that are live at once.
+//! Peak footprint of the replays: resident growth over the most bytes that are live at the same time.
 //!
-//! Each allocator replays each trace once in a process of its own, and every byte of every block
-//! is written. The calls and the table of blocks are in memory before the first measurement, so
-//! all that grows is the allocator's: blocks, headers, tables and pages kept for later.
+//! Each allocator replays each trace once in a process of its own, and every byte of every block is written. The calls
+//! and the table of blocks are in memory before the first measurement, so all growth is due to the allocator: blocks,
+//! headers, tables, and pages kept for later.
 
 use std::alloc::GlobalAlloc;
 use std::fs::File;
@@ -18,21 +18,21 @@ use crate::replay::{describe, replay_piece};
 use crate::report::{Comparison, Sample};
 use crate::trace::{Call, Trace};
 
-/// The resident memory is read this many times in a replay, besides the reading at the peak.
+/// The resident memory is read this many times in a replay, in addition to the reading at the peak.
 const READINGS: usize = 400;
 
-/// Reads the anonymous resident memory of this process without allocating. Anonymous, because
-/// pages of the program file that come in on the way are not the allocator's.
+/// Reads the anonymous resident memory of this process without allocating. Pages of the program file, which are not
+/// anonymous, do not count for the allocator.
 pub struct Resident {
     file: File,
 }
 
 impl Resident {
-    /// Opens the system's account of this process.
+    /// Opens the system's statistics of this process.
     ///
     /// # Errors
     ///
-    /// If there is none.
+    /// If there are none.
     pub fn open() -> io::Result<Self> {
         Ok(Self { file: File::open("/proc/self/smaps_rollup")? })
     }
@@ -41,7 +41,7 @@ impl Resident {
     ///
     /// # Errors
     ///
-    /// If the account cannot be read.
+    /// If the statistics cannot be read.
     pub fn read(&self) -> io::Result<usize> {
         let mut text = [0; 4096];
         let length = self.file.read_at(&mut text, 0)?;
@@ -54,7 +54,7 @@ impl Resident {
     }
 }
 
-/// A replay may take this many times the limit: it writes every byte, and is read out often.
+/// A replay may take this many times the limit: it writes every byte, and is interrupted by many readings.
 const PATIENCE: u32 = 10;
 
 /// Replays and measures in this process.
@@ -81,8 +81,8 @@ impl Visitor for Measure<'_> {
         let mut slots = vec![ptr::dangling_mut::<u8>(); self.trace.slots];
         slots.fill(ptr::null_mut());
         let resident = Resident::open()?;
-        // SAFETY: these only change how the process's memory is backed. What decoding left free
-        // in the system's heap goes back, and the readings count small pages.
+        // SAFETY: these calls only change how the process's memory is backed. Memory that decoding has freed in the
+        // system's heap is returned, and the readings count small pages.
         unsafe {
             libc::malloc_trim(0);
             libc::prctl(libc::PR_SET_THP_DISABLE, 1, 0, 0, 0);

@@ -1,5 +1,5 @@
 //! Large blocks: one that grows to a gibibyte by doubling, in place or not, and one that is written and read at random.
-//! What counts is what the system has to do for it: pages, moves, and translations of addresses.
+//! Most of the cost is that of the system: pages, moves, and address translations.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::hint::black_box;
@@ -17,7 +17,7 @@ const REGION: usize = 4 << 30;
 const GROWTH: (usize, usize) = (64 << 10, 1 << 30);
 /// The size of the small blocks that are allocated between the steps.
 const SMALL: usize = 100;
-/// The block that is read.
+/// The size of the block that is read.
 const READ: usize = 512 * MIB;
 const READS: usize = 20_000_000;
 
@@ -29,27 +29,28 @@ fn milliseconds(start: Instant) -> Sample {
     Sample::Full(start.elapsed().as_secs_f64() * 1e3)
 }
 
-/// What is measured.
+/// The measurements.
 #[derive(Clone, Copy)]
 enum Large {
-    /// Doubling, and writing what is new, with small allocations in between.
+    /// Doubling, and writing the new half, with small allocations in between.
     Grow,
-    /// The same, with allocations in between that are as large as the block and so many bytes more, and are not written to.
-    /// So it cannot stay where it is.
+    /// Doubling with allocations in between that are as large as the block and so many bytes more, and are not written,
+    /// so that the block cannot stay in place.
     GrowPast(usize),
     /// Writing each byte of fresh memory.
     Write,
-    /// Reading eight bytes here and there in memory that was written.
+    /// Reading eight bytes at random places of memory that was written.
     Read,
 }
 
-/// Doubles a block until it is as large as it gets. Each new half is written, as a vector that is pushed to would. What is
-/// allocated before each step is as large as `between` says of the block's size.
+/// Doubles a block until it has its last size. Each new half is written, as by a growing vector. Before each step a
+/// block is allocated, whose size `between` derives from that of the block.
 fn grow<A: GlobalAlloc>(heap: &A, between: impl Fn(usize) -> usize) -> Sample {
     let (mut size, last) = GROWTH;
     let mut kept = Vec::with_capacity(32);
     let start = Instant::now();
-    // SAFETY: layouts are not empty; the block is live, has this layout, and each part of it is written within its size.
+    // SAFETY: layouts are not empty; the block is live, has this layout, and each part of it is written within its
+    // size.
     unsafe {
         let mut block = heap.alloc(layout(size));
         if block.is_null() {
@@ -62,7 +63,7 @@ fn grow<A: GlobalAlloc>(heap: &A, between: impl Fn(usize) -> usize) -> Sample {
             if block.is_null() {
                 return Sample::Missing;
             }
-            // Else the compiler sees that nobody reads the block, and leaves out all of it.
+            // Otherwise the compiler sees that the block is never read, and removes it.
             block = black_box(block);
             block.add(size).write_bytes(1, size);
             size *= 2;
@@ -92,7 +93,7 @@ fn write_and_read<A: GlobalAlloc>(heap: &A, large: Large) -> Sample {
             let start = Instant::now();
             let mut sum = 0_u64;
             for _ in 0..READS {
-                // Each place depends on what was read before, so that reads wait for each other.
+                // Each place depends on the bytes read before, so that reads wait for each other.
                 let place = (random.below(READ / 8) as u64).wrapping_add(sum & 1) as usize % (READ / 8);
                 sum = sum.wrapping_add(block.cast::<u64>().add(place).read());
             }

@@ -28,7 +28,7 @@ const REGION: usize = 256 << 20;
 /// A round may take this many times the limit: the clock is read two million times.
 const PATIENCE: u32 = 3;
 
-/// What is reported of each kind of call.
+/// The reported quantiles of each kind of call.
 const QUANTILES: [(f64, &str); 4] = [(0.5, "p50"), (0.99, "p99"), (0.999, "p99.9"), (1.0, "max")];
 
 fn layout(size: usize) -> Layout {
@@ -54,8 +54,8 @@ struct Times {
 }
 
 impl Times {
-    /// Keeps the shorter time of each call. The calls of all rounds are the same, so what the
-    /// allocator does shows in every round, and an interruption in one only.
+    /// Keeps the shorter time of each call. The calls of all rounds are the same, so the allocator's own time shows in
+    /// every round, and an interruption in one only.
     fn keep_least(&mut self, other: &Self) {
         for (times, others) in [(&mut self.alloc, &other.alloc), (&mut self.free, &other.free)] {
             for (time, other) in times.iter_mut().zip(others) {
@@ -84,7 +84,7 @@ struct Churn {
 }
 
 impl Churn {
-    /// None when a request fails or the time is up.
+    /// None if a request fails or the time is up.
     fn times<A: GlobalAlloc>(&self, heap: &A, blocks: &mut Vec<(*mut u8, usize)>) -> Option<Times> {
         let mut rng = Rng::new(7);
         let mut times = Times { alloc: Vec::with_capacity(PAIRS), free: Vec::with_capacity(PAIRS) };

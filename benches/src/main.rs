@@ -41,30 +41,28 @@
 //!
 //! # How
 //!
-//! - Every allocator stands as it would behind `#[global_allocator]`: `smalloc` with its own
-//!   lock; the other region allocators (talc, rlsf, dlmalloc, good_memory_allocator as `galloc`,
-//!   buddy_system_allocator as `buddy`, linked_list_allocator as `lla`) behind one and the same
-//!   spin lock, with a mapped region of the same size as smalloc's; the system's malloc, mimalloc
-//!   and jemalloc as they come.
-//! - The timed loops are generic and compiled once for each allocator: no call through a table.
-//!   Random numbers are seeded: everyone gets the same calls.
-//! - The allocators take turns: each round runs all of them once, beginning with another one. The
-//!   ratio of two allocators is taken within a round; tables give the median over the rounds, and
-//!   the geometric mean of those over the lines. The last line, `smalloc / it`, turns it around.
-//! - A replay decodes its trace before, to 12 bytes a call. Frees and reallocs of unknown
-//!   addresses are left out and counted. One pass that is not timed brings in the memory; leaks
-//!   are freed between passes. So page faults do not count, nor does decoding, but the loop that
-//!   makes the calls does: `--only smalloc,talc,loop` shows what it takes alone.
-//! - `cold` is the opposite: what a program pays at its start. There the first byte of every block
-//!   is written, or all with `--touch all`.
-//! - `churn`, `random`, `cheese` and the threads begin each round with a fresh heap.
-//! - `footprint` uses a process for each number, with all of its own memory touched before.
-//! - `programs` reads the Rust files and folders that follow it, or the sources that cargo keeps. It takes the allocators for which there is a binary in `src/bin`: smalloc, system, mimalloc and jemalloc.
-//! - What the time limit cut short (`*`) would look worse at full length.
+//! - Every allocator works as it would behind `#[global_allocator]`: `smalloc` with its own lock; the other region
+//!   allocators (talc, rlsf, dlmalloc, good_memory_allocator as `galloc`, buddy_system_allocator as `buddy`,
+//!   linked_list_allocator as `lla`) behind one and the same spin lock, with a mapped region of the same size as
+//!   smalloc's; the system's malloc, mimalloc and jemalloc unchanged.
+//! - The timed loops are generic and compiled once for each allocator: no call through a table. Random numbers are
+//!   seeded, so all allocators get the same calls.
+//! - The allocators take turns: each round runs all of them once, beginning with another one. The ratio of two
+//!   allocators is taken within a round. Tables give the median over the rounds, and the geometric mean of those over
+//!   the lines. The last line, `smalloc / it`, is the reciprocal.
+//! - A replay first decodes its trace, to 12 bytes a call. Frees and reallocs of unknown addresses are left out and
+//!   counted. One pass that is not timed faults in the memory, and leaks are freed between passes. So page faults and
+//!   decoding do not count, but the loop that makes the calls does: `--only smalloc,talc,loop` shows its cost.
+//! - `cold` is the opposite: the cost of a program's start. It writes the first byte of every block, or all with
+//!   `--touch all`.
+//! - `churn`, `random`, `cheese` and the thread workloads begin each round with a fresh heap.
+//! - `footprint` uses a process for each number, and touches all of its own memory before.
+//! - `programs` reads the Rust files and folders that follow it, or the sources that cargo keeps. It takes the
+//!   allocators for which there is a binary in `src/bin`: smalloc, system, mimalloc and jemalloc.
+//! - A measurement that the time limit cut short (`*`) would look worse at full length.
 //!
-//! The `smalloc` whose free list is the plain one is `smalloc-linked`, those with several regions
-//! are `smalloc-2`, `smalloc-4` and `smalloc-16`, that with huge pages `smalloc-huge`; like `loop`
-//! they take part only when they are named, but for `large`.
+//! `smalloc-linked` is smalloc with the linked free list, `smalloc-2`, `smalloc-4` and `smalloc-16` have several
+//! regions, and `smalloc-huge` has huge pages. Like `loop` they take part only if they are named, except in `large`.
 
 use std::env;
 use std::io;
@@ -91,7 +89,7 @@ mod trace;
 
 use options::Options;
 
-/// What `all` runs, and whether it needs traces.
+/// All workloads of `all`, and whether each needs traces.
 const ALL: [(&str, bool); 15] = [
     ("replay", true),
     ("cold", true),
@@ -110,7 +108,7 @@ const ALL: [(&str, bool); 15] = [
     ("callgrind", true),
 ];
 
-/// Runs every workload in a process of its own, so that none finds what another left behind.
+/// Runs every workload in a process of its own, so that none finds the heap of another one.
 fn run_all(options: &Options) -> io::Result<()> {
     let valgrind = Command::new("valgrind").arg("--version").output().is_ok();
     for (command, needs_traces) in ALL {

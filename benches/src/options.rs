@@ -7,7 +7,7 @@ use lexopt::{Arg, Parser, ValueExt};
 
 use crate::allocators::{NAMES, ON_DEMAND};
 
-/// What `--help` prints.
+/// The output of `--help`.
 pub const HELP: &str = "\
 smalloc-bench COMMAND [OPTIONS]
 smalloc-bench programs [OPTIONS] [PATH...]    (Rust files or folders of them; else the sources that cargo keeps)
@@ -28,11 +28,11 @@ commands: all replay cold footprint churn random efficiency cheese threads larso
 --pairs N           timed pairs of churn (300000)
 --threads N,N       threads of threads and larson (1,2,4,16,64)";
 
-/// How much of each block a replay writes.
+/// The part of each block that a replay writes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Touch {
-    /// Nothing: the calls alone.
+    /// Nothing: only the calls are made.
     None = 0,
     /// The first byte.
     First = 1,
@@ -40,30 +40,30 @@ pub enum Touch {
     All = 2,
 }
 
-/// Everything that can be chosen.
+/// All options.
 #[derive(Debug)]
 pub struct Options {
-    /// What to run.
+    /// The command.
     pub command: String,
-    /// What follows the command.
+    /// The arguments after the command.
     pub arguments: Vec<String>,
     /// The allocators, in the order of the tables.
     pub only: Vec<&'static str>,
-    /// The allocator the others are compared to.
+    /// The allocator that the others are compared to.
     pub base: String,
     /// Files or folders of traces.
     pub traces: Vec<PathBuf>,
-    /// Where CSV files go.
+    /// The folder for CSV files.
     pub out: Option<PathBuf>,
     /// Whether `--only` was given.
     pub chosen: bool,
-    /// Interleaved rounds, or as many as the workload thinks right.
+    /// Interleaved rounds; without the option, the default of the workload.
     rounds: Option<usize>,
     /// The numbers of threads.
     pub threads: Vec<usize>,
-    /// What a replay writes to its blocks.
+    /// The part of each block that a replay writes.
     pub touch: Touch,
-    /// The largest alignment a replay gives to plain requests, in bytes.
+    /// The largest alignment that a replay gives to plain requests, in bytes.
     pub align: usize,
     /// The size of the region of a replay, in bytes.
     pub region: usize,
@@ -99,7 +99,7 @@ impl Default for Options {
     }
 }
 
-/// The names in a list with commas between.
+/// The names in a list separated by commas.
 fn names(list: &str) -> Result<Vec<&'static str>, lexopt::Error> {
     let find = |name: &str| {
         let known = || format!("no allocator is called {name:?}; there are {}", NAMES.join(", "));
@@ -127,7 +127,7 @@ impl Options {
     ///
     /// # Errors
     ///
-    /// If an option is unknown or its value is not what it takes.
+    /// If an option is unknown or its value is not valid.
     pub fn from_args() -> Result<Self, lexopt::Error> {
         let mut options = Self::default();
         let mut base = None;
@@ -150,7 +150,7 @@ impl Options {
         Ok(options)
     }
 
-    /// The number of rounds: what was asked for, else `default`.
+    /// The number of rounds: the option's, or else `default`.
     pub fn rounds_or(&self, default: usize) -> usize {
         self.rounds.unwrap_or(default)
     }

@@ -1,5 +1,5 @@
-//! Two workloads of talc's own suite, from their description: random actions, here with a fixed
-//! number of them and a seed, and heap efficiency, how full a region is at the first failure.
+//! Two workloads of talc's own suite, from their description: random actions, here with a fixed number of them and a
+//! seed, and heap efficiency, the share of a region in use at the first failure.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::io;
@@ -22,7 +22,7 @@ const MAX_SIZES: [usize; 5] = [200, 1_000, 3_000, 10_000, 30_000];
 /// Random actions of one round, over all threads.
 const ACTIONS: usize = 400_000;
 
-/// The clock is looked at after this many actions.
+/// The clock is read after this many actions.
 const BATCH: usize = 1_000;
 
 /// Below this many live blocks, an action that would free one allocates.
@@ -45,7 +45,7 @@ fn random_layout(rng: &mut Rng, max: usize) -> Layout {
     unsafe { Layout::from_size_align_unchecked(size, align) }
 }
 
-/// The blocks of one thread and what it does to them.
+/// The blocks of one thread, and its actions.
 struct Actor<'a, A> {
     heap: &'a A,
     rng: Rng,
@@ -120,7 +120,7 @@ struct Actions {
     limit: Duration,
 }
 
-/// What one thread did.
+/// The result of one thread.
 struct Part {
     done: usize,
     whole: bool,
@@ -199,8 +199,8 @@ struct Efficiency {
 }
 
 impl Efficiency {
-    /// Fills the heap to the first failure and returns the bytes that are live then, or none when
-    /// the time is up. Half of the actions allocate, one in ten frees, four in ten resize.
+    /// Fills the heap to the first failure and returns the bytes that are live then, or none if the time is up. Half of
+    /// the actions allocate, one in ten frees, four in ten resize.
     fn fill<A: GlobalAlloc>(&self, actor: &mut Actor<'_, A>, start: Instant) -> Option<usize> {
         for count in 0usize.. {
             let action = actor.rng.below(10);
@@ -254,7 +254,7 @@ impl Visitor for Efficiency {
     }
 }
 
-/// How full a region of 128 MiB is when the first request fails.
+/// The share of a region of 128 MiB that is live when the first request fails.
 ///
 /// # Errors
 ///
@@ -265,7 +265,7 @@ pub fn run_efficiency(options: &Options) -> io::Result<()> {
     let unit = "live bytes in % of the region at the first failure, more is better";
     let mut table = Comparison::new("efficiency", unit, &names, &options.base);
     for (with_beside, name) in [(false, "of the region"), (true, "with what lies beside")] {
-        // The same seeds give the same result, so the rounds are fills and not repetitions.
+        // The same seeds give the same result, so the rounds are different fills and not repetitions.
         let fills = Efficiency { rounds: options.rounds_or(10), limit: options.limit, with_beside };
         table.push(name, compare(&names, 1, &fills));
     }

@@ -1,14 +1,14 @@
-//! The memory a region allocator works in: one private mapping of a fixed size.
+//! The memory of a region allocator: one private mapping of a fixed size.
 
 use std::io;
 use std::ptr::{self, NonNull};
 
-/// Regions begin at a multiple of this, in bytes. The buddy system wastes what lies below its
-/// first aligned block, so a generous alignment treats every allocator alike.
+/// Regions begin at a multiple of this, in bytes. The buddy system wastes the bytes below its first aligned block, so a
+/// generous alignment treats every allocator alike.
 const ALIGN: usize = 128 << 20;
 
-/// A readable and writable mapping that is given back when it is dropped. Its pages come from
-/// the kernel at the first touch, so an allocator is charged for what it uses and no more.
+/// A readable and writable mapping that is unmapped when it is dropped. The kernel provides its pages at the first
+/// access, so an allocator is charged only for the memory that it uses.
 #[derive(Debug)]
 pub struct Region {
     mapping: NonNull<u8>,
@@ -17,8 +17,7 @@ pub struct Region {
     size: usize,
 }
 
-// SAFETY: the region is plain memory without thread affinity; who reads and writes it is the
-// business of the allocator that owns it.
+// SAFETY: the region is plain memory without thread affinity; only the allocator that owns it reads and writes it.
 unsafe impl Send for Region {}
 // SAFETY: as for `Send`; `Region` itself never touches the memory after it is mapped.
 unsafe impl Sync for Region {}

@@ -12,14 +12,14 @@ use crate::options::{Options, Touch};
 use crate::report::{Comparison, Sample, Session, interleave};
 use crate::trace::{Action, Call, Trace};
 
-/// A round has at least this many calls, or a short trace is repeated: a clock reading and cold
-/// caches at the start must not count.
+/// A round has at least this many calls, or a short trace is repeated: a clock reading and cold caches at the start
+/// must not count.
 const CALLS_A_ROUND: usize = 500_000;
 
-/// The clock is looked at after each piece of this many calls.
+/// The clock is read after each piece of this many calls.
 const PIECE: usize = 1 << 16;
 
-/// Writes to a block as the program that was recorded would have.
+/// Writes to a block as the recorded program would have done.
 ///
 /// # Safety
 ///
@@ -36,8 +36,7 @@ pub unsafe fn touch<const TOUCH: u8>(block: *mut u8, size: usize) {
     }
 }
 
-/// The loop that is timed and counted, compiled once for each allocator. Returns how many
-/// requests failed.
+/// The loop that is timed and counted, compiled once for each allocator. Returns the number of failed requests.
 ///
 /// # Safety
 ///
@@ -84,13 +83,13 @@ pub unsafe fn replay_piece<A: GlobalAlloc, const TOUCH: u8>(
     failed
 }
 
-/// What one pass over a trace took.
+/// The result of one pass over a trace.
 pub struct Pass {
     /// The time of all calls.
     pub time: Duration,
-    /// How many calls were made.
+    /// The number of calls made.
     pub calls: usize,
-    /// How many requests failed.
+    /// The number of failed requests.
     pub failed: usize,
 }
 
@@ -121,7 +120,7 @@ fn pass<A: GlobalAlloc, const TOUCH: u8>(
     Pass { time: start.elapsed(), calls, failed }
 }
 
-/// Frees what the program leaked.
+/// Frees the blocks that the program leaked.
 fn free_leaks<A: GlobalAlloc>(heap: &A, trace: &Trace, slots: &mut [*mut u8]) {
     // SAFETY: after the whole trace, each of these slots holds a live block of that layout.
     unsafe { replay_piece::<A, 0>(heap, &trace.leaks, slots.as_mut_ptr()) };
@@ -138,7 +137,7 @@ impl<'a> Open<'a> {
         let (trace, limit) = (self.trace, self.options.limit);
         let heap = K::create(self.options.region);
         let mut slots = vec![ptr::null_mut(); trace.slots];
-        // The first pass brings in the pages; what the kernel costs is no one's merit.
+        // The first pass faults in the pages, whose cost is the kernel's and not the allocator's.
         let first = pass::<K::Heap, TOUCH>(&heap, trace, &mut slots, limit);
         if first.failed > 0 {
             eprintln!("{}: {}: {} requests failed", K::NAME, trace.name, first.failed);
@@ -192,7 +191,7 @@ pub fn run(options: &Options) -> io::Result<()> {
     table.finish(options.out.as_deref())
 }
 
-/// One line on a trace, with what had to be left out of it.
+/// One line about a trace, with the calls that had to be left out of it.
 pub fn describe(trace: &Trace) {
     println!(
         "{}: {} calls, {} skipped, {} blocks and {:.1} MiB live at most, {} blocks never freed",
@@ -205,13 +204,13 @@ pub fn describe(trace: &Trace) {
     );
 }
 
-/// One pass over a trace with a heap that is new.
+/// One pass over a trace with a new heap.
 pub struct Once<'a> {
-    /// What to replay.
+    /// The trace.
     pub trace: &'a Trace,
     /// The size of the region in bytes.
     pub region: usize,
-    /// What is written to the blocks.
+    /// The part of each block that is written.
     pub touch: Touch,
     /// The longest time it may take.
     pub limit: Duration,
@@ -223,7 +222,7 @@ impl Visitor for Once<'_> {
     fn visit<K: Kind>(&self) -> Pass {
         let heap = K::create(self.region);
         let mut slots = vec![ptr::dangling_mut(); self.trace.slots];
-        // Brings in the table's pages, so that no pass pays for them.
+        // Faults in the table's pages, so that no pass pays for them.
         slots.fill(ptr::null_mut());
         match self.touch {
             Touch::None => pass::<K::Heap, { Touch::None as u8 }>(&heap, self.trace, &mut slots, self.limit),
@@ -243,7 +242,7 @@ impl Visitor for Once<'_> {
 /// If a trace cannot be read or a file cannot be written.
 pub fn run_cold(options: &Options) -> io::Result<()> {
     let mut table = Comparison::new("cold", "ns per call in a new process", &options.only, &options.base);
-    // A program writes to what it allocates. Without that, only headers would cause page faults.
+    // A program writes to its blocks. Without that, only headers would cause page faults.
     let touch = if options.touch == Touch::All { Touch::All } else { Touch::First };
     let numbers = [options.region, touch as usize, options.limit.as_millis() as usize];
     for trace in Trace::open_all(&options.traces, options.align)? {
@@ -266,8 +265,8 @@ pub fn run_cold(options: &Options) -> io::Result<()> {
     table.finish(options.out.as_deref())
 }
 
-/// The process of [`run_cold`]: `allocator`, the file of calls, the size of the region, what to
-/// write and the longest time in milliseconds.
+/// The process of [`run_cold`]: `allocator`, the file of calls, the size of the region, the part of each block that is
+/// written, and the longest time in milliseconds.
 ///
 /// # Errors
 ///

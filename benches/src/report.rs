@@ -6,14 +6,14 @@ use std::path::Path;
 
 use crate::allocators::{self, Visitor};
 
-/// What one round of one allocator gave.
+/// The result of one round of one allocator.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Sample {
     /// A complete measurement.
     Full(f64),
     /// The time limit ended it early; the value is that of the calls made until then.
     Cut(f64),
-    /// Nothing could be measured, for instance because the region was too small.
+    /// Nothing could be measured, for example because the region was too small.
     Missing,
 }
 
@@ -40,9 +40,8 @@ impl Sample {
 /// One allocator's part in a case: every call makes one round and returns its measurement.
 pub type Session<'a, T = Sample> = Box<dyn FnMut() -> T + 'a>;
 
-/// Runs `rounds` rounds, in each of them every session once, beginning with another one each
-/// time: what disturbs the machine for a while disturbs all of them. The result is by session,
-/// then by round.
+/// Runs `rounds` rounds, in each of them every session once, beginning with another one each time: a disturbance of the
+/// machine then affects all of them. The result is by session, then by round.
 pub fn interleave<T>(sessions: &mut [Session<'_, T>], rounds: usize) -> Vec<Vec<T>> {
     let count = sessions.len();
     let mut results: Vec<Vec<T>> = (0..count).map(|_| Vec::with_capacity(rounds)).collect();
@@ -55,8 +54,8 @@ pub fn interleave<T>(sessions: &mut [Session<'_, T>], rounds: usize) -> Vec<Vec<
     results
 }
 
-/// Runs `rounds` rounds of `visitor` with each of `names`. What once ran into the time limit or
-/// failed is not run again.
+/// Runs `rounds` rounds of `visitor` with each of `names`. A session that once ran into the time limit or failed is not
+/// run again.
 pub fn compare<V: Visitor<Output = Sample>>(names: &[&str], rounds: usize, visitor: &V) -> Vec<Vec<Sample>> {
     let mut sessions: Vec<Session<'_>> = Vec::new();
     for name in names {

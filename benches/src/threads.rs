@@ -1,6 +1,5 @@
-//! Several threads on one heap: larson's pattern, where sets of live blocks wander from thread to
-//! thread, and producers with consumers, where every block is freed by another thread than the
-//! one that allocated it.
+//! Several threads on one heap: larson's pattern, in which sets of live blocks move from thread to thread, and
+//! producers with consumers, where every block is freed by another thread than the one that allocated it.
 
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::VecDeque;
@@ -26,22 +25,21 @@ const REGION: usize = 256 << 20;
 /// Blocks are aligned as most Rust types are.
 const ALIGN: usize = 8;
 
-/// What the threads of larson's pattern do.
+/// The parameters of larson's pattern.
 #[derive(Clone, Copy)]
 pub struct Pattern {
     /// The sizes of the blocks, in bytes, evenly spread.
     sizes: (usize, usize),
     /// Live blocks of a set.
     set: usize,
-    /// Sets of blocks, and one more than there are threads at least. Where they are many, the heap
-    /// gets no larger with more threads, so the comparison to one thread shows the contention and not
-    /// the caches.
+    /// The number of sets of blocks, but at least one more than there are threads. If there are many, the heap does not
+    /// grow with the number of threads, so the comparison with one thread shows the contention and not the caches.
     sets: usize,
-    /// Pairs of free and alloc a thread makes on a set before it hands it on.
+    /// Pairs of free and alloc that a thread makes on a set before it hands it on.
     batch: usize,
     /// Pairs of one round, over all threads.
     pairs: usize,
-    /// Whether every byte of a block is written, or its first word.
+    /// Whether every byte of a block is written, or only its first word.
     whole: bool,
 }
 
@@ -49,7 +47,7 @@ pub struct Pattern {
 const EXCHANGE: Pattern =
     Pattern { sizes: (16, 1000), set: 200, sets: 128, batch: 200, pairs: 400_000, whole: false };
 
-/// Sets as large as larson's, which are handed on as seldom.
+/// Sets as large as larson's, which are handed on as rarely.
 pub const LARSON: Pattern =
     Pattern { sizes: (10, 500), set: 1000, sets: 0, batch: 5000, pairs: 1_600_000, whole: false };
 
@@ -95,16 +93,16 @@ fn new_block<A: GlobalAlloc>(heap: &A, rng: &mut Rng, sizes: (usize, usize), who
 fn free_block<A: GlobalAlloc>(heap: &A, block: Block) {
     if block.address != 0 {
         let (address, layout) = block.parts();
-        // SAFETY: the block is live and no one else has it.
+        // SAFETY: the block is live and belongs to this thread.
         unsafe { heap.dealloc(address, layout) };
     }
 }
 
-/// What the threads of larson's pattern share.
+/// The state that the threads of larson's pattern share.
 struct Larson<'a, A> {
     heap: &'a A,
     pattern: Pattern,
-    /// Sets no thread works on: taken from the front, put to the back.
+    /// Sets that no thread works on: taken from the front, put to the back.
     sets: Mutex<VecDeque<Vec<Block>>>,
     /// Batches that no thread has begun.
     left: AtomicUsize,
@@ -113,7 +111,7 @@ struct Larson<'a, A> {
     start: Barrier,
 }
 
-/// What one thread did.
+/// The result of one thread.
 struct Part {
     pairs: usize,
     whole: bool,
@@ -160,8 +158,8 @@ impl<A: GlobalAlloc + Sync> Larson<'_, A> {
         part
     }
 
-    /// Runs the threads and stops them when the time is up: by a flag, for a thread that waits
-    /// for a lock has no time to look at a clock.
+    /// Runs the threads and stops them when the time is up. A flag does that, because a thread that waits for a lock
+    /// does not read a clock.
     fn run(&self, threads: usize, limit: Duration) -> Vec<Part> {
         thread::scope(|scope| {
             let spawn = |thread| scope.spawn(move || self.work(Rng::new(thread as u64)));
@@ -206,7 +204,7 @@ impl Visitor for Exchange {
 }
 
 impl Exchange {
-    /// What each thread did, and the blocks that are live in the end.
+    /// The results of all threads, and the blocks that are live at the end.
     fn run<A: GlobalAlloc + Sync>(&self, heap: &A) -> (Vec<Part>, Vec<Block>) {
         let pattern = self.pattern;
         let mut rng = Rng::new(0);
@@ -226,7 +224,7 @@ impl Exchange {
     }
 }
 
-/// What larson's pattern leaves resident.
+/// Memory that is resident after larson's pattern.
 struct Crowd(Exchange);
 
 impl Visitor for Crowd {
@@ -235,7 +233,7 @@ impl Visitor for Crowd {
 
     fn visit<K: Kind>(&self) -> io::Result<f64> {
         let exchange = &self.0;
-        // What the threads and the sets themselves take is resident before: the system's allocator keeps it.
+        // Memory of the threads and the sets themselves is resident before: the system's allocator keeps it.
         drop(Exchange { pattern: Pattern { pairs: 0, ..LARSON }, ..*exchange }.run(&std::alloc::System));
         let resident = Resident::open()?;
         // SAFETY: this only changes how the process's memory is backed: the readings count small pages.
@@ -267,7 +265,7 @@ pub fn larson_child(arguments: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// What is resident after larson's pattern, each sample from a process of its own.
+/// Memory that is resident after larson's pattern, each sample from a process of its own.
 ///
 /// # Errors
 ///
@@ -275,7 +273,7 @@ pub fn larson_child(arguments: &[String]) -> io::Result<()> {
 fn run_larson_footprint(options: &Options) -> io::Result<()> {
     let unit = "resident growth over live bytes";
     let mut table = Comparison::new("larson-footprint", unit, &options.only, &options.base).with_decimals(3);
-    // Every byte is written, and no round is to be cut short.
+    // Every byte is written, and no round may be cut short.
     let limit = (10 * options.limit).as_millis() as usize;
     for threads in options.threads.iter().copied() {
         let measure = |allocator: &&str| {
@@ -298,7 +296,7 @@ pub fn run_threads(options: &Options) -> io::Result<()> {
     run_pattern(["threads", "threads-scaling"], EXCHANGE, options)
 }
 
-/// The same with larson's sets, and what they leave resident.
+/// Larson's sets with each number of threads, and the memory that is resident after them.
 ///
 /// # Errors
 ///
@@ -320,7 +318,7 @@ fn run_pattern([title, scaling]: [&'static str; 2], pattern: Pattern, options: &
     table.over_first(scaling, unit).finish(options.out.as_deref())
 }
 
-/// Blocks that travel together: a channel costs more than an allocation.
+/// Blocks that are sent together: a channel costs more than an allocation.
 const LOAD: usize = 256;
 
 /// Loads on their way between one producer and its consumer.
@@ -348,7 +346,7 @@ impl Lane {
     }
 }
 
-/// Allocates `loads` loads and sends them. Returns false when a request fails.
+/// Allocates `loads` loads and sends them. Returns false if a request fails.
 fn produce<A: GlobalAlloc>(
     heap: &A,
     loads: usize,
@@ -367,11 +365,11 @@ fn produce<A: GlobalAlloc>(
     true
 }
 
-/// Frees what comes until the producer is gone.
+/// Frees incoming blocks until the producer has ended.
 fn consume<A: GlobalAlloc>(heap: &A, full: &Receiver<Vec<Block>>, empty: &SyncSender<Vec<Block>>) {
     while let Ok(mut load) = full.recv() {
         load.drain(..).for_each(|block| free_block(heap, block));
-        // The producer is gone at the end, and then needs no empty load.
+        // The producer ends first, and then needs no empty load.
         let _ = empty.send(load);
     }
 }

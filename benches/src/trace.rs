@@ -1,9 +1,8 @@
 //! Traces of real programs, decoded to compact calls before anything is timed.
 //!
-//! The text form is that of Android's memory_replay: `TID: malloc 0xADDR SIZE`, `TID: calloc
-//! 0xADDR COUNT SIZE`, `TID: memalign 0xADDR ALIGN SIZE`, `TID: realloc 0xNEW 0xOLD SIZE`, `TID:
-//! free 0xADDR`; one a line, plain or gzipped. Addresses only name blocks. Thread numbers are
-//! not looked at: the file's order is the order of the replay.
+//! The text form is that of Android's memory_replay: `TID: malloc 0xADDR SIZE`, `TID: calloc 0xADDR COUNT SIZE`, `TID:
+//! memalign 0xADDR ALIGN SIZE`, `TID: realloc 0xNEW 0xOLD SIZE`, `TID: free 0xADDR`; one per line, plain or gzipped.
+//! Addresses only name blocks. Thread numbers are ignored: the file's order is the order of the replay.
 
 use std::alloc::Layout;
 use std::collections::HashMap;
@@ -13,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use flate2::read::MultiGzDecoder;
 
-/// What a call does.
+/// The action of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
     /// Allocates `size` bytes.
@@ -54,7 +53,7 @@ impl Call {
         Self { word, size: narrow(size), old_size: narrow(old_size) }
     }
 
-    /// What to do.
+    /// The action.
     #[inline]
     pub fn action(self) -> Action {
         match self.word >> (SLOT_BITS + ALIGN_BITS) {
@@ -71,7 +70,7 @@ impl Call {
         (self.word & ((1 << SLOT_BITS) - 1)) as usize
     }
 
-    /// The size the call asks for; for a free, the size of the block.
+    /// The requested size; for a free, the size of the block.
     #[inline]
     pub fn size(self) -> usize {
         self.size as usize
@@ -112,9 +111,9 @@ pub struct Trace {
     pub calls: Vec<Call>,
     /// Frees of the blocks that are live at the end, so that a replay can be repeated.
     pub leaks: Vec<Call>,
-    /// How many slots the calls use: the most blocks live at once.
+    /// The number of slots that the calls use: the most blocks that are live at the same time.
     pub slots: usize,
-    /// The most bytes live at once.
+    /// The most bytes that are live at the same time.
     pub peak_live: usize,
     /// The number of calls after which that many bytes are live for the first time.
     pub peak_at: usize,
@@ -159,7 +158,7 @@ impl Decoder {
 
     fn alloc(&mut self, action: Action, address: u64, align: usize, size: usize) {
         if self.live.contains_key(&address) {
-            // The free between was not recorded.
+            // The free in between was not recorded.
             self.free(address);
         }
         let slot = self.free_slots.pop().unwrap_or_else(|| {
@@ -284,7 +283,7 @@ impl Trace {
         }
     }
 
-    /// All traces among `paths`: files as they are, and from folders what ends in `.txt` or `.gz`.
+    /// All traces among `paths`: files themselves, and files in folders whose names end in `.txt` or `.gz`.
     ///
     /// # Errors
     ///
@@ -307,8 +306,8 @@ impl Trace {
         files.iter().map(|file| Self::open(file, max_align)).collect()
     }
 
-    /// Writes the calls in the form [`Trace::load`] reads, for a child process that must not
-    /// spend memory on decoding.
+    /// Writes the calls in the form that [`Trace::load`] reads, for a child process that must not spend memory on
+    /// decoding.
     ///
     /// # Errors
     ///
@@ -327,7 +326,7 @@ impl Trace {
         file.flush()
     }
 
-    /// Reads what [`Trace::store`] wrote. The name and the number of skipped lines are not kept.
+    /// Reads a file of [`Trace::store`]. The name and the number of skipped lines are not kept.
     ///
     /// # Errors
     ///

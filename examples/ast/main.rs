@@ -1,7 +1,7 @@
 //! Parses every Rust file under a directory into syntax trees and keeps them all: millions of small objects of many
 //! sizes in one first-fit heap. Then drops half of the trees and parses those files again, into the holes.
 //!
-//! It is a program like any other but for the two lines that declare the heap.
+//! Apart from the two lines that declare the heap, it is an ordinary program.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -69,7 +69,7 @@ fn main() -> ExitCode {
         let files =
             common::find_files(&options.paths, options.limit, |path| common::has_extension(path, &["rs"]))?;
         let map = options.map.map(MapFile::create).transpose()?;
-        // The trees stay on the thread that made them; only the outcome's text leaves it.
+        // The trees stay on the thread that made them; only the text of the outcome is returned.
         Ok(trees::on_large_stack(move || parse_twice(&files, map).map_err(|error| error.to_string()))??)
     })
 }

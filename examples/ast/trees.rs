@@ -19,7 +19,7 @@ pub(crate) fn on_large_stack<T: Send + 'static>(
     Ok(thread.join().map_err(|_| "the parser panicked")?)
 }
 
-/// What was read, and how much of it gave no tree.
+/// The numbers of files read, and of those that gave no tree.
 #[derive(Default)]
 pub(crate) struct Sources {
     pub(crate) bytes: usize,
@@ -29,7 +29,8 @@ pub(crate) struct Sources {
 
 /// Parses each file that has no tree. Files that cannot be read or parsed stay without one, and are counted.
 ///
-/// `before` is called with the file's index and its length in bytes before the file is parsed, and its error ends the work.
+/// `before` is called with the file's index and its length in bytes before the file is parsed, and its error ends the
+/// work.
 pub(crate) fn parse_missing<E>(
     files: &[PathBuf],
     trees: &mut [Option<syn::File>],
@@ -49,7 +50,7 @@ pub(crate) fn parse_missing<E>(
     Ok(sources)
 }
 
-/// What a walk over all trees meets.
+/// The numbers of nodes that a walk over all trees counts.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Census {
     pub(crate) files: u64,

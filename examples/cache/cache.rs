@@ -1,4 +1,4 @@
-//! The work of the example `cache`, apart from its heap: a cache of values, and the clients that ask it for keys.
+//! The work of the example `cache`, apart from its heap: a cache of values, and the clients that request keys.
 //! `smalloc-bench programs` does the same work with other allocators.
 
 use std::alloc::{GlobalAlloc, Layout};
@@ -13,7 +13,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 use rand_distr::{Distribution, LogNormal, Zipf};
 
-/// The parts of the cache that are locked on their own.
+/// The number of parts of the cache, each with a lock of its own.
 const SHARDS: usize = 16;
 /// The largest value, in bytes.
 const LARGEST: f64 = 262_144.0;
@@ -23,14 +23,14 @@ pub(crate) trait Heap: GlobalAlloc + Sync + 'static {}
 
 impl<A: GlobalAlloc + Sync + 'static> Heap for A {}
 
-/// What is asked of a cache.
+/// The load on a cache.
 #[derive(Clone, Copy)]
 pub(crate) struct Load {
     pub(crate) threads: usize,
     pub(crate) keys: usize,
-    /// The most bytes that the values take together.
+    /// The limit on the bytes of all values together.
     pub(crate) capacity: usize,
-    /// The random keys and sizes begin with it.
+    /// The seed of the random keys and sizes.
     pub(crate) seed: u64,
 }
 
@@ -46,7 +46,7 @@ pub(crate) fn clients(load: &Load) -> Vec<Client> {
 }
 
 /// Serves `requests` requests with all clients at once, the first of them on this thread: a single client then has the
-/// heap to itself, without the end of a thread in the midst of its calls.
+/// heap to itself, and no thread ends in between.
 pub(crate) fn serve<A: Heap>(
     cache: &Cache<A>,
     clients: &mut [Client],
@@ -73,7 +73,7 @@ pub(crate) fn serve<A: Heap>(
     }
 }
 
-/// What clients met.
+/// The results of the clients.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Tally {
     pub(crate) asked: u64,
@@ -123,7 +123,7 @@ impl Client {
         tally
     }
 
-    /// Asks for a key's value, and makes it if it is not there.
+    /// Requests a key's value, and creates it if it is not there.
     fn ask<A: Heap>(&mut self, cache: &Cache<A>, key: u64, tally: &mut Tally) {
         tally.asked += 1;
         match cache.get(key) {
@@ -135,7 +135,7 @@ impl Client {
         }
     }
 
-    /// Makes a value and stores it. The allocation is made outside of the shard's lock.
+    /// Creates a value and stores it. The allocation is made without the shard's lock.
     fn store<A: Heap>(&mut self, cache: &Cache<A>, key: u64, tally: &mut Tally) {
         let size = self.sizes.sample(&mut self.rng).clamp(1.0, LARGEST) as usize;
         match Value::new(cache.heap, key, size) {
@@ -158,13 +158,13 @@ impl<A: Heap> Cache<A> {
         Self { heap, shards: (0..SHARDS).map(|_| shard()).collect() }
     }
 
-    /// Does something with the shard of a key, alone.
+    /// Runs `work` with the shard of a key, whose lock it holds.
     fn with_shard<T>(&self, key: u64, action: impl FnOnce(&mut Shard<A>) -> T) -> T {
         let shard = &self.shards[key as usize % SHARDS];
         action(&mut shard.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Whether the value of a key is what was stored; none if it is not there.
+    /// Whether the value of a key is the stored one; none if it is not there.
     fn get(&self, key: u64) -> Option<bool> {
         self.with_shard(key, |shard| {
             let slot = shard.slots.get_mut(&key)?;
@@ -181,7 +181,7 @@ impl<A: Heap> Cache<A> {
         self.with_shard(key, |shard| shard.remove(key));
     }
 
-    /// How many values there are, and how many bytes they asked for.
+    /// The number of values, and of the bytes that they requested.
     pub(crate) fn size(&self) -> (usize, usize) {
         let sizes = self.shards.iter().map(|shard| {
             let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
@@ -191,8 +191,8 @@ impl<A: Heap> Cache<A> {
     }
 }
 
-/// A part of the cache. The queue holds each key that has a slot once, in the order in which they are thrown out; a key
-/// that was asked for in the meantime goes round once more.
+/// A part of the cache. The queue holds each key that has a slot once, in the order in which they are evicted. A key
+/// that was requested in the meantime goes through the queue once more.
 struct Shard<A: Heap> {
     /// Its hashes are the same in each run, so that the table grows at the same moment.
     slots: HashMap<u64, Slot<A>, BuildHasherDefault<DefaultHasher>>,
@@ -229,7 +229,7 @@ impl<A: Heap> Shard<A> {
         self.bytes -= value.map_or(0, |value| value.layout.size());
     }
 
-    /// Throws out the first key of the queue that was not asked for since its last turn; false if there is none.
+    /// Evicts the first key of the queue that was not requested since its last turn; false if there is none.
     fn throw_out(&mut self) -> bool {
         while let Some(key) = self.queue.pop_front() {
             match self.slots.get_mut(&key) {
@@ -248,14 +248,14 @@ impl<A: Heap> Shard<A> {
     }
 }
 
-/// A value: bytes in a heap, each of which tells the key.
+/// A value: bytes in a heap, each of which depends on the key.
 struct Value<A: Heap> {
     heap: &'static A,
     payload: NonNull<u8>,
     layout: Layout,
 }
 
-// SAFETY: a value owns its bytes, and its heap takes them back from any thread.
+// SAFETY: a value owns its bytes, and its heap frees them on any thread.
 unsafe impl<A: Heap> Send for Value<A> {}
 
 impl<A: Heap> Value<A> {
@@ -279,7 +279,7 @@ impl<A: Heap> Value<A> {
 
 impl<A: Heap> Drop for Value<A> {
     fn drop(&mut self) {
-        // SAFETY: the payload was allocated by this heap with this layout, and its only owner goes away.
+        // SAFETY: the payload was allocated by this heap with this layout, and its only owner is being dropped.
         unsafe { self.heap.dealloc(self.payload.as_ptr(), self.layout) };
     }
 }

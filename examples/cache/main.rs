@@ -1,8 +1,8 @@
-//! The life of a cache server: several threads ask for keys, of which few are asked for often and most are not; what is
-//! missing is made, with a size of its own, and what was not asked for lately makes room.
+//! The life of a cache server: several threads request keys, few of them often and most of them rarely. Missing values
+//! are created, each with a size of its own, and values that were not requested lately are evicted.
 //!
-//! The table that it prints shows what such a life does to a heap: how many holes there are, and how many hops an
-//! allocation takes to find its place among them.
+//! The printed table shows the effect on a heap: the number of holes, and the hops that an allocation takes to find its
+//! place among them.
 
 mod cache;
 #[path = "../common/mod.rs"]
@@ -30,7 +30,7 @@ static SIXTEEN: SmallocGlobal<Indexed, 16> = SmallocGlobal::new();
 
 /// The rows of the table.
 const ROUNDS: usize = 16;
-/// Far more threads than there are shards only wait.
+/// Far more threads than shards would only wait.
 const MOST_THREADS: usize = 256;
 /// Bytes of the tables for a key, at most: a slot in a table that is less than half full, and a place in the queue.
 const BYTES_PER_KEY: usize = 128;
@@ -137,7 +137,7 @@ fn ensure_room(options: &Options) -> Outcome {
     .into())
 }
 
-/// Lives through all rounds and prints a line for each.
+/// Runs all rounds and prints a line for each.
 fn live<L: FreeList, const R: usize>(heap: &'static SmallocGlobal<L, R>, options: &Options) -> Outcome {
     let cache = Cache::new(heap, &options.load);
     let mut clients = cache::clients(&options.load);
@@ -186,7 +186,7 @@ fn print_head() {
     );
 }
 
-/// Prints what the heap is like after a round, and what the round's allocations took.
+/// Prints the state of the heap after a round, and the cost of the round's allocations.
 fn print_row(served: usize, tally: &Tally, stats: &Stats, before: &Stats, each: Duration) {
     let round = stats.since(before);
     println!(
@@ -206,7 +206,7 @@ fn print_row(served: usize, tally: &Tally, stats: &Stats, before: &Stats, each: 
     );
 }
 
-/// Prints what each region holds, and how it came to it.
+/// Prints the contents and the counters of each region.
 fn print_regions<L: FreeList, const R: usize>(heap: &SmallocGlobal<L, R>) {
     println!(
         "\n{:>6}{:>13}{:>11}{:>9}{:>11}{:>11}{:>8}{:>13}",

@@ -1,6 +1,6 @@
-//! Shared by the examples: how they end, their options, the region's size, the files they read, a progress bar.
+//! Code that the examples share: errors, options, the region's size, the files to read, and a progress bar.
 //!
-//! Each example takes what it needs and leaves the rest.
+//! Each example uses a part of it.
 #![allow(dead_code, reason = "no example uses all of it")]
 
 use std::env;
@@ -26,14 +26,14 @@ const REGION_VARIABLE: &str = "SMALLOC_REGION";
 const SMALLEST_REGION: usize = 1 << 20;
 /// No system has larger pages than this by default.
 const LARGEST_PAGE: usize = 64 << 10;
-/// More files, keys or calls than this do not fit in memory, or are a slip of the keyboard.
+/// A larger number of files, keys or calls does not fit in memory, or is a typing error.
 const LARGEST_COUNT: usize = 100_000_000;
 /// The width of the progress bar, in characters.
 const BAR_WIDTH: usize = 40;
 
 // ---------------------------------------------------------------------------------------------- command line
 
-/// Runs an example. Anything wrong is told on one line and ends the program with exit code 2.
+/// Runs an example. An error is reported on one line, and the exit code is then 2.
 pub(crate) fn main(run: impl FnOnce() -> Outcome) -> ExitCode {
     // A reader that leaves early, as `head` does, then ends the program quietly. Rust ignores the signal, so that
     // `println!` panics instead.
@@ -68,7 +68,7 @@ fn program() -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// Reads a number that is not 0, such as how many files, threads or rounds.
+/// Reads a number that is not 0, such as a number of files, threads or rounds.
 pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(0) => Err("it must be at least 1".into()),
@@ -81,21 +81,21 @@ pub(crate) fn parse_count(text: &str) -> Result<usize, String> {
     }
 }
 
-/// Reads what a generator of random numbers begins with.
+/// Reads the seed of a generator of random numbers.
 pub(crate) fn parse_seed(text: &str) -> Result<u64, String> {
     text.parse().map_err(|_| "a seed is a whole number below 2^64".into())
 }
 
-/// Reads how many files to take: a number that is not 0, or `all`.
+/// Reads a number of files, which is not 0, or `all`.
 pub(crate) fn parse_limit(text: &str) -> Result<usize, String> {
     if text == "all" { Ok(usize::MAX) } else { parse_count(text) }
 }
 
-/// Gives the program's global heap, whose region is of `now` bytes, a region of `wanted` bytes, by starting the program
+/// Gives the program's global heap, whose region has `now` bytes, a region of `wanted` bytes, by starting the program
 /// again.
 ///
-/// The heap is mapped before `main` runs, because the runtime allocates before that; so an option comes too late for
-/// it, and an environment variable does not. This returns when the program has been started again.
+/// The heap is mapped before `main` runs, because the runtime allocates before that. So an option comes too late for
+/// it, and an environment variable does not. Returns when the program has been started again.
 pub(crate) fn use_region(wanted: Option<usize>, now: usize) -> Outcome {
     let Some(wanted) = wanted else { return Ok(()) };
     if wanted < SMALLEST_REGION {
@@ -104,7 +104,7 @@ pub(crate) fn use_region(wanted: Option<usize>, now: usize) -> Outcome {
     }
     let value = wanted.to_string();
     if env::var(REGION_VARIABLE).is_ok_and(|set| set == value) {
-        // A region is whole pages; more than that is another region.
+        // A region has whole pages; a difference of more than that is another region.
         let expected = wanted..=wanted.saturating_add(LARGEST_PAGE);
         let (now, wanted) = (Bytes(now), Bytes(wanted));
         return match expected.contains(&now.0) {
@@ -117,8 +117,8 @@ pub(crate) fn use_region(wanted: Option<usize>, now: usize) -> Outcome {
     Err(format!("cannot start again with another region: {error}").into())
 }
 
-/// Tells the user that the heap is too small for a step that may take `need` bytes. Without it, the program would end
-/// in the midst of that step, with no more than the size of the allocation that failed.
+/// Reports that the heap is too small for a step that may take `need` bytes. Otherwise the program would end in the
+/// middle of that step, with only the size of the failed allocation as a message.
 pub(crate) fn ensure_room(stats: &Stats, need: usize, done: usize, total: usize) -> Outcome {
     if stats.free_bytes >= need {
         return Ok(());
@@ -135,8 +135,8 @@ pub(crate) fn ensure_room(stats: &Stats, need: usize, done: usize, total: usize)
 
 /// The first `limit` files, in the order of their paths, that `wanted` accepts or that are roots themselves.
 ///
-/// They lie in `roots`; or, when there are no roots, in the sources that cargo keeps on this machine; or, when it keeps
-/// none, in the sources of this crate.
+/// They lie in `roots`, or without roots in the sources that cargo keeps on this machine, or without those in the
+/// sources of this crate.
 pub(crate) fn find_files(
     roots: &[PathBuf],
     limit: usize,
@@ -155,7 +155,7 @@ pub(crate) fn find_files(
     Err(format!("nothing to read in {}", places.join(", ")).into())
 }
 
-/// The directories in which cargo keeps the sources of what it builds.
+/// The directories in which cargo keeps the sources of dependencies.
 fn cargo_sources() -> Vec<PathBuf> {
     let home = env::var_os("CARGO_HOME").map(PathBuf::from);
     let home = home.or_else(|| Some(env::home_dir()?.join(".cargo"))).unwrap_or_default();
@@ -163,7 +163,8 @@ fn cargo_sources() -> Vec<PathBuf> {
     places.into_iter().filter(|path| path.is_dir()).collect()
 }
 
-/// The first `limit` wanted files below `roots`. A root must be there; what cannot be read further down is left out.
+/// The first `limit` wanted files below `roots`. A root must exist. Files further down that cannot be read are left
+/// out.
 fn files_below(roots: &[PathBuf], limit: usize, wanted: fn(&Path) -> bool) -> Outcome<Vec<PathBuf>> {
     let mut files = Vec::new();
     for root in roots {
@@ -204,7 +205,7 @@ impl MapFile {
         Ok(Self { path, file })
     }
 
-    /// Draws the heap as it was when `snapshot` was taken.
+    /// Draws the heap at the time of `snapshot`.
     pub(crate) fn draw(self, snapshot: &Snapshot) -> Outcome {
         let Some(file) = self.file else {
             print!("\n{}", smalloc_terminal::map_text(snapshot)?);
@@ -224,10 +225,10 @@ fn unwritable(path: &Path, error: &io::Error) -> String {
 
 // ----------------------------------------------------------------------------------------------- progress bar
 
-/// A bar on stderr that shows how far a long task is, if stderr is a terminal.
+/// A bar on stderr that shows the progress of a long task, if stderr is a terminal.
 ///
-/// It shows up after half a second, goes away when dropped, and never allocates: the heap that the example looks at is
-/// the same with and without it.
+/// It appears after half a second, disappears when it is dropped, and never allocates: the heap that the example
+/// describes is the same with and without it.
 pub(crate) struct Progress {
     what: &'static str,
     total: usize,
@@ -245,12 +246,12 @@ impl Progress {
         Self { what, total, done: 0, started, next, terminal: io::stderr().is_terminal(), shown: false }
     }
 
-    /// Says that `steps` more steps are done.
+    /// Advances the bar by `steps` steps.
     pub(crate) fn step(&mut self, steps: usize) {
         self.reach(self.done + steps);
     }
 
-    /// Says that `done` steps are done in all.
+    /// Sets the bar to `done` steps.
     pub(crate) fn reach(&mut self, done: usize) {
         self.done = done;
         if self.terminal && self.started.elapsed() >= self.next {
@@ -264,7 +265,7 @@ impl Progress {
     pub(crate) fn hide(&mut self) {
         if self.shown {
             self.shown = false;
-            // Nothing is lost but the bar if the terminal is gone.
+            // If the terminal is gone, only the bar is lost.
             let _ = write!(io::stderr().lock(), "\r\x1b[K");
         }
     }

@@ -22,8 +22,8 @@ pub(crate) struct Counts {
 impl Counts {
     /// Counts the words of `files`. Files that are not UTF-8, or that cannot be read, are counted and left out.
     ///
-    /// `before` is called with the file's index and its length in bytes before its words are counted, and its error ends
-    /// the work.
+    /// `before` is called with the file's index and its length in bytes before its words are counted, and its error
+    /// ends the work.
     pub(crate) fn of(
         files: &[PathBuf],
         mut before: impl FnMut(usize, usize) -> Result<(), Box<dyn Error>>,
@@ -43,7 +43,7 @@ impl Counts {
         }
     }
 
-    /// Counts the words of one text in both maps, as most programs do it: each word becomes a key of its own first.
+    /// Counts the words of one text in both maps. As in most programs, each word first becomes a key of its own.
     fn add(&mut self, text: &str) {
         let start = Instant::now();
         for word in words(text) {
@@ -59,7 +59,7 @@ impl Counts {
         self.files += 1;
     }
 
-    /// The number of words, once it is certain that both maps hold the same.
+    /// The number of words, after a check that both maps agree.
     pub(crate) fn agreed(&self) -> Result<u64, String> {
         for (word, count) in &self.tree {
             let other = self.hash.get(word).copied().unwrap_or(0);

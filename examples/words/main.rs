@@ -1,5 +1,5 @@
-//! Counts the words of text files in a `HashMap<String, u64>` and in a `BTreeMap<String, u64>`: millions of short strings
-//! that live for one look-up, and many that stay. Both maps must agree.
+//! Counts the words of text files in a `HashMap<String, u64>` and in a `BTreeMap<String, u64>`: millions of short
+//! strings that live for one look-up, and many that stay. Both maps must agree.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -19,9 +19,9 @@ use smalloc_terminal::{Bytes, Count, Report, parse_size};
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 
-/// What the files that people read end in.
+/// File name extensions of texts.
 const TEXT: [&str; 5] = ["md", "txt", "rst", "tex", "html"];
-/// What sources, which have words too, end in.
+/// File name extensions of sources, which contain words too.
 const SOURCES: [&str; 6] = ["rs", "toml", "c", "h", "py", "sh"];
 
 /// Both maps together take this much for a text whose words are all short and new.
@@ -103,7 +103,7 @@ fn count(files: &[PathBuf]) -> Outcome<Counts> {
     })
 }
 
-/// Prints what was read and how long each map took for it.
+/// Prints the numbers of files and words, and the time of each map.
 fn report(counts: &Counts, words: u64) {
     println!(
         "Read {} in {} files; skipped {} that are not UTF-8 text or could not be read.\n",

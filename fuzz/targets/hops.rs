@@ -1,4 +1,4 @@
-//! Looks for programs with long searches: libFuzzer keeps an input that takes more hops than any before, as it keeps
+//! Searches for programs with long searches: libFuzzer keeps an input that takes more hops than any before, as it keeps
 //! one that reaches new code.
 
 #![no_main]
@@ -9,18 +9,18 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-/// No search takes more.
+/// No search takes more hops.
 const MOST: usize = 400;
 /// Each byte of the input stands for so many calls of its kind: a long program in a short input.
 const BURST: usize = 64;
 
-/// libFuzzer reads these counters beside its own. One stands for each power of two that a program's sum of hops
-/// reaches, and one for each eight hops of its longest search.
+/// libFuzzer reads these counters in addition to its own. There is one for each power of two that a program's sum of
+/// hops reaches, and one for each eight hops of its longest search.
 #[used]
 #[unsafe(link_section = "__libfuzzer_extra_counters")]
 static COUNTERS: [AtomicU8; 128] = [const { AtomicU8::new(0) }; 128];
 
-/// The heap, what is live in it, and the hops of its searches.
+/// The heap, its live blocks, and the hops of its searches.
 struct Player {
     heap: Heap<Indexed>,
     live: Vec<NonNull<u8>>,
@@ -49,7 +49,7 @@ impl Player {
         unsafe { self.heap.sfree(block) };
     }
 
-    /// A byte's calls. Two bits are the kind, the others say which of 64 layouts, or which blocks.
+    /// The calls of a byte: two bits are the kind, the others select one of 64 layouts, or a set of blocks.
     fn play(&mut self, byte: u8) {
         let (kind, value) = (byte >> 6, usize::from(byte & 63));
         for turn in 0..BURST {

@@ -9,8 +9,8 @@ use core::fmt;
 use core::sync::atomic::{AtomicU32, Ordering};
 use spin::mutex::SpinMutex;
 
-/// A [`Heap`] that several threads share, behind a spinlock: the counterpart of [`HeapCell`](crate::HeapCell), which is for
-/// one thread.
+/// A [`Heap`] that several threads share, behind a spinlock: the counterpart of [`HeapCell`](crate::HeapCell), which is
+/// for one thread.
 ///
 /// With the feature `allocator-api2`, `allocator-api2-04` or `nightly`, `&HeapLock` is an `Allocator`. A thread that
 /// finds the lock taken spins with exponential backoff and sleeps after some microseconds, so there may be many more

@@ -154,7 +154,7 @@ impl<L: FreeList> Heap<L> {
         unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) }
     }
 
-    /// Purges all free memory and returns the bytes given back to the system.
+    /// Purges all free memory and returns the number of those bytes.
     ///
     /// These are the whole pages of free segments that have been in use since they were last purged; they read as zero
     /// afterwards. Pages that the system refuses, because the program has locked them, stay. Without this call the heap

@@ -54,7 +54,7 @@ use core::ptr::NonNull;
 ///
 /// No request fails while a cache holds what would serve it: it empties the caches of all threads first, also of those
 /// that sleep, and so does [`trim`](SmallocGlobal::trim). Both stop the other threads' use of their caches by the system
-/// call `membarrier`. Where the process may not call it, each thread empties its cache in its next call instead.
+/// call `membarrier`. If the process may not call it, each thread empties its cache in its next call instead.
 ///
 /// Caches are bypassed, in all threads, while calls are recorded ([`record_to`](SmallocGlobal::record_to)), measured
 /// ([`measure_thread`](SmallocGlobal::measure_thread)) or counted by call site (`count_sites`); by a thread in [`in_region`](SmallocGlobal::in_region) or

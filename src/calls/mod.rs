@@ -1,8 +1,8 @@
 //! Every call, written once, over a heap that is held.
 //!
-//! The way a heap is held decides only who watches, whether others can have it meanwhile, and where a request goes that
-//! does not fit. So holding is a trait, [`Held`], and calls are generic over it. [`Own`] holds a heap of one thread;
-//! `global` has one type for its fast path and one for its slow path.
+//! The way of holding a heap decides three things: which watchers it has, whether other threads can have the heap
+//! meanwhile, and where a request goes that does not fit. So holding is a trait, [`Held`], and calls are generic over
+//! it. [`Own`] holds a heap of one thread; `global` has one type for its fast path and one for its slow path.
 //!
 //! An allocation: find and take a free segment, tell the watchers, release the heap, return the payload. A free: find
 //! the segment, tell the watchers, give it back, do the deferred work of the free list, release the heap.

@@ -15,7 +15,8 @@ const MAX_HELD_COPY: usize = 1 << 10;
 
 /// Resizes a payload to `new_size` bytes. Returns null and changes nothing if nothing fits.
 ///
-/// Without a layout, all bytes of its segment count as the payload, and it may lose an alignment of more than a granule.
+/// Without a layout, all bytes of its segment count as the payload, and it may lose an alignment of more than a
+/// granule.
 ///
 /// # Safety
 /// As for `GlobalAlloc::realloc`.

@@ -6,11 +6,10 @@
 //!
 //! - **L1** the list holds every free segment below top once; **L2** addresses ascend; **L3** `next(prev(s)) == s`;
 //! - **I1** no bound is below the longest free segment that starts in the chunk, and no length below the longest that
-//!   starts in the group; **I2** a parent is the maximum of its children; **I3** no free segment of `n` granules or more
-//!   starts below hint `n`; **I4** no bound below hint `n` is `n` or more; **I5** the bounds of chunks above top's are 0;
-//!   **I6** a bound that is not marked stale is exact, and so is a length unless a bound of its group is stale; the stale
-//!   chunks are in the ring;
-//!   **I7** the index of an alignment is exact.
+//!   starts in the group; **I2** a parent is the maximum of its children; **I3** no free segment of `n` granules or
+//!   more starts below hint `n`; **I4** no bound below hint `n` is `n` or more; **I5** the bounds of chunks above top's
+//!   are 0; **I6** a bound that is not marked stale is exact, and so is a length unless a bound of its group is stale;
+//!   the stale chunks are in the ring; **I7** the index of an alignment is exact.
 
 mod indexed;
 mod linked;
@@ -45,8 +44,8 @@ pub(crate) const LARGEST_LOOK: usize = 47;
 
 /// The result of a first look at the list, which counts no hop.
 pub enum Look {
-    /// The lowest place that fits is in the chunk and starts at its granule `bit`. From there on, the chunk has `seen` free
-    /// granules, or [`NO_END`] if all of its rest is free.
+    /// The lowest place that fits is in the chunk and starts at its granule `bit`. From there on, the chunk has `seen`
+    /// free granules, or [`NO_END`] if all of its rest is free.
     Fits {
         chunk: usize,
         bit: usize,
@@ -78,7 +77,7 @@ impl Fit {
     /// Nothing fits, and nothing was searched.
     pub(crate) const NONE: Self = Self { start: Self::NO_START, cost: 0 };
 
-    /// The same cost, with a fit at `start`.
+    /// This cost, with a fit at `start`.
     #[inline(always)]
     pub(crate) fn at(self, start: Granule) -> Self {
         Self { start: start.0 as u64, ..self }
@@ -193,16 +192,16 @@ pub trait Search: Send + Sized + 'static {
         self.search(ground, n)
     }
 
-    /// Finds the lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the head of
-    /// a segment in use. Changes nothing, so that later searches cost the same.
+    /// Finds the lowest free segment below top that has `n` granules and starts at or above `from`, which is 0 or the
+    /// head of a segment in use. Changes nothing, so that later searches cost the same.
     fn next_hole(&self, ground: &Ground, from: Granule, n: usize) -> Option<Granule>;
 
-    /// Finds the lowest place below top at a multiple of `align` bytes, more than a granule, with `n` free granules. Returns
-    /// the free segment that contains it, and the place.
+    /// Finds the lowest place below top at a multiple of `align` bytes, more than a granule, with `n` free granules.
+    /// Returns the free segment that contains it, and the place.
     fn search_aligned(&mut self, ground: &Ground, n: usize, align: usize) -> (Fit, Granule);
 
-    /// Called when a request is about to take the front of a free segment, and what is left of it starts in the same chunk.
-    /// `seen` is that of [`Look::Fits`]. False if [`took`](Self::took) has to be called afterwards.
+    /// Called when a request is about to take the front of a free segment whose rest starts in the same chunk. `seen`
+    /// is that of [`Look::Fits`]. False if [`took`](Self::took) has to be called afterwards.
     fn takes_front(&mut self, chunk: usize, seen: usize) -> bool;
 
     /// Called after a request took `part` of the free segment `hole`. The rests in front and behind stay free.

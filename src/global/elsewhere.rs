@@ -73,7 +73,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Placed { held, fit, request }
     }
 
-    /// Handles a request that does not fit: maps the regions, tries the other ones, asks for memory.
+    /// Handles a request that does not fit: maps the regions, tries the other ones, tries the reserve, calls the
+    /// low-memory callback.
     #[cold]
     fn place_elsewhere<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
         let (region, request, stack) = (placed.held.region(), placed.request, placed.held.guard.stack);
@@ -190,7 +191,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     pub(super) fn free_slow(&self, payload: *mut u8, layout: Option<Layout>) {
         let region = self.regions.number_of(payload);
-        // A block that waits in a queue keeps its memory, so one that is or may be large waits only for a lock that is taken.
+        // A block that waits in a queue keeps its memory, so one that is or may be large waits only for a lock that is
+        // taken.
         if REGIONS > 1
             && layout.is_none_or(|layout| layout.size() >= LARGE_FREE)
             && let Some(held) = self.try_enter_slow(region)

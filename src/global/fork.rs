@@ -54,12 +54,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Whether this thread holds a lock of the heap at `address`: it forks in a signal handler that has interrupted a call.
+    /// Whether this thread holds a lock of the heap at `address`: it forks in a signal handler that has interrupted a
+    /// call.
     ///
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable.
     pub(super) unsafe fn is_inside(address: *const ()) -> bool {
-        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap
+        // has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         global.is_registered() && global.regions.all().iter().any(|shared| shared.lock.is_held_here())
     }
@@ -69,7 +71,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable, and this thread is about to fork.
     pub(super) unsafe fn before_fork(address: *const (), inside: bool) -> Before {
-        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap
+        // has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         if !global.is_registered() {
             return Before::Gone;
@@ -97,8 +100,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         unsafe { global.regions.unlock_after_fork() };
     }
 
-    /// Ends in the child what other threads had begun on the heap at `address`: they do not exist here. If this thread is
-    /// inside a call, its next slow call does that, and the locks that other threads hold are lost.
+    /// Ends in the child what other threads had begun on the heap at `address`: they do not exist here. If this thread
+    /// is inside a call, its next slow call does that, and the locks that other threads hold are lost.
     ///
     /// # Safety
     /// `before_fork` has locked the heap on this thread.
@@ -152,15 +155,15 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 }
 
-/// How long a thread inside a call waits for a lock before a fork, in nanoseconds. Then it leaves the lock out: the
+/// The longest wait for a lock before a fork, in nanoseconds, of a thread inside a call. Then it leaves the lock out: the
 /// thread that has it may wait for this one.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Nanoseconds between two looks whether another thread has finished its purge.
 const PURGE_WAIT_NS: u32 = 100_000;
 
-/// Takes a lock for a fork while nothing is being purged: the child would lack the thread that finishes the purge. What
-/// this thread purges goes on in both processes. False if the lock's thread prepares a fork itself, and the lock is not
-/// taken; also after a while if this thread is `inside` a call.
+/// Takes a lock for a fork while nothing is being purged: the child would lack the thread that finishes the purge. A
+/// purge by this thread continues in both processes. False if the lock's thread prepares a fork itself, and the lock is
+/// not taken; also after a while if this thread is `inside` a call.
 ///
 /// # Safety
 /// As for [`Lock::lock_for_fork`].

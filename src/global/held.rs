@@ -48,7 +48,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.entered_slow(region, self.regions.get(region).lock.lock())
     }
 
-    /// The same if no other thread has the lock.
+    /// [`enter_slow`](Self::enter_slow), but `None` if another thread has the lock.
     pub(super) fn try_enter_slow(&self, region: usize) -> Option<LockedSlow<'_, L, REGIONS>> {
         self.ensure_registered();
         let guard = self.regions.get(region).lock.try_lock()?;

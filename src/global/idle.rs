@@ -1,8 +1,8 @@
-//! Idle memory: regions that keep more than they seem to need are watched by every call, in whatever region.
+//! Idle memory: every call, in whatever region, watches the regions that keep more than they seem to need.
 //!
-//! A heap that is told so keeps idle memory for some thousand calls (see `heap/quiet.rs`). The fast path counts no
-//! calls and makes no checks. So while a region holds idle memory, the locks of all regions are slow: their calls are
-//! counted, and now and then one of them looks at those regions. Once none is left, the locks are fast again.
+//! A heap keeps idle memory for some thousand calls (see `heap/quiet.rs`). The fast path counts no calls and makes no
+//! checks. So while a region holds idle memory, the locks of all regions are slow: their calls are counted, and now and
+//! then one of them checks those regions. Once no region holds idle memory, the locks are fast again.
 
 use super::held::LockedSlow;
 use super::idle_regions::LOOK_EVERY;
@@ -12,12 +12,12 @@ use crate::free_list::FreeList;
 use crate::threads::lock::{Backoff, Guard, SlowReason};
 use core::sync::atomic::AtomicU32;
 
-/// Attempts to lock a region, the last of which sleep. More are only in vain if this thread, interrupted by a signal
-/// handler, holds the lock itself.
+/// Attempts to lock a region, the last of which sleep. More attempts would only fail as well: this thread, interrupted
+/// by a signal handler, holds the lock itself.
 const ATTEMPTS: usize = 16;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Counts calls, and looks at the regions that hold idle memory if it is time. The caller holds no lock.
+    /// Counts calls, and checks the regions that hold idle memory if it is time. The caller holds no lock.
     #[inline]
     pub(super) fn count_calls(&self, calls: usize) {
         if self.idle.is_any() && self.idle.count(calls) {

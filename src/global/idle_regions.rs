@@ -1,8 +1,8 @@
-//! Which regions hold idle memory.
+//! The set of regions that hold idle memory.
 
 use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-/// Calls between two looks at the regions that hold idle memory: a small part of a quiet window.
+/// Calls between two checks of the regions that hold idle memory: a small part of a quiet window.
 pub(super) const LOOK_EVERY: usize = 512;
 
 /// The regions that hold idle memory, and the calls since they do.
@@ -32,7 +32,8 @@ impl IdleRegions {
         self.regions.load(Ordering::Relaxed) >> region & 1 != 0
     }
 
-    /// Records whether a region holds idle memory. Returns whether that makes it the first one, or none is left.
+    /// Records whether a region holds idle memory. Returns whether it is the first one to do so, or the last one to
+    /// stop.
     pub(super) fn set(&self, region: usize, idle: bool) -> bool {
         let bit = 1 << region;
         if self.holds(region) == idle {

@@ -41,7 +41,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         unsafe { calls::move_by(self, payload, layout, new_size, alloc, free) }
     }
 
-    /// Purges all free memory and returns the bytes given back to the system.
+    /// Purges all free memory and returns the number of those bytes.
     ///
     /// These are the whole pages of free segments that have been in use since they were last purged; they read as zero
     /// afterwards. Other threads may use the heap meanwhile; a request placed in a range that is being purged waits for
@@ -89,8 +89,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     /// Sets a callback for requests that do not fit, or removes it. The requesting thread calls it without the heap's
-    /// lock, so it may allocate and free. If it returns true, the request is retried; if the request still does not fit,
-    /// the callback is called again, so it may free a little at a time.
+    /// lock, so it may allocate and free. If it returns true, the request is retried; if the request still does not
+    /// fit, the callback is called again, so it may free a little at a time.
     ///
     /// The request fails when the callback returns false, when it returns true but nothing was freed, when no region
     /// could hold the request even if it were empty, and after 65,536 calls.
@@ -186,8 +186,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.init().is_ok() && self.lock_all().iter_mut().all(|heap| heap.make_resident(bytes))
     }
 
-    /// Asks the callback for memory and retries, as long as it frees some. `None` if the request still does not fit. The
-    /// caller holds no lock.
+    /// Asks the callback for memory and retries, as long as it frees some. `None` if the request still does not fit.
+    /// The caller holds no lock.
     #[cold]
     pub(super) fn ask_for_memory<R>(
         &self,
@@ -196,13 +196,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         mut retry: impl FnMut() -> Option<R>,
     ) -> Option<R> {
         let layout = Layout::from_size_align(size, align).ok()?;
-        let asking = self.low_memory.begin()?;
+        let callback = self.low_memory.enter()?;
         let mut before = self.freed_and_used();
         for _ in 0..MAX_CALLS {
-            if !asking.call(layout) {
+            if !callback.call(layout) {
                 return None;
             }
-            let placed = asking.retry(&mut retry);
+            let placed = callback.retry(&mut retry);
             if placed.is_some() {
                 return placed;
             }

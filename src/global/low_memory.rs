@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
 /// request still does not fit. It must not panic.
 pub type LowMemory = fn(Layout) -> bool;
 
-/// Threads in the callback at the same time, a bound for the table; the requests of further threads fail at once.
+/// The size of the table of threads in the callback. The requests of further threads fail at once.
 const MAX_INSIDE: usize = 16;
 /// Set in a thread's token while it retries. Tokens are multiples of 4.
 const RETRYING: usize = 1;
@@ -47,9 +47,9 @@ impl LowMemoryCallback {
         !self.function.load(Ordering::Relaxed).is_null()
     }
 
-    /// Begins to ask on this thread. `None` if there is no callback, this thread is asking already, or too many are.
+    /// Enters the callback on this thread. `None` if there is no callback, this thread is in it already, or too many are.
     #[cold]
-    pub(crate) fn begin(&self) -> Option<Asking<'_>> {
+    pub(crate) fn enter(&self) -> Option<InCallback<'_>> {
         if !self.is_set() {
             return None;
         }
@@ -61,7 +61,7 @@ impl LowMemoryCallback {
             token.compare_exchange(0, me, Ordering::Relaxed, Ordering::Relaxed).is_ok()
         };
         let inside = self.inside.iter().find(is_taken)?;
-        Some(Asking { callback: self, inside, me })
+        Some(InCallback { callback: self, inside, me })
     }
 
     /// Whether this thread retries a request after the callback, so that a failure is not final.
@@ -71,14 +71,14 @@ impl LowMemoryCallback {
     }
 }
 
-/// This thread asks for memory. Until the value is dropped, its further requests that do not fit fail at once.
-pub(crate) struct Asking<'a> {
+/// This thread may call the callback. Until the value is dropped, its further requests that do not fit fail at once.
+pub(crate) struct InCallback<'a> {
     callback: &'a LowMemoryCallback,
     inside: &'a AtomicUsize,
     me: usize,
 }
 
-impl Asking<'_> {
+impl InCallback<'_> {
     /// Calls the callback; returns whether it freed memory.
     pub(crate) fn call(&self, layout: Layout) -> bool {
         // SAFETY: `set` made the pointer from an `Option<LowMemory>`.
@@ -101,7 +101,7 @@ impl Asking<'_> {
     }
 }
 
-impl Drop for Asking<'_> {
+impl Drop for InCallback<'_> {
     fn drop(&mut self) {
         self.inside.store(0, Ordering::Relaxed);
     }
@@ -112,6 +112,6 @@ struct AbortOnUnwind;
 
 impl Drop for AbortOnUnwind {
     fn drop(&mut self) {
-        fatal(format_args!("the function for low memory has panicked"));
+        fatal(format_args!("the low-memory callback panicked"));
     }
 }

@@ -1,4 +1,4 @@
-//! Which bytes of a shared heap are in RAM.
+//! The bytes of a shared heap that are in RAM.
 
 use super::SmallocGlobal;
 use crate::free_list::FreeList;

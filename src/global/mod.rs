@@ -132,12 +132,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Self::with_bytes(if bytes == 0 { 1 } else { bytes })
     }
 
-    /// Maps the first region at `address`, a multiple of 2 MiB, so that the same calls return the same addresses in every
-    /// run: for simulations, for tests, and for programs that sort or hash by address.
+    /// Maps the first region at `address`, a multiple of 2 MiB, so that the same calls return the same addresses in
+    /// every run: for simulations, for tests, and for programs that sort or hash by address.
     ///
-    /// If that is impossible, because another mapping is in the way, nothing is mapped: [`init`](Self::init) returns the
-    /// reason, and the first allocation writes it to standard error and fails. The environment variable `SMALLOC_BASE`
-    /// does the same for the first heap of a process, which is then mapped elsewhere after a warning.
+    /// If that is impossible, because another mapping is in the way, nothing is mapped: [`init`](Self::init) returns
+    /// the reason, and the first allocation writes it to standard error and fails. The environment variable
+    /// `SMALLOC_BASE` does the same for the first heap of a process, which is then mapped elsewhere after a warning.
     ///
     /// The system places programs, libraries and stacks at random addresses near the ends of the address space. On
     /// x86-64 and on aarch64 with 48-bit addresses, `0x1000_0000_0000` is far from them.
@@ -189,8 +189,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 
     /// [`init`](Self::init) with a region size that is known only at run time: regions of `bytes` bytes each, rounded
-    /// up to whole pages and clamped as by [`with_region_size`](Self::with_region_size). Regions that are mapped already
-    /// keep their size.
+    /// up to whole pages and clamped as by [`with_region_size`](Self::with_region_size). Regions that are mapped
+    /// already keep their size.
     ///
     /// ```
     /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();

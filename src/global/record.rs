@@ -91,7 +91,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         recorded
     }
 
-    /// The file that the environment names; `None` if there is none, or another heap asked first.
+    /// The file named by the environment; `None` if there is none, or another heap has taken it.
     pub(super) fn file_from_environment() -> Option<AppendFile> {
         if ENVIRONMENT_READ.swap(true, Ordering::Relaxed) { None } else { recording::from_environment() }
     }
@@ -99,7 +99,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Begins to record regions that are mapped.
     pub(super) fn begin_recording(&self, file: AppendFile) -> Result<(), RecordError> {
         self.prepare_sites();
-        // What is in caches now need not be recorded as in use.
+        // Cached payloads need not be recorded as in use.
         drop(self.empty_caches());
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();

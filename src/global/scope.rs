@@ -24,8 +24,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self
     }
 
-    /// Maps `count` regions, at least 1 and at most the type's. Overrides the environment variable `SMALLOC_REGIONS`, which
-    /// is a number or `cores`.
+    /// Maps `count` regions, at least 1 and at most the type's. Overrides the environment variable `SMALLOC_REGIONS`,
+    /// which is a number or `cores`.
     ///
     /// ```
     /// use smalloc::{Indexed, SmallocGlobal};
@@ -60,9 +60,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// `alloc` returns null. A `realloc` stays in the region of its payload if the payload can be resized in place, and
     /// otherwise moves to this one. Payloads may be freed anywhere, by any thread.
     ///
-    /// Scopes may be nested; the innermost of a heap counts. A scope ends when `work` returns or unwinds, and belongs to
-    /// the thread: threads that `work` starts do not inherit it, and a future that is polled in it leaves it when it is
-    /// suspended. Outside of all scopes this costs no instruction; inside, each call takes a slower path.
+    /// Scopes may be nested; the innermost of a heap counts. A scope ends when `work` returns or unwinds, and belongs
+    /// to the thread: threads that `work` starts do not inherit it, and a future that is polled in it leaves it when it
+    /// is suspended. Outside of all scopes this costs no instruction; inside, each call takes a slower path.
     ///
     /// A region that does not exist ends the process with one line.
     ///
@@ -128,7 +128,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Some(self.set_limit_of(region, &mut self.enter_slow(region).guard, bytes))
     }
 
-    /// Ends the process if there is no such region. How many there are is known once they are mapped.
+    /// Ends the process if there is no such region. Their number is known once they are mapped.
     fn assert_region(&self, region: usize) {
         if REGIONS > 1 && !self.regions.is_mapped() {
             // If this fails, so do the requests.

@@ -154,8 +154,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         Err(SnapshotError::GrewTooFast { capacity })
     }
 
-    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time. With the
-    /// feature `hardened`, also looks for writes after a free in all free memory.
+    /// Walks all segments, the free list and its index, and compares the counters, one locked region at a time. With
+    /// the feature `hardened`, also looks for writes after a free in all free memory.
     ///
     /// # Errors
     /// The first invariant that does not hold, by name, and its place.

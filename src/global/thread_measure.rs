@@ -115,8 +115,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Runs `work` and returns its result with the calls that this thread made meanwhile. Calls of other threads do not
     /// count, also those that free what this thread allocated.
     ///
-    /// Measurements may be nested and may overlap. While one runs, calls of all threads on this heap are slower. At most
-    /// 256 threads of a process are measured at a time; further ones wait for these.
+    /// Measurements may be nested and may overlap. While one runs, calls of all threads on this heap are slower. At
+    /// most 256 threads of a process are measured at a time; further ones wait for these.
     ///
     /// ```
     /// # use smalloc::SmallocGlobal;

@@ -1,9 +1,9 @@
-//! Unloading: what a heap does when the loader unloads the library in which it lies (`dlclose`).
+//! Unloading: the work of a heap when the loader unloads its library (`dlclose`).
 //!
-//! A program may do that when no thread is in the library any more. Blocks of the heap may still be in use, by the rest
-//! of the program; then the heap stays mapped, and only its free memory is given back. The loader calls the same
-//! destructors when the process exits. Then other threads may still run, and other libraries may still use the heap. So
-//! the heap keeps working, and is mapped again if it is needed.
+//! A program may unload a library when no thread is in it any more. The rest of the program may still use blocks of the
+//! heap; then the heap stays mapped, and only its free memory is purged. The loader calls the same destructors when the
+//! process exits. Then other threads may still run, and other libraries may still use the heap. So the heap keeps
+//! working, and is mapped again if it is needed.
 
 use super::held::{Locked, LockedSlow};
 use super::{Guarded, SmallocGlobal};
@@ -22,7 +22,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// # Safety
     /// A `SmallocGlobal<L, REGIONS>` was registered at `address`, which is readable.
     pub(super) unsafe fn unload(address: *const ()) {
-        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap has taken the place.
+        // SAFETY: guaranteed by the caller. A heap that lives elsewhere now has left its bytes here, or another heap
+        // has taken the place.
         let global = unsafe { &*address.cast::<Self>() };
         if global.is_registered() {
             errno::unchanged(|| global.close());

@@ -6,8 +6,8 @@ use crate::free_list::FreeList;
 use core::ptr::NonNull;
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// The bytes that a payload may use: those of its segment, the requested size rounded up to 16. `None` if no payload
-    /// in use begins there.
+    /// The bytes that a payload may use: those of its segment, the requested size rounded up to 16. `None` if no
+    /// payload in use begins there.
     ///
     /// With the feature `hardened`, a payload that will be freed with its layout must not use more than it requested.
     ///
@@ -47,8 +47,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.regions.contain(address)
     }
 
-    /// Resizes a payload to `new_size` bytes without its layout, in place if possible, otherwise by moving it. `None` if
-    /// nothing fits, and nothing has changed.
+    /// Resizes a payload to `new_size` bytes without its layout, in place if possible, otherwise by moving it. `None`
+    /// if nothing fits, and nothing has changed.
     ///
     /// The first [`usable_size`](Self::usable_size) bytes are preserved, or `new_size` if that is less. A payload that
     /// moves is aligned to 16 bytes. A pointer that is not a payload in use writes one line to standard error and

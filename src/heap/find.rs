@@ -80,8 +80,8 @@ impl<L: FreeList> Heap<L> {
         begins.then(|| Extent::new(at, self.tiling.ground.map.used_end(at)))
     }
 
-    /// The bytes that a payload may use: those of its segment, the requested size rounded up to 16. `None` if no payload
-    /// in use begins there.
+    /// The bytes that a payload may use: those of its segment, the requested size rounded up to 16. `None` if no
+    /// payload in use begins there.
     #[must_use]
     pub fn usable_size(&self, payload: NonNull<u8>) -> Option<usize> {
         self.segment_at(payload.as_ptr()).map(Extent::bytes)

@@ -20,8 +20,8 @@ const MAX_STEP: usize = 32 << 20;
 
 /// Maps the regions of `heaps` side by side, each of `wanted` bytes, and returns the stride in bytes. If there are
 /// several, the stride is a power of two, with room for `beside` [more](Heap::open_beside) bytes and a guard page
-/// behind each, and so is that of a single region with `beside` bytes. If the system refuses the address space, halves the
-/// size and retries. With a `base`, the first region begins there, or nothing is mapped.
+/// behind each, and so is that of a single region with `beside` bytes. If the system refuses the address space, halves
+/// the size and retries. With a `base`, the first region begins there, or nothing is mapped.
 pub(crate) fn map_side_by_side<L: FreeList>(
     heaps: &mut [&mut Heap<L>],
     wanted: usize,
@@ -32,7 +32,7 @@ pub(crate) fn map_side_by_side<L: FreeList>(
     loop {
         match map_all(heaps, size, beside, base) {
             Ok(stride) => return Ok(stride),
-            // A smaller region would not be the one that was asked for.
+            // A smaller region would not be the requested one.
             Err(errno) if size <= MIN_REGION || (base.is_some() && errno != libc::ENOMEM) => {
                 return Err(InitError { region_size: wanted, errno, base });
             }
@@ -41,8 +41,8 @@ pub(crate) fn map_side_by_side<L: FreeList>(
     }
 }
 
-/// The largest size of a region, in bytes, with which `count` heaps side by side take at most `bytes` of addresses; 0 if
-/// there is none.
+/// The largest size of a region, in bytes, with which `count` heaps side by side take at most `bytes` of addresses; 0
+/// if there is none.
 pub(crate) fn largest_region<L: FreeList>(bytes: usize, count: usize, beside: usize) -> usize {
     let each = (bytes / count.max(1)).min(MAX_REGION);
     // With several heaps, the stride is a power of two.

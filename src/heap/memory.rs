@@ -1,4 +1,4 @@
-//! Which bytes of the heap are in RAM.
+//! The bytes of the heap that are in RAM.
 
 use super::Heap;
 use crate::free_list::FreeList;

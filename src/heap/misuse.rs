@@ -31,11 +31,13 @@ impl<L: FreeList> Heap<L> {
         let known = self.highest_top().bytes();
         let with = WithLayout(layout);
         if known == 0 {
-            fatal(format_args!("foreign pointer: {payload:p} was not allocated, as nothing was{with}"));
+            fatal(format_args!(
+                "foreign pointer: {payload:p} is not from this heap, which has allocated nothing yet{with}"
+            ));
         }
         if offset >= known {
             fatal(format_args!(
-                "foreign pointer: {payload:p} is not in what was allocated so far, {base:p} to {:#x}{with}",
+                "foreign pointer: {payload:p} is outside of the allocated range, {base:p} to {:#x}{with}",
                 base.addr().wrapping_add(known)
             ));
         }

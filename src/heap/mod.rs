@@ -96,8 +96,8 @@ pub(crate) const fn granules(size: usize) -> usize {
     if n == 0 { 1 } else { n }
 }
 
-/// The same, except that it returns a number larger than any segment for 0 bytes, which `GlobalAlloc` does not allow. One
-/// instruction less.
+/// [`granules`], except that it returns a number larger than any segment for 0 bytes, which `GlobalAlloc` does not
+/// allow. One instruction less.
 #[inline(always)]
 const fn granules_or_many(size: usize) -> usize {
     size.wrapping_sub(1) / GRANULE + 1

@@ -95,7 +95,7 @@ impl<L: FreeList> Heap<L> {
         self.place_found(size, n, fit)
     }
 
-    /// Places a request where a search found a fit, else in the wilderness.
+    /// Places a request in the segment that a search found, else in the wilderness.
     #[inline(always)]
     fn place_found(&mut self, size: usize, n: usize, fit: Fit) -> Fit {
         let start = match fit.start() {

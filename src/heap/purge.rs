@@ -44,7 +44,7 @@ pub(crate) struct Purge {
     /// The end of a hole, or 0: all dirty pages above `from` lie behind it.
     cursor: Granule,
     purged: usize,
-    /// Pieces that the system has refused, and how many it may refuse.
+    /// Pieces that the system has refused, and the most that it may refuse.
     refused: usize,
     max_refusals: usize,
     holes: usize,
@@ -70,7 +70,7 @@ impl<L: FreeList> Heap<L> {
         self.purge_policy.is_due(self.tiling.counters.turnover())
     }
 
-    /// Work done so far, which stands in for time: granules allocated and freed, and [`WORK_PER_FREE`] for each free.
+    /// Work done so far, a measure of time: granules allocated and freed, and [`WORK_PER_FREE`] for each free.
     fn work(&self) -> u64 {
         let counters = &self.tiling.counters;
         counters.turnover().wrapping_add(counters.freed.wrapping_mul(WORK_PER_FREE))
@@ -144,7 +144,7 @@ impl<L: FreeList> Heap<L> {
         Some(Purge::from(start, min_hole))
     }
 
-    /// The next batch, if any. Until [`Self::end_purge`] nobody may touch its pages. `by` identifies the thread.
+    /// The next batch, if any. Its pages must not be touched until [`Self::end_purge`]. `by` identifies the thread.
     pub(crate) fn begin_purge(&mut self, purge: &mut Purge, by: usize) -> Option<Pieces> {
         let mut pieces = Pieces::of(self.region());
         if self.is_purging() || self.region().base().is_null() || self.reservation.is_lent() {

@@ -35,7 +35,7 @@ const MEBIBYTE: u64 = (1 << 20) / GRANULE as u64;
 pub(super) const MIN_INTERVAL: u64 = MEBIBYTE / 4;
 /// Granules that all heaps side by side always keep together, 256 KiB: about what a small program uses in all.
 const ALWAYS_KEPT: u64 = MEBIBYTE / 4;
-/// The largest reserve of each heap in granules, 512 MiB: this much may stay resident in vain until a window has passed.
+/// The largest reserve of each heap in granules, 512 MiB: this much may stay resident unused until a window has passed.
 const MAX_RESERVE: u64 = 512 * MEBIBYTE;
 /// Granules that are kept, 128 MiB, because they were in use at the last check.
 const MAX_SWING: u64 = 128 * MEBIBYTE;
@@ -58,7 +58,8 @@ pub(super) const WORK_PER_FREE: u64 = 128;
 pub(super) const MIN_HOLE: usize = (16 << 10) / GRANULE;
 /// The largest number of holes that a check scans: in larger heaps, only larger holes are considered.
 pub(super) const MAX_HOLES: usize = 1 << 14;
-/// Work before the next scan for each hole scanned in vain: eight frees, which take longer than scanning a hole.
+/// Work before the next scan for each hole that was scanned without a find: eight frees, which take longer than
+/// scanning a hole.
 pub(super) const PAUSE_PER_HOLE: u64 = 1024;
 /// Granules found per hole that make its scan worthwhile: one page of 4 KiB.
 const GRANULES_PER_HOLE: u64 = 256;
@@ -121,7 +122,7 @@ pub(super) struct PurgePolicy {
 #[derive(Clone, Copy)]
 pub(super) struct Observed {
     pub(super) usage: Use,
-    /// Turnover, and [`WORK_PER_FREE`] for each free: stands in for time.
+    /// Turnover, and [`WORK_PER_FREE`] for each free: a measure of time.
     pub(super) work: u64,
     pub(super) frees: u64,
     /// An upper bound on the granules that are free and dirty.
@@ -181,8 +182,8 @@ impl PurgePolicy {
         turnover.wrapping_sub(self.checked_at) >= self.interval
     }
 
-    /// Whether this check is skipped: because the last scan in vain was too recent, or because it comes early for the
-    /// sake of idle memory. The end of a window is not skipped, unless the system refuses pages.
+    /// Whether this check is skipped: because the last scan that found little was too recent, or because it comes early
+    /// for the sake of idle memory. The end of a window is not skipped, unless the system refuses pages.
     pub(super) fn skips(&mut self, seen: &Use, work: u64) -> bool {
         let over = self.window.as_mut().is_some_and(|window| window.look(seen)) && self.failed_passes == 0;
         let paused = work.wrapping_sub(self.scanned_at) < self.pause;
@@ -233,7 +234,7 @@ impl PurgePolicy {
         }
         let (moved, needed) = (window.moved(seen), window.needed(seen));
         *window = Window::begin(seen);
-        // A burst that the heap knows, or gives a chance, is still on its way down, or up again.
+        // A burst that the heap knows, or keeps for the first time, is still on its way down, or up again.
         if moved && (self.holds_burst || self.reserve > self.quiet_reserve) {
             return None;
         }
@@ -287,7 +288,7 @@ impl PurgePolicy {
         self.level = self.level.min(used.saturating_add(free));
     }
 
-    /// Records that everything free was purged on demand, from which nothing is to be learned.
+    /// Records that everything free was purged on demand, from which the policy learns nothing.
     pub(super) fn purged_all(&mut self, used: u64) {
         (self.level, self.debt) = (used, 0);
         self.schedule(used);
@@ -305,7 +306,7 @@ impl PurgePolicy {
         own.wrapping_add(self.calls_elsewhere)
     }
 
-    /// Whether a check at that many calls may ask a clock.
+    /// Whether a check at that many calls may read a clock.
     pub(super) fn asks_clock(&mut self, calls: u64) -> bool {
         let asks = self.decay > 0 && calls.wrapping_sub(self.asked_at) >= CALLS_PER_CLOCK;
         if asks {

@@ -4,16 +4,16 @@
 //! its calls can move it. In a quiet window, use stays where it is, or swings back and forth.
 
 /// Calls in a window. Use may stop falling at any call of one window, and then stays quiet for the whole next one: so
-/// memory that is idle goes within 10,000 calls.
+/// idle memory is purged within 10,000 calls.
 const CALLS: u64 = 4096;
 /// The part of all granules allocated and freed by which use must have moved for the window not to be quiet.
 const MOVING_PART: u64 = 8;
 
-/// How much is in use at a check, in granules, and how much has happened so far.
+/// The memory in use at a check, in granules, and the activity so far.
 #[derive(Clone, Copy)]
 pub(super) struct Use {
     pub(super) used: u64,
-    /// The most in use at once since the last check.
+    /// The most in use at one time since the last check.
     pub(super) peak: u64,
     /// Granules allocated and freed.
     pub(super) turnover: u64,
@@ -21,7 +21,7 @@ pub(super) struct Use {
     pub(super) calls: u64,
     /// Nanoseconds that a window lasts; 0 if it lasts so many calls.
     pub(super) decay: u64,
-    /// Nanoseconds of a clock, if it was asked for this check.
+    /// Nanoseconds of a clock, if it was read for this check.
     pub(super) now: Option<u64>,
 }
 

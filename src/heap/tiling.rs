@@ -37,8 +37,8 @@ pub(crate) struct Tiling<L: FreeList> {
 impl<L: FreeList> Tiling<L> {
     // ---- taking ----------------------------------------------------------------------------------------------
 
-    /// Takes `n` granules of a chunk from its granule `bit` on, of which it has `seen` free ones: see [`Look::Fits`]. Declines if
-    /// more than the bits of the chunk has to change.
+    /// Takes `n` granules of a chunk from its granule `bit` on, of which it has `seen` free ones: see [`Look::Fits`].
+    /// Declines if more than the bits of the chunk has to change.
     #[inline(always)]
     pub(crate) fn take_fast(&mut self, chunk: usize, bit: usize, n: usize, seen: usize) -> bool {
         // A chunk that is free as a whole may be a tag.
@@ -70,7 +70,8 @@ impl<L: FreeList> Tiling<L> {
         self.take_across(start, n);
     }
 
-    /// Takes the first `n` granules of the free segment at `start`, at most [`SHORT`], in whatever chunk the rest starts.
+    /// Takes the first `n` granules of the free segment at `start`, at most [`SHORT`], in whatever chunk the rest
+    /// starts.
     #[inline(always)]
     pub(crate) fn take_across(&mut self, start: Granule, n: usize) {
         let part = Extent::of(start, n);

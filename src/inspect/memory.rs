@@ -1,4 +1,4 @@
-//! Where the memory of a process is: the bytes that are in RAM, not those that are reserved.
+//! The memory of a process: the bytes that are in RAM, not those that are reserved.
 
 use super::human::Bytes;
 use super::number::wide;

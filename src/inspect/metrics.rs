@@ -1,5 +1,5 @@
-//! The table of all numbers in [`Stats`], and how to write it as JSON. `prometheus` writes it for Prometheus, `report` for
-//! people.
+//! The table of all numbers in [`Stats`], and how to write it as JSON. `prometheus` writes it for Prometheus, `report`
+//! for people.
 //!
 //! A new number of [`Stats`] needs one line in [`GROUPS`] to appear in all three; a test fails without it.
 
@@ -101,7 +101,7 @@ pub(super) static GROUPS: [Group; 10] = [
             size("metadata_bytes", "bookkeeping", "Bytes of the segment map and the index.", |s| {
                 wide(s.metadata_bytes)
             }),
-            volume("purged_total", "given back", "Bytes of free pages returned to the system.", |s| {
+            volume("purged_total", "returned", "Bytes of free pages returned to the system.", |s| {
                 s.purged_total
             }),
         ],

@@ -68,8 +68,8 @@ impl<'a> PrometheusSource<'a> {
 /// How numbers are written for Prometheus: `PrometheusOptions::new().prefix("app_").write(&sources, &mut text)`.
 ///
 /// By default, this is the text format 0.0.4 (`text/plain; version=0.0.4`). The names are `smalloc_` and the field's
-/// name in [`Stats`], with the suffixes that Prometheus expects: `_bytes` for sizes, `_total` for counters. The hops are
-/// histograms with the upper bounds 0, 1, 3, 7, 15, 63, 255 and 1023.
+/// name in [`Stats`], with the suffixes that Prometheus expects: `_bytes` for sizes, `_total` for counters. The hops
+/// are histograms with the upper bounds 0, 1, 3, 7, 15, 63, 255 and 1023.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct PrometheusOptions<'a> {
     prefix: &'a str,

@@ -170,7 +170,7 @@ impl Snapshot {
         &self.stats
     }
 
-    /// How long the heap's lock was held for the snapshot: the longest time that another thread may have waited.
+    /// The time for which the heap's lock was held for the snapshot: zero for a heap without a lock.
     #[must_use]
     pub const fn held(&self) -> Duration {
         Duration::from_nanos(self.held)

@@ -1,12 +1,12 @@
-//! Moved pages: ranges that `mremap` moved to where they are, and that are mappings of their own.
+//! Moved pages: ranges that `mremap` moved to their place, and that are mappings of their own.
 //!
 //! The kernel numbers the pages of a mapping from its start, and pages keep their numbers when they move. So moved
 //! pages do not merge with the mapping around them, even when free and empty, until they are mapped again. `mremap`
 //! takes pages of one mapping at a time, and the number of mappings per process is limited. This is why the heap keeps
 //! a list of moved ranges, of limited length. It may list ranges that have merged since, but misses none.
 //!
-//! In a child of `fork`, the kernel does not always merge a new mapping with its neighbours. So a heap that is told of
-//! the fork moves no more pages in the child. A standalone [`Heap`](crate::Heap) is not told.
+//! In a child of `fork`, the kernel does not always merge a new mapping with its neighbours. So a heap that learns of
+//! the fork moves no more pages in the child. A standalone [`Heap`](crate::Heap) does not learn of it.
 
 use crate::region::{Extent, Granule, Span, Table};
 

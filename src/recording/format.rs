@@ -24,7 +24,7 @@ const NO_OFFSET: u32 = u32::MAX;
 
 const _: () = assert!(RECORD_BYTES == size_of::<Entry>() && HEAD_BYTES == 2 * RECORD_BYTES);
 
-/// How a recording ended.
+/// The way in which a recording ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum End {
     /// Not ended yet, or with the process.
@@ -41,7 +41,7 @@ pub enum End {
 pub struct Head {
     /// Whether the heap was built with the feature `hardened`, which changes placement.
     pub hardened: bool,
-    /// How the recording ended.
+    /// The end of the recording.
     pub end: End,
     /// The number of regions.
     pub regions: u32,

@@ -11,8 +11,8 @@
 //! ```
 //!
 //! Reserving is free: `PROT_NONE` pages count against no limit but `RLIMIT_AS`. They also stay out of core files: the
-//! kernel would leave them out anyway, but debuggers such as gdb write them unless `MADV_DONTDUMP` says otherwise. As the
-//! heap grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
+//! kernel would leave them out anyway, but debuggers such as gdb write them unless `MADV_DONTDUMP` says otherwise. As
+//! the heap grows, [`Span::commit`] makes a prefix of each part accessible with `mprotect`. Invariants:
 //!
 //! - **R1** the region is one range of addresses, all mapped, and never moves.
 //! - **R2** every table with entries for chunks is committed for each chunk that begins below the region's committed
@@ -67,7 +67,7 @@ pub struct InitError {
     pub region_size: usize,
     /// The `errno` of the last refusal; 0 if the kernel was not asked.
     pub errno: i32,
-    /// The address that was asked for by [`at_base`](crate::SmallocGlobal::at_base), if any.
+    /// The address requested by [`at_base`](crate::SmallocGlobal::at_base), if any.
     pub base: Option<usize>,
 }
 
@@ -196,7 +196,7 @@ impl Reservation {
         front
     }
 
-    /// A reservation in memory of the caller, from its first cache line on. None if there is none.
+    /// A reservation in memory of the caller, from its first cache line on. None if the memory has none.
     ///
     /// # Safety
     /// The memory can be read and written, and is not used by anyone else until [`release`](Self::release).
@@ -353,7 +353,7 @@ impl Span {
     /// Carves off the first `bytes` bytes, which are committed.
     fn carve(&mut self, bytes: usize) -> Self {
         if bytes > self.committed {
-            fatal(format_args!("heap broken: R2: a table ends behind what is open"));
+            fatal(format_args!("heap broken: R2: a table ends behind its committed part"));
         }
         let front = Self { start: self.start, reserved: bytes, committed: bytes };
         // SAFETY: the front ends inside the part or at its end, as just checked.
@@ -415,7 +415,7 @@ impl Region {
             unwatched(byte, 1, || {
                 // SAFETY: the page lies in the committed region (R1).
                 let value = unsafe { byte.read_volatile() };
-                // SAFETY: as above, and nobody else uses free memory.
+                // SAFETY: the page lies in the committed region (R1), and nothing else uses free memory.
                 unsafe { byte.write_volatile(value) };
             });
         }

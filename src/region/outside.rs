@@ -1,11 +1,11 @@
-//! What a thread may look at without the heap's lock: whether a payload of its own has the length that it thinks.
+//! Reading the segment map without the heap's lock: whether a payload of this thread has the length that it claims.
 //!
-//! The bits of a payload's segment change only when it is freed or resized, which its owner does. The bits around it
-//! change at any time, under the lock. So an answer is exact if the owner's length is right. A wrong length is refused,
-//! unless another thread takes or frees the segment's neighbour between the two loads; callers ask again, under the
-//! lock, when the answer is no.
+//! The bits of a payload's segment change only when its owner frees or resizes it. The bits around it change at any
+//! time, under the lock. So an answer is exact if the owner's length is right. A wrong length is refused, unless
+//! another thread takes or frees the segment's neighbour between the two loads; if the answer is no, callers ask again
+//! under the lock.
 //!
-//! Words that others may write meanwhile are loaded in assembly, or as atomics where there is none.
+//! Words that others may write meanwhile are loaded in assembly, or as atomics on other processors.
 
 use super::granule::GRANULE;
 use core::ptr;

@@ -103,7 +103,7 @@ impl Pieces {
                 // SAFETY: the caller promises that the pages are free, and they belong to this region.
                 piece.refused = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_DONTNEED) } != 0;
                 // Mapping again fails if the process has too many mappings; the piece is purged all the same.
-                // SAFETY: as above, and the contents are gone already.
+                // SAFETY: the pages are free, belong to this region, and are empty already.
                 self.remap = self.remap && !piece.refused && unsafe { remap(start, bytes) };
             }
         });

@@ -31,7 +31,7 @@ pub(super) unsafe fn restore_mapping(start: *mut u8, bytes: usize) {
     let mapped = unsafe { libc::madvise(start.cast(), bytes, libc::MADV_NORMAL) } == 0;
     // SAFETY: the flag keeps existing mappings.
     if !mapped && !unsafe { map_at(start, bytes, libc::MAP_FIXED_NOREPLACE) } {
-        fatal(format_args!("the system took {bytes} bytes at {start:p} away and does not give them back"));
+        fatal(format_args!("the system unmapped {bytes} bytes at {start:p} and refuses to map them again"));
     }
 }
 

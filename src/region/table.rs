@@ -87,7 +87,8 @@ impl<T: Copy> Table<T> {
         self.base.addr()
     }
 
-    /// Gives the whole pages of a table that is not needed back to the system, unless they are lent. They stay committed.
+    /// Gives the whole pages of a table that is not needed back to the system, unless they are lent. They stay
+    /// committed.
     pub(crate) fn discard(&mut self) {
         self.span.discard();
     }
@@ -100,7 +101,7 @@ impl<T: Copy> Table<T> {
     fn entry(&self, index: usize) -> *mut T {
         #[cfg(debug_assertions)]
         if index.saturating_add(1).saturating_mul(size_of::<T>()) > self.span.committed {
-            fatal(format_args!("heap broken: R2: entry {index} of a table lies behind its open part"));
+            fatal(format_args!("heap broken: R2: entry {index} of a table lies behind its committed part"));
         }
         // SAFETY: the index lies in the committed part of the table (R2).
         unsafe { self.base.add(index) }
@@ -187,7 +188,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits | mask << (at.0 % 8)) };
     }
 
@@ -197,7 +198,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits ^ mask << (at.0 % 8)) };
     }
 
@@ -213,7 +214,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits | 1 << (at.0 % 8)) };
     }
 
@@ -222,7 +223,7 @@ impl Table<u64> {
         let byte = self.byte(at).cast::<u64>();
         // SAFETY: eight bytes from the granule's byte on are committed (R2).
         let bits = unsafe { byte.read_unaligned() };
-        // SAFETY: as above.
+        // SAFETY: these eight bytes are committed (R2), and the table is borrowed mutably.
         unsafe { byte.write_unaligned(bits & !(1 << (at.0 % 8))) };
     }
 

@@ -194,7 +194,7 @@ unsafe fn move_pages(old: *mut u8, new: *mut u8, bytes: usize) -> bool {
     // SAFETY: nothing refers to the pages in transit; those at the new place belong to this thread and are not needed.
     let arrived = unsafe { libc::mremap(transit, bytes, bytes, libc::MREMAP_MAYMOVE | replace, new) };
     if arrived == libc::MAP_FAILED {
-        // SAFETY: as above.
+        // SAFETY: nothing refers to the pages in transit, nor to those at the new place.
         unsafe { copy_from_transit(transit.cast(), new.cast(), bytes) };
     }
     true

@@ -3,7 +3,7 @@
 use super::call;
 use super::mapping::page_size;
 
-/// Bytes of addresses that the process may still map; `None` without a limit. Where the system does not tell what is
+/// Bytes of addresses that the process may still map; `None` without a limit. If the system does not tell how many are
 /// mapped, the whole limit.
 pub(crate) fn left() -> Option<usize> {
     let mut limits = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };

@@ -83,7 +83,7 @@ impl Window {
         let tail = unsafe { self.0.entry::<u64>(index.wrapping_mul(WORDS).wrapping_add(1)) };
         // SAFETY: the mapping is writable and page-aligned, and every page of it has a block in the file.
         unsafe { tail.cast::<[u64; WORDS - 1]>().write(rest) };
-        // The first word goes last: a process killed before this store leaves a 0, which no entry begins with.
+        // The first word is written last: a process killed before this store leaves a 0, which no entry begins with.
         compiler_fence(Ordering::SeqCst);
         // SAFETY: the mapping is writable and page-aligned, and every page of it has a block in the file.
         unsafe { place.write(first) };

@@ -66,8 +66,8 @@ pub(super) fn write_at<T: Copy>(descriptor: c_int, from: &[T], offset: libc::off
     unsafe { libc::syscall(libc::SYS_pwrite64, descriptor, from.as_ptr(), bytes, offset) as isize }
 }
 
-/// Allocates blocks for `bytes` bytes at `offset`, which is the file's end. Where the file system cannot, zeros are
-/// written. Fails with the system's `errno`.
+/// Allocates blocks for `bytes` bytes at `offset`, which is the file's end. If the file system does not support that,
+/// zeros are written. Fails with the system's `errno`.
 pub(super) fn allocate(descriptor: c_int, offset: libc::off_t, bytes: usize) -> Result<(), i32> {
     let file = c_long::from(descriptor);
     // SAFETY: the call has no preconditions.

@@ -1,15 +1,15 @@
-//! Which pages are in memory: asked of the system by `PAGEMAP_SCAN` (Linux 6.7), otherwise by `mincore`.
+//! The pages that are in RAM, found by `PAGEMAP_SCAN` (Linux 6.7), otherwise by `mincore`.
 //!
-//! Both are cheap where nothing is mapped; `PAGEMAP_SCAN` takes a fiftieth of the time for large mappings, and does not
-//! count pages that were only read, which all are the one page of zeros.
+//! Both are cheap for addresses at which nothing is mapped. `PAGEMAP_SCAN` takes a fiftieth of the time for large
+//! mappings, and does not count pages that were only read, all of which are the one page of zeros.
 
 use super::mapping::page_size;
 use super::{call, errno};
 use core::ptr;
 
-/// Ranges asked for at a time. With more, Linux 6.18 counts pages twice.
+/// Ranges requested at a time. With more, Linux 6.18 counts pages twice.
 const RANGES: usize = 512;
-/// Pages asked for at a time by `mincore`.
+/// Pages requested at a time from `mincore`.
 const PAGES: usize = 4096;
 /// `PAGEMAP_SCAN`, `_IOWR('f', 16, Scan)`.
 const SCAN: u64 = 0xC060_6610;

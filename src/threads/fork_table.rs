@@ -4,18 +4,18 @@
 //! heaps in the memory of a loaded object, as statics are, because that memory stays readable. A heap in a local
 //! variable or a box is not registered; a `Mutex` there is not safe across a fork either.
 //!
-//! The table stays locked during a fork. A dropped heap leaves the table, also after it was moved out of its static: its
-//! entry has the number that the heap was given when it was registered. While it lives elsewhere, its old place keeps the
-//! bytes of a heap that nobody uses, or those of another heap.
+//! The table stays locked during a fork. A dropped heap leaves the table, also after it was moved out of its static:
+//! its entry has the number that the heap was given when it was registered. While it lives elsewhere, its old place
+//! keeps the bytes of a heap that nobody uses, or those of another heap.
 //!
 //! The handlers are registered before `main`, while there is one thread. Without them, a child forked while another
 //! thread adds the first heap would inherit the table locked. A heap that is used even earlier registers them itself.
 //! Registration may allocate and therefore holds no lock: for allocations of the registering thread it counts as done,
 //! and other threads register again, so that no heap is used before the handlers exist. Registering twice is harmless.
 //!
-//! A signal handler may fork while its thread is inside a call on a heap, whose locks that call holds. These stay as they
-//! are: the call goes on in both processes when the handler returns. Signals are blocked while a thread changes the table
-//! or locks the heaps, so that no handler finds that half done.
+//! A signal handler may fork while its thread is inside a call on a heap, whose locks that call holds. These stay as
+//! they are: the call goes on in both processes when the handler returns. Signals are blocked while a thread changes
+//! the table or locks the heaps, so that no handler finds that half done.
 //!
 //! A heap first used during a fork, in another library's handler, is locked for the rest of the fork.
 
@@ -36,7 +36,8 @@ const CAPACITY: usize = 32;
 /// Called with a heap's address.
 ///
 /// # Safety
-/// A heap was [registered](Registration::register) with this address and this handler, and its memory is still readable.
+/// A heap was [registered](Registration::register) with this address and this handler, and its memory is still
+/// readable.
 pub(crate) type Handler = unsafe fn(*const ());
 
 /// The outcome of locking a heap before a fork.
@@ -50,7 +51,7 @@ pub(crate) enum Before {
     GaveUp,
 }
 
-/// What a heap does around a fork, and when the library that contains this crate is unloaded.
+/// The actions of a heap around a fork, and when the library that contains this crate is unloaded.
 #[derive(Clone, Copy)]
 pub(crate) struct Handlers {
     /// Whether this thread is inside a call on the heap: it forks in a signal handler.
@@ -74,8 +75,8 @@ struct Entry {
 }
 
 struct Table {
-    /// How often `prepare` has run for the forks in progress, all of one thread, which holds the table's lock. There may
-    /// be several: a signal handler forks during a fork, or the handlers were registered twice.
+    /// How often `prepare` has run for the forks in progress, all of one thread, which holds the table's lock. There
+    /// may be several: a signal handler forks during a fork, or the handlers were registered twice.
     depth: usize,
     /// Heaps registered so far.
     registered: usize,
@@ -253,7 +254,7 @@ fn lock_all() -> bool {
     // SAFETY: `release` unlocks it on the same thread, in both processes.
     unsafe { caches::lock_for_fork(inside) };
     for entry in table.entries.iter_mut().flatten() {
-        // SAFETY: as above.
+        // SAFETY: the heap was registered with this handler, and lies in a loaded object.
         let before = unsafe { (entry.handlers.before)(entry.heap, inside) };
         entry.locked = before == Before::Locked;
         if before == Before::GaveUp {

@@ -79,16 +79,16 @@ pub(crate) enum SlowReason {
 pub(crate) struct Lock<T> {
     /// The resting word, or the token of the thread that holds the lock.
     word: AtomicUsize,
-    /// What `word` becomes when a guard is dropped: the forking thread's token with `FORKING`, else `FREE`; either with
-    /// `SLOW` or without. Written only by the lock's holder.
+    /// The value of `word` after a guard is dropped: the forking thread's token with `FORKING`, else `FREE`; either
+    /// with `SLOW` or without. Written only by the lock's holder.
     rest: AtomicUsize,
     contended: AtomicU64,
     /// Threads that sleep until they retry. Reset after a fork: the child has no other threads.
     sleepers: AtomicU32,
     /// Bits of the current [`SlowReason`]s. Written only by the lock's holder.
     reasons: AtomicU8,
-    /// Points to a byte that is not 0 while the process is known to have a single thread, which takes the lock without an
-    /// atomic instruction.
+    /// Points to a byte that is not 0 while the process is known to have a single thread, which takes the lock without
+    /// an atomic instruction.
     single_threaded: AtomicPtr<u8>,
     value: UnsafeCell<T>,
 }
@@ -212,8 +212,8 @@ impl<T> Lock<T> {
 
     /// Takes the lock for the duration of a `fork`, so that the child inherits a consistent value.
     ///
-    /// Until `unlock_after_fork` this thread may still lock and unlock: other libraries' prepare handlers allocate. False
-    /// if the wait is for a thread of which `give_up` returns true, by its token.
+    /// Until `unlock_after_fork` this thread may still lock and unlock: other libraries' prepare handlers allocate.
+    /// False if the wait is for a thread of which `give_up` returns true, by its token.
     pub(crate) unsafe fn lock_for_fork(&self, give_up: impl FnMut(usize) -> bool) -> bool {
         let me = thread_token();
         let word = self.word.load(Ordering::Relaxed);
@@ -435,8 +435,8 @@ fn sleep_time(sleepers: u32) -> u32 {
 /// A byte that is 0: nothing is known of other threads.
 static NOT_KNOWN: u8 = 0;
 
-/// The C library's flag, which is not 0 while the process has a single thread; reading it takes no call. glibc 2.32 and newer
-/// clear it before they start a thread.
+/// The C library's flag, which is not 0 while the process has a single thread; reading it takes no call. glibc 2.32 and
+/// newer clear it before they start a thread.
 ///
 /// The symbol is weak, because other versions lack it.
 #[cfg(all(target_os = "linux", target_env = "gnu", target_arch = "x86_64", not(miri)))]

@@ -131,7 +131,7 @@ impl Object {
         search.1
     }
 
-    /// Whether it is the program, whose program headers the system has told.
+    /// Whether it is the program, whose program headers are in the auxiliary vector.
     fn is_program(&self) -> bool {
         // SAFETY: the call has no preconditions.
         let headers = unsafe { libc::getauxval(libc::AT_PHDR) };

@@ -1,8 +1,8 @@
 //! The threads that prepare a `fork`.
 //!
-//! A thread that forks in a signal handler may hold a heap's lock, by the call that was interrupted, while it waits for
-//! others. A thread that holds locks and waits for such a lock would wait for ever. So it asks here, and gives up its
-//! own.
+//! A thread that forks in a signal handler may hold a heap's lock, by the interrupted call, while it waits for others.
+//! A thread that holds locks and waits for such a lock would wait for ever. So it checks this table, and releases its
+//! own locks.
 
 use super::lock::thread_token;
 use core::sync::atomic::{AtomicUsize, Ordering};

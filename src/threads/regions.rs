@@ -57,7 +57,7 @@ pub(crate) struct Regions<L: FreeList, const N: usize> {
     count: AtomicUsize,
 }
 
-/// How many regions a heap has.
+/// The number of regions of a heap.
 #[derive(Clone, Copy)]
 pub(crate) enum Count {
     /// As many as the environment says, otherwise as many as the type.
@@ -88,7 +88,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         }
     }
 
-    /// The first region is mapped at an address, or none is.
+    /// Requires the first region to be mapped at an address.
     pub(crate) const fn set_base(&mut self, address: usize) {
         // No region can be at address 0, which is refused like 1.
         self.requested_base = if address == 0 { 1 } else { address };
@@ -107,7 +107,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         self.reserve = bytes;
     }
 
-    /// How many regions are mapped: at least 1, at most N.
+    /// Sets the number of regions to be mapped: at least 1, at most N.
     pub(crate) const fn set_count(&mut self, count: Count) {
         self.requested_count = count;
     }
@@ -280,7 +280,7 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         Ok(())
     }
 
-    /// Maps the regions: at the address that the program asks for, or else at the one in the environment if that is
+    /// Maps the regions: at the address that the program requests, or else at the one in the environment if that is
     /// possible, or else anywhere. Returns the stride in bytes.
     fn map(&self, heaps: &mut [&mut Heap<L>], bytes: usize) -> Result<usize, InitError> {
         let beside = if N > 1 { RING } else { 0 };
@@ -343,8 +343,8 @@ impl<L: FreeList, const N: usize> Regions<L, N> {
         }
     }
 
-    /// Bytes of a region whose size nobody has named: under a limit of addresses, all regions take at most half of what
-    /// it leaves, since stacks and libraries need addresses too.
+    /// Bytes of a region without a requested size: under a limit of addresses, all regions take at most half of what it
+    /// leaves, since stacks and libraries need addresses too.
     fn default_bytes() -> usize {
         addresses::left().map_or(DEFAULT_REGION, |left| {
             largest_region::<L>(left / 2, N, RING).clamp(MIN_REGION, DEFAULT_REGION)
@@ -376,7 +376,7 @@ fn warn_if_small(size: usize, wanted: usize) {
     }
 }
 
-/// The address in the environment, for the first heap of a process only: two cannot be at the same place.
+/// The address in the environment, for the first heap of a process only: two heaps cannot be at the same place.
 fn base_from_environment() -> Option<usize> {
     static READ: AtomicBool = AtomicBool::new(false);
     if READ.swap(true, Ordering::Relaxed) { None } else { environment::BASE.address() }

@@ -1,10 +1,11 @@
 //! The C library's list of open streams, which `fork` locks.
 //!
-//! `fork` runs the prepare handlers first and locks the list after them. A thread that holds the list, as `fflush(NULL)`
-//! does, may wait for a stream whose holder waits for a heap to enlarge its buffer. If the forking thread held the heaps
-//! and waited for the list, none of the three could go on. So the list is locked before the heaps; its lock is recursive.
+//! `fork` runs the prepare handlers first and locks the list after them. A thread that holds the list, as
+//! `fflush(NULL)` does, may wait for a stream whose holder waits for a heap to enlarge its buffer. If the forking
+//! thread held the heaps and waited for the list, none of the three could continue. So the list is locked before the
+//! heaps; its lock is recursive.
 //!
-//! A process with a single thread has nobody to wait for, and its fork leaves the list alone. So does this file: the fork
+//! A process with a single thread waits for no other, and its fork leaves the list alone. So does this file: the fork
 //! may have interrupted the thread while it holds the list.
 
 use super::lock::flag_of_libc;
@@ -49,7 +50,7 @@ pub(super) unsafe fn unlock() {
     }
 }
 
-/// The same in the child, whoever held the list.
+/// Resets the list in the child, whichever thread held it.
 ///
 /// # Safety
 /// The process has one thread. The C library has reset the lock already, since its parent had several.

@@ -1,8 +1,8 @@
 //! Watchers of calls: memory checkers, the feature `hardened`, recordings, the live page.
 //!
 //! A watcher implements [`Watch`], whose methods do nothing by default. Watchers are composed by type: `(A, B)` calls
-//! A, then B. Calls are generic over the watcher, so watching costs nothing where there is none. Every method runs with
-//! the heap held, so a watcher must not allocate, panic, or wait for another heap.
+//! A, then B. Calls are generic over the watcher, so a call without watchers pays nothing. Every method runs with the
+//! heap held, so a watcher must not allocate, panic, or wait for another heap.
 
 mod checkers;
 #[cfg(feature = "hardened")]
@@ -73,7 +73,7 @@ impl Request {
     }
 }
 
-/// How a call identified the segment that it frees.
+/// The way in which a call identified the segment that it frees.
 #[derive(Clone, Copy)]
 pub(crate) enum Named {
     /// By its pointer.
@@ -94,7 +94,7 @@ pub(crate) struct Resize {
     pub(crate) zeroed: bool,
 }
 
-/// When a freed segment goes back to the heap.
+/// The time at which a freed segment becomes free in the heap.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Free {
     Now,

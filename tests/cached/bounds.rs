@@ -1,4 +1,4 @@
-//! What caches hold at most, what they give back on their own, and what is counted.
+//! The bounds of caches, the payloads that they give back on their own, and the counters.
 
 use crate::{assert_all_free, give, give_many, take, take_many};
 use rand::{RngExt, SeedableRng, rngs::SmallRng};

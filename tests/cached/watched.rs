@@ -1,4 +1,4 @@
-//! Whoever must see every call sees every call: caches are bypassed meanwhile, in all threads.
+//! Recordings and measurements see every call: caches are bypassed meanwhile, in all threads.
 
 use crate::{assert_all_free, give, give_many, take, take_many};
 use smalloc::{Cached, Indexed, SmallocGlobal};

@@ -1,6 +1,7 @@
-//! Cases that need a process of their own: this test program again, with the name of the case in an environment variable.
+//! Cases that need a process of their own: this test program again, with the name of the case in an environment
+//! variable.
 //!
-//! A test calls [`run`] and looks at the [`Outcome`]. The program that uses this module has an ignored test with the name
+//! A test calls [`run`] and checks the [`Outcome`]. The program that uses this module has an ignored test with the name
 //! `case`, which calls [`act`].
 
 #![allow(dead_code, reason = "every test program uses a part of it")]
@@ -11,19 +12,19 @@ use std::path::Path;
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
-/// Names the case that a process is to run.
+/// Holds the name of the case that a process is to run.
 pub const CASE: &str = "SMALLOC_TEST_CASE";
-/// What re-entry is answered with.
+/// The line on standard error for re-entry.
 pub const RECURSION: &str = "smalloc: recursive call: the thread already holds the heap's lock\n";
-/// A case that runs longer hangs.
+/// A case that runs longer counts as hanging.
 const LIMIT: Duration = Duration::from_secs(60);
-/// What stands before a line that the case expects on standard error.
+/// The prefix of a line by which a case announces what it will write to standard error.
 const TOLD: &str = "expect: ";
 
-/// The name of a case, and what it does.
+/// The name and the function of a case.
 pub type Case = (&'static str, fn());
 
-/// What a case wrote, how it ended, and how long it took.
+/// The output of a case, how it ended, and how long it took.
 pub struct Outcome {
     pub name: String,
     pub stdout: String,
@@ -37,13 +38,13 @@ impl Outcome {
         assert!(self.status.success(), "{}: {}\n{}{}", self.name, self.status, self.stdout, self.stderr);
     }
 
-    /// The process ended with `SIGABRT` and wrote this to standard error, and nothing else.
+    /// The process ended with `SIGABRT` and wrote exactly this to standard error.
     pub fn assert_aborts(&self, stderr: &str) {
         assert_eq!(self.stderr, stderr, "{}: {}", self.name, self.status);
         assert_eq!(self.status.signal(), Some(libc::SIGABRT), "{}", self.name);
     }
 
-    /// The process ended with `SIGABRT` and wrote the one line that it had told before, which begins with `start`.
+    /// The process ended with `SIGABRT` and wrote exactly the line that it had announced, which begins with `start`.
     pub fn assert_aborts_as_told(&self, start: &str) {
         let told = self.stdout.lines().find_map(|line| line.split_once(TOLD));
         let (_, line) = told.unwrap_or_else(|| panic!("{}: tells nothing: {}", self.name, self.stdout));
@@ -57,7 +58,7 @@ pub fn run(name: &str) -> Outcome {
     finish(name, &mut command(name))
 }
 
-/// What runs a case: for tests that add to its environment.
+/// The command that runs a case, for tests that add to its environment.
 pub fn command(name: &str) -> Command {
     command_of(&std::env::current_exe().expect("the test program has a path"), name)
 }
@@ -72,7 +73,7 @@ pub fn command_of(program: &Path, name: &str) -> Command {
     command
 }
 
-/// Runs a command to its end. A case writes less than a pipe holds, so that nobody needs to read meanwhile.
+/// Runs a command to its end. A case writes less than a pipe holds, so nothing has to read meanwhile.
 pub fn finish(name: &str, command: &mut Command) -> Outcome {
     let start = Instant::now();
     let spawned = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
@@ -117,19 +118,19 @@ type Resource = libc::__rlimit_resource_t;
 #[cfg(not(target_os = "linux"))]
 type Resource = libc::c_int;
 
-/// Sets the soft limit of this process, and returns what it was.
+/// Sets the soft limit of this process, and returns the old one.
 pub fn set_limit(resource: Resource, limit: u64) -> u64 {
     let mut limits = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
-    // SAFETY: the call writes to what it is given.
+    // SAFETY: the call writes to the struct that it is given.
     assert_eq!(unsafe { libc::getrlimit(resource, &mut limits) }, 0);
     let before = limits.rlim_cur;
     limits.rlim_cur = limit.min(limits.rlim_max);
-    // SAFETY: the call reads what it is given.
+    // SAFETY: the call reads the struct that it is given.
     assert_eq!(unsafe { libc::setrlimit(resource, &limits) }, 0);
     before
 }
 
-/// Tells the test what this case is about to write to standard error. Goes past every buffer, since the case dies.
+/// Announces the line that this case is about to write to standard error. Bypasses every buffer, since the case aborts.
 pub fn tell(line: &str) {
     write(&format!("\n{TOLD}{line}\n"));
 }
@@ -158,19 +159,19 @@ pub fn on_signal(signal: libc::c_int, handler: extern "C" fn(libc::c_int)) {
     assert_ne!(before, libc::SIG_ERR);
 }
 
-/// A child that takes longer hangs, and is ended by the system.
+/// A child that takes longer counts as hanging, and the system ends it.
 const CHILD_SECONDS: u32 = 20;
 
 /// Forks, and returns the child's number. It ends with the code that `child` returns.
 pub fn fork(child: impl FnOnce() -> i32) -> libc::pid_t {
-    // SAFETY: the child uses heaps, which is what is tested, and calls of the system.
+    // SAFETY: the child uses only heaps, which these tests are about, and system calls.
     let id = unsafe { libc::fork() };
     assert!(id >= 0, "the system has room for a process");
     if id == 0 {
         // SAFETY: ends the child by a signal if it hangs.
         unsafe { libc::alarm(CHILD_SECONDS) };
         let code = child();
-        // SAFETY: ends the child at once; what the other threads held is nobody's now.
+        // SAFETY: ends the child at once, without destructors of anything that other threads held.
         unsafe { libc::_exit(code) };
     }
     id
@@ -185,7 +186,7 @@ pub fn wait(child: libc::pid_t) -> i32 {
     status
 }
 
-/// Whether that thread of this process sleeps in the system: as whoever waits for a lock does.
+/// Whether that thread of this process sleeps in the kernel, as threads do that wait for a lock.
 pub fn sleeps(thread: libc::pid_t) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap_or_default();
     stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" S"))
@@ -193,16 +194,16 @@ pub fn sleeps(thread: libc::pid_t) -> bool {
 
 /// Bytes of a page.
 pub fn page() -> usize {
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).expect("a size")
 }
 
-/// A number of bytes that the system tells of this process, as `VmData`.
+/// A number of bytes that the system reports about this process, such as `VmData`.
 pub fn status_bytes(name: &str) -> u64 {
     bytes_in("/proc/self/status", name)
 }
 
-/// Bytes of anonymous memory that this process has in memory, counted page by page.
+/// Bytes of anonymous memory of this process that are in RAM, counted page by page.
 pub fn resident_bytes() -> usize {
     bytes_in("/proc/self/smaps_rollup", "Anonymous").try_into().expect("as many as there are addresses")
 }
@@ -212,6 +213,16 @@ fn bytes_in(file: &str, name: &str) -> u64 {
     let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
     let kibibytes = line.and_then(|line| line.trim().strip_suffix(" kB")).expect("a size");
     kibibytes.parse::<u64>().expect("a number") << 10
+}
+
+/// Bytes of the resident pages that hold the `bytes` bytes at `start`, which are mapped.
+pub fn resident(start: *const u8, bytes: usize) -> usize {
+    let before = start.addr() % page();
+    let mut pages = vec![0_u8; (before + bytes).div_ceil(page())];
+    let first = start.wrapping_sub(before).cast_mut();
+    // SAFETY: there is a byte for each page; a range that is not mapped is refused.
+    assert_eq!(unsafe { libc::mincore(first.cast(), before + bytes, pages.as_mut_ptr()) }, 0);
+    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
 }
 
 /// Start, end and permissions of every mapping of this process.
@@ -227,7 +238,7 @@ pub fn mappings() -> Vec<(usize, usize, String)> {
         .collect()
 }
 
-/// One step of a filter of calls: jumps over `on_equal` steps if what was loaded is `value`, else over `otherwise`.
+/// One step of a seccomp filter: skips `on_equal` steps if the loaded value is `value`, else `otherwise` steps.
 pub fn step(code: u32, on_equal: usize, otherwise: usize, value: u32) -> libc::sock_filter {
     let steps = |number: usize| number.try_into().expect("a short filter");
     libc::sock_filter {
@@ -238,26 +249,26 @@ pub fn step(code: u32, on_equal: usize, otherwise: usize, value: u32) -> libc::s
     }
 }
 
-/// From here on the filter holds for this thread and those that it starts.
+/// Installs a filter for this thread and those that it starts.
 pub fn install(steps: &[libc::sock_filter]) {
     let program = libc::sock_fprog {
         len: steps.len().try_into().expect("a short filter"),
         filter: steps.as_ptr().cast_mut(),
     };
-    // SAFETY: the numbers are what the call takes.
+    // SAFETY: the numbers are valid for the call.
     assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
     // SAFETY: the program is valid and only read.
     let refused = unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const program) };
     assert_eq!(refused, 0, "the system has filters");
 }
 
-/// From here on the system refuses a call, for lack of memory, if the lower half of that argument has `value` in the bits
-/// of `mask`.
+/// From here on the system refuses a call with `ENOMEM` if the lower half of that argument has `value` in the bits of
+/// `mask`.
 pub fn refuse(call: libc::c_long, argument: u32, mask: u32, value: u32) {
     let number = |value: i64| u32::try_from(value).expect("a number");
     let (load, compare) =
         (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K);
-    // Arguments lie behind two 32-bit numbers and the instruction's address.
+    // Arguments lie behind two 32-bit numbers and the address of the instruction.
     install(&[
         step(load, 0, 0, 0),
         step(compare, 0, 4, number(call)),

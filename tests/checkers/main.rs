@@ -1,5 +1,5 @@
-//! AddressSanitizer, ThreadSanitizer and valgrind on a program that uses the heap: they find what `program.rs` does
-//! wrong, and nothing in what it does right.
+//! AddressSanitizer, ThreadSanitizer and valgrind on a program that uses the heap: they find every fault in
+//! `program.rs`, and nothing in its correct parts.
 //!
 //!     cargo test --test checkers -- --ignored
 //!
@@ -28,7 +28,7 @@ smalloc-global = { path = "LIBRARY" }
 debug = true
 "#;
 
-/// Builds the program as the name says; its path.
+/// Builds the program as the name says, and returns its path.
 fn build(name: &str, toolchain: &str, features: &str, flags: &str) -> PathBuf {
     let library = env!("CARGO_MANIFEST_DIR");
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("checked").join(name);
@@ -37,18 +37,18 @@ fn build(name: &str, toolchain: &str, features: &str, flags: &str) -> PathBuf {
     write("Cargo.toml", &MANIFEST.replace("LIBRARY", library));
     write("src/main.rs", include_str!("program.rs"));
     let locked = fs::read_to_string(Path::new(library).join("Cargo.lock"));
-    // The versions that this test was built with; what the program does not need is dropped from it.
+    // Uses the lock file that this test was built with. Cargo drops the packages that the program does not need.
     write("Cargo.lock", &locked.unwrap_or_default());
     let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let mut command = Command::new("cargo");
     command
-        // With a target, flags do not reach what runs while the program is built.
+        // With a target, the flags do not reach build scripts and procedural macros.
         .args([toolchain, "build", "--release", "--quiet", "--offline", "--target", &target])
         .args(["--features", features])
         .current_dir(&folder)
         .env("CARGO_TARGET_DIR", folder.join("target"))
         .env("RUSTFLAGS", flags);
-    // What `cargo test` sets for the toolchain that it runs with.
+    // `cargo test` sets these variables for the toolchain that it runs with.
     for name in ["CARGO", "RUSTC", "RUSTDOC", "RUSTUP_TOOLCHAIN", "CARGO_ENCODED_RUSTFLAGS"] {
         command.env_remove(name);
     }
@@ -57,14 +57,14 @@ fn build(name: &str, toolchain: &str, features: &str, flags: &str) -> PathBuf {
     folder.join("target").join(target).join("release/checked")
 }
 
-/// Everything went well, and nobody said anything.
+/// The program succeeded, and the checker reported nothing.
 fn assert_silent(output: &Output) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && errors.is_empty(), "{}: {errors}", output.status);
     assert!(String::from_utf8_lossy(&output.stdout).ends_with("done\n"));
 }
 
-/// The checker ended the process with its code, and said all of this.
+/// The checker ended the process with its exit code, and reported all of this.
 fn assert_reports(name: &str, output: &Output, code: i32, words: &[&str]) {
     let errors = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(code), "{name}: {errors}");
@@ -118,7 +118,7 @@ fn valgrind() {
 #[test]
 #[ignore = "needs a nightly Rust"]
 fn thread_sanitizer() {
-    // The standard library comes without it; what it does not see there, it takes on trust.
+    // The standard library is built without ThreadSanitizer, which trusts what it does not see there.
     let flags = "-Zsanitizer=thread -Cunsafe-allow-abi-mismatch=sanitizer";
     let program = build("tsan", "+nightly", "", flags);
     let run = |name: &str| Command::new(&program).arg(name).output().expect("the program runs");

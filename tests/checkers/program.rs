@@ -1,4 +1,4 @@
-//! What the checkers are shown: `clean` does everything right, every other argument names what is done wrong.
+//! The program for the checkers: `clean` has no fault, every other argument names a fault.
 
 use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
@@ -19,7 +19,7 @@ fn main() {
     match name.as_str() {
         "clean" => clean(),
         "read_after_free" => read_after_free(&HEAP, 240),
-        // Where the list has its links.
+        // The linked list has its links there.
         "read_after_free_linked" => read_after_free(&LINKED, 0),
         "write_after_free" => write_after_free(),
         "read_after_move" => read_after_move(),
@@ -38,7 +38,7 @@ fn layout(size: usize) -> Layout {
 }
 
 fn block(heap: &impl GlobalAlloc, size: usize) -> *mut u8 {
-    // SAFETY: nobody asks for nothing.
+    // SAFETY: the layout is not empty.
     let block = black_box(unsafe { heap.alloc(layout(size)) });
     // SAFETY: the block has so many bytes.
     unsafe { block.write_bytes(1, size) };
@@ -46,7 +46,7 @@ fn block(heap: &impl GlobalAlloc, size: usize) -> *mut u8 {
 }
 
 fn read(place: *const u8) {
-    // SAFETY: none; this is what is to be found.
+    // SAFETY: none; this is the fault to be found.
     black_box(unsafe { place.read_volatile() });
 }
 
@@ -61,7 +61,7 @@ fn write_after_free() {
     let mut numbers = black_box(vec![1_u64; 100]);
     let place = &raw mut numbers[50];
     drop(numbers);
-    // SAFETY: none, as above.
+    // SAFETY: none; this is the fault to be found.
     unsafe { place.write_volatile(2) };
 }
 
@@ -81,7 +81,7 @@ fn read_after_shrink() {
     read(block.wrapping_add(48));
 }
 
-/// One byte, which lies in the same granule as the block's last.
+/// One byte past the end, in the same granule as the last byte of the block.
 fn past_the_end() {
     read(block(&HEAP, 41).wrapping_add(41));
 }
@@ -93,13 +93,13 @@ fn in_the_wilderness() {
 /// Two threads write a number that nothing protects.
 fn race() {
     static mut NUMBER: u64 = 0;
-    // What two threads allocate one after the other is in order; these write at the same time.
+    // A block that two threads allocate one after the other is properly ordered; these write at the same time.
     let start = &Barrier::new(2);
     let count = || {
         start.wait();
         for _ in 0..100_000 {
             let number = &raw mut NUMBER;
-            // SAFETY: none, as above.
+            // SAFETY: none; this is the fault to be found.
             unsafe { number.write_volatile(number.read_volatile() + 1) };
         }
     };
@@ -121,7 +121,7 @@ fn clean() {
     LINKED.check().expect("the heap is whole");
 }
 
-/// Threads with different homes write to and free what another one has allocated. They meet by atomics alone, which the
+/// Threads with different homes write to and free blocks of each other. They synchronise by atomics alone, which the
 /// checkers see.
 fn hand_around() {
     const SIZE: usize = 200;
@@ -139,7 +139,7 @@ fn hand_around() {
                     other => break std::ptr::with_exposed_provenance_mut::<u8>(other),
                 }
             };
-            // SAFETY: the block is in use, this thread's, and has so many bytes.
+            // SAFETY: the block is in use, belongs to this thread, and has so many bytes.
             unsafe { other.write_bytes(2, SIZE) };
             // SAFETY: as above.
             unsafe { SEVERAL.dealloc(other, layout(SIZE)) };
@@ -212,7 +212,7 @@ fn every_call<L: FreeList>(heap: &SmallocGlobal<L>) {
     }
 }
 
-/// The second region comes to lie where the first was, and neither heap frees what it holds.
+/// The second region is mapped where the first one was, and neither heap frees its blocks.
 fn own_heap<L: FreeList>() {
     for _ in 0..2 {
         let mut heap = Heap::<L>::with_region_size(1 << 23).expect("there is room");
@@ -230,7 +230,7 @@ fn own_heap<L: FreeList>() {
         // SAFETY: as above.
         unsafe { large.write_bytes(3, 1 << 20) };
         let (block, _) = heap.smalloc(layout(30));
-        // Else it would be moved by its pages, of which checkers know nothing.
+        // A larger block would move with its pages, which checkers do not see.
         // SAFETY: the block is in use and has this layout.
         let moved = unsafe { heap.realloc(large, layout(1 << 20), 2 << 20) };
         // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Shared by the model test and the fuzz target (which includes this folder by its path).
+//! Code that the model test shares with the fuzz targets, which include this folder by its path.
 
 pub mod oracle;
 pub mod run;

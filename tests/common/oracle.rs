@@ -1,8 +1,8 @@
 //! First fit, written the obvious way: a sorted list of holes and nothing clever.
 //!
-//! The library must place every block where this does, and the linked free list must step over as many free
-//! segments. All numbers are bytes; offsets count from the region's base. The wilderness is no special case:
-//! it is the hole that ends where the region ends, so it comes last in the list.
+//! The library must place every block where this model does, and the linked free list must step over as many free
+//! segments. All numbers are bytes; offsets count from the region's base. The wilderness is no special case: it is the
+//! hole that ends where the region ends, so it comes last in the list.
 
 use std::alloc::Layout;
 use std::collections::BTreeMap;
@@ -11,12 +11,12 @@ use std::ops::Range;
 /// The unit of size and address.
 pub const GRANULE: usize = 16;
 
-/// What a block of `size` bytes takes: whole granules, and at least one.
+/// The bytes that a block of `size` bytes takes: whole granules, and at least one.
 pub fn rounded(size: usize) -> usize {
     size.max(1).next_multiple_of(GRANULE)
 }
 
-/// One search: where the block went, if anywhere, and how many holes were stepped over on the way.
+/// The result of a search: the place of the block, if any, and the number of holes stepped over on the way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Placed {
     pub offset: Option<usize>,
@@ -27,9 +27,9 @@ pub struct Placed {
 #[derive(Debug)]
 pub struct Oracle {
     base: usize,
-    /// Ascending, and no two of them touch.
+    /// In ascending order, and no two of them touch.
     holes: Vec<Range<usize>>,
-    /// Offset to rounded size.
+    /// Maps offsets to rounded sizes.
     used: BTreeMap<usize, usize>,
 }
 
@@ -39,7 +39,7 @@ impl Oracle {
         Self { base, holes: std::iter::once(0..region_size).collect(), used: BTreeMap::new() }
     }
 
-    /// The lowest hole that holds the layout gives the lowest aligned address in it.
+    /// The lowest hole that can hold the layout provides the lowest aligned address in it.
     pub fn alloc(&mut self, layout: Layout) -> Placed {
         let size = rounded(layout.size());
         let fit = self.holes.iter().enumerate().find_map(|(hops, hole)| {
@@ -60,14 +60,14 @@ impl Oracle {
         Placed { offset: Some(offset), hops }
     }
 
-    /// Gives the block at `offset` back.
+    /// Frees the block at `offset`.
     pub fn free(&mut self, offset: usize) {
         let size = self.used.remove(&offset).expect("only blocks in use are freed");
         self.add_hole(offset..offset + size);
     }
 
-    /// In place when the block keeps its granules, shrinks, or can grow into the hole behind it: then `None`.
-    /// Else a search, as for a new block; the old one is freed after it, and stays when the search fails.
+    /// Resizes in place if the block keeps its granules, shrinks, or can grow into the hole behind it, and returns
+    /// `None`. Otherwise searches as for a new block; the old block is freed after that, and stays if the search fails.
     pub fn realloc(&mut self, offset: usize, layout: Layout, new_size: usize) -> Option<Placed> {
         let (old, new) = (rounded(layout.size()), rounded(new_size));
         assert_eq!(self.used[&offset], old, "the layout is that of the block");
@@ -109,7 +109,7 @@ impl Oracle {
         self.holes.insert(index, hole);
     }
 
-    /// Every segment in address order: offset, size, in use.
+    /// Every segment in address order: offset, size, and whether it is in use.
     #[allow(dead_code, reason = "not every test program looks at them")]
     pub fn segments(&self) -> Vec<(usize, usize, bool)> {
         let holes = self.holes.iter().map(|hole| (hole.start, hole.len(), false));

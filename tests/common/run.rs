@@ -1,7 +1,7 @@
-//! One program of calls, played on a heap and on the oracle side by side.
+//! One program of calls, run on a heap and on the oracle side by side.
 //!
-//! `run` panics at the first difference. The model test feeds it programs from proptest, the fuzz target those
-//! that `Program::decode` reads from bytes.
+//! `run` panics at the first difference. The model test takes its programs from proptest, the fuzz target those that
+//! `Program::decode` reads from bytes.
 
 use super::oracle::{Oracle, Placed};
 use smalloc::{FreeList, Heap, Stats};
@@ -9,8 +9,8 @@ use std::alloc::Layout;
 use std::ptr::NonNull;
 use std::sync::LazyLock;
 
-/// One call. An index chooses among the live blocks, modulo their number; without live blocks the call is
-/// left out, so that every list of calls is a valid program.
+/// One call. An index chooses among the live blocks, modulo their number. Without live blocks the call is left out, so
+/// that every list of calls is a valid program.
 #[derive(Clone, Debug)]
 pub enum Op {
     Alloc { size: usize, align: usize },
@@ -27,7 +27,7 @@ pub struct Program {
 }
 
 impl Program {
-    /// Reads a program from any bytes: one for the region, then five a call.
+    /// Reads a program from any bytes: one for the region, then five for each call.
     pub fn decode(bytes: &[u8]) -> Self {
         let (&region, calls) = bytes.split_first().unwrap_or((&0, &[]));
         let region_size = [64 << 10, 128 << 10, 1 << 20, 8 << 20][usize::from(region % 4)];
@@ -46,7 +46,7 @@ impl Op {
             2 => number,
             _ => number * (region_size / 2) / usize::from(u16::MAX),
         };
-        // Half of the requests are content with a granule's alignment; 2 MiB is that of the region itself.
+        // Half of the requests need only a granule's alignment. 2 MiB is the alignment of the region itself.
         let power = usize::from(call[0] / 4);
         let align = if power < 32 { 1 << (power % 5) } else { 1 << (power % 22) };
         let index = usize::from(call[4]);
@@ -59,23 +59,23 @@ impl Op {
     }
 }
 
-/// Plays `program` on a heap with the free list `L`, compares after every call, and frees all at the end.
+/// Runs `program` on a heap with the free list `L`, compares after every call, and frees all blocks at the end.
 pub fn run<L: FreeList>(program: &Program) {
     let heap = Heap::<L>::with_region_size(program.region_size).expect("a small region can be mapped");
     play(program, heap);
 }
 
-/// What the bases of lent heaps are told apart by: the largest alignment that all searches must keep to.
+/// The largest alignment in any program. Two bases of lent heaps differ if they differ modulo this.
 pub const LARGEST_ALIGN: usize = 64 << 10;
 
-/// The same on a heap in lent memory that begins `offset` bytes above a multiple of [`LARGEST_ALIGN`].
+/// Runs `program` on a heap in lent memory that begins `offset` bytes above a multiple of [`LARGEST_ALIGN`].
 #[allow(dead_code, reason = "not every test program lends memory")]
 pub fn run_lent<L: FreeList>(program: &Program, offset: usize) {
     let mut memory = vec![0xA5_u8; program.region_size + 2 * LARGEST_ALIGN];
     let skipped = memory.as_ptr().align_offset(LARGEST_ALIGN) + offset;
     let lent = &mut memory[skipped..][..program.region_size];
     let start = NonNull::new(lent.as_mut_ptr()).expect("a slice begins somewhere");
-    // SAFETY: the memory is this function's, which touches it no more.
+    // SAFETY: the memory belongs to this function, which does not touch it while the heap exists.
     let heap = unsafe { Heap::<L>::from_raw_parts(start, program.region_size) };
     play(program, heap.expect("the memory is large enough"));
 }
@@ -93,7 +93,7 @@ fn play<L: FreeList>(program: &Program, heap: Heap<L>) {
     session.free_all();
 }
 
-/// A live block and what its payload must hold.
+/// A live block and the expected content of its payload.
 struct Block {
     start: NonNull<u8>,
     layout: Layout,
@@ -103,7 +103,7 @@ struct Block {
 /// A prime, so that the pattern does not repeat at any multiple of a granule or of a page.
 const PATTERN_SIZE: usize = 4093;
 
-/// Noise; every window of `PATTERN_SIZE` bytes is one block's pattern.
+/// Pseudo-random bytes. Every window of `PATTERN_SIZE` bytes is the pattern of one block.
 static NOISE: LazyLock<Vec<u8>> = LazyLock::new(|| {
     let mut state = 0x9E37_79B9_7F4A_7C15_u64;
     let step = |_| {
@@ -136,7 +136,7 @@ impl Block {
         }
     }
 
-    /// Cheap enough for every block after every call: the first and the last granule.
+    /// Compares the first and the last granule only, which is cheap enough for every block after every call.
     fn assert_ends_intact(&self) {
         let payload = self.payload(self.layout.size());
         let last = (payload.len().saturating_sub(1)) / 16 * 16;
@@ -154,7 +154,7 @@ struct Session<L: FreeList> {
     heap: Heap<L>,
     oracle: Oracle,
     live: Vec<Block>,
-    /// Blocks handed out so far: chooses the pattern of the next one.
+    /// Blocks handed out so far, which choose the pattern of the next one.
     made: usize,
     hops: Hops,
     expected: Counters,
@@ -167,7 +167,7 @@ struct Hops {
     failed: u64,
 }
 
-/// What the heap must have counted.
+/// The expected counters of the heap.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Counters {
     allocs: u64,
@@ -275,7 +275,7 @@ impl<L: FreeList> Session<L> {
         block.fill();
     }
 
-    /// Every other block goes through the free that is told no layout.
+    /// Every other block is freed by the call without a layout.
     fn free(&mut self, index: usize) {
         let block = self.live.swap_remove(index);
         block.assert_intact(block.layout.size());
@@ -292,7 +292,7 @@ impl<L: FreeList> Session<L> {
 
     fn free_all(mut self) {
         while !self.live.is_empty() {
-            // Neither end of the list, so that frees come in no order of addresses.
+            // A block at neither end of the list, so that frees come in no order of addresses.
             self.free(self.live.len() * 5 / 8);
             self.compare();
         }

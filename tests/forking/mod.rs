@@ -1,4 +1,4 @@
-//! What the tests of `fork` do: fork, use a heap, and look at one from another thread meanwhile.
+//! Functions for tests of `fork`: fork, use a heap, and check its lock from another thread.
 
 use crate::case;
 use smalloc::{FreeList, SmallocGlobal};
@@ -8,12 +8,12 @@ use std::thread;
 
 const PIECE: Layout = Layout::new::<[u8; 100]>();
 
-/// The status of a child that has done `work`: 0 if that went well.
+/// The status of a child that has run `work`: 0 if it succeeded.
 pub fn fork(work: impl FnOnce() -> bool) -> i32 {
     case::wait(case::fork(|| i32::from(!work())))
 }
 
-/// Whether a heap gives and takes, and is whole.
+/// Whether a heap allocates, frees, and passes its check.
 pub fn is_usable<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGIONS>) -> bool {
     // SAFETY: the layout is not empty.
     let block = unsafe { heap.alloc(PIECE) };
@@ -25,7 +25,7 @@ pub fn is_usable<L: FreeList, const REGIONS: usize>(heap: &SmallocGlobal<L, REGI
     heap.check().is_ok()
 }
 
-/// What another thread is asked, and what it has found.
+/// The question to another thread, and its answer.
 static ASKED: AtomicU32 = AtomicU32::new(0);
 const LOOK: u32 = 1;
 pub const FREE: u32 = 2;
@@ -39,7 +39,7 @@ pub unsafe extern "C" fn ask() {
     }
 }
 
-/// What the other thread finds when it is asked during `work`.
+/// The answers of the other thread when it is asked during `work`.
 pub fn found_by_another<L: FreeList, const REGIONS: usize>(
     heap: &SmallocGlobal<L, REGIONS>,
     work: impl FnOnce(),

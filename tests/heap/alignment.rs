@@ -1,4 +1,4 @@
-//! Aligned requests: exact first fit, and every padding goes back.
+//! Aligned requests: exact first fit, and all padding becomes free again.
 
 use crate::table::Step::{Free, Give, Refuse, Take};
 use crate::table::{Case, Player, play};
@@ -113,13 +113,14 @@ fn sizes_by_alignments<L: FreeList>() {
     player.give_all();
 }
 
-/// Around every power of two up to 1 MiB, each freed before the next: all padding must come back every time.
+/// Sizes around every power of two up to 1 MiB, each freed before the next: all padding must become free again every
+/// time.
 fn around_powers_of_two<L: FreeList>() {
     let mut player = Player::<L>::new(4 * MIB);
     for align in (4..=16).map(|power| 1 << power) {
         for power in 0..=20 {
             for size in (1_usize << power).saturating_sub(32)..=(1 << power) + 32 {
-                // The second is the one with padding, since the first lies at 0.
+                // The second block has the padding, since the first one lies at 0.
                 player.agree(1, 1);
                 let offset = player.agree(size, align).offset;
                 assert_eq!(offset, Some(align), "{size} bytes aligned to {align}");
@@ -132,7 +133,7 @@ fn around_powers_of_two<L: FreeList>() {
     }
 }
 
-/// Alignments above the base's own are those of addresses, so the offsets depend on where the region lies.
+/// Alignments above that of the base are alignments of addresses, so the offsets depend on the address of the region.
 fn above_the_alignment_of_the_base<L: FreeList>() {
     let mut player = Player::<L>::new(64 * MIB);
     player.agree(1, 1);
@@ -152,7 +153,7 @@ fn above_the_alignment_of_the_base<L: FreeList>() {
     player.give_all();
 }
 
-/// The same aligned request, again and again, does not march through the region.
+/// The same aligned request, again and again, does not move up through the region.
 fn aligned_block_is_found_again<L: FreeList>() {
     let mut player = Player::<L>::new(MIB);
     player.agree(100, 1);
@@ -170,16 +171,16 @@ fn aligned_block_is_found_again<L: FreeList>() {
     player.give_all();
 }
 
-/// The linked list looks at each hole once; one that begins anew after each takes a minute. The index learns quickly that no
-/// hole has an aligned place.
+/// The linked list looks at each hole once; starting again after each one would take a minute. The index learns quickly
+/// that no hole has an aligned place.
 fn a_hundred_thousand_holes_without_an_aligned_place<L: FreeList>() {
     const HOLES: usize = 100_000;
     let mut player = Player::<L>::new(64 * MIB);
-    // So that every other block begins at an odd granule.
+    // Every other block then begins at an odd granule.
     player.heap.smalloc(Layout::new::<[u8; 16]>());
     let layout = Layout::from_size_align(48, 1).unwrap();
     let blocks: Vec<_> = (0..2 * HOLES).map(|_| player.heap.smalloc(layout).0.unwrap()).collect();
-    // From the top down: what is freed comes first in the list.
+    // From the top down, so that each freed block comes first in the list.
     for &block in blocks.iter().step_by(2).rev() {
         // SAFETY: the block is live.
         unsafe { player.heap.sfree(block) };
@@ -191,7 +192,7 @@ fn a_hundred_thousand_holes_without_an_aligned_place<L: FreeList>() {
     player.heap.check().expect("the heap is sound");
 }
 
-/// Two heaps that get the same calls. The offsets of payloads are the same in both.
+/// Two heaps that get the same calls. The offsets of payloads are equal in both.
 struct Both {
     indexed: Heap<Indexed>,
     linked: Heap<Linked>,
@@ -235,8 +236,8 @@ impl Both {
     }
 }
 
-/// Many free segments without an aligned place lead to an index for each alignment that is asked for. It stays exact
-/// through everything, and goes away when only other requests come. The linked list knows the places.
+/// Many free segments without an aligned place lead to an index for each requested alignment. It stays exact through
+/// all changes, and goes away when only other requests come. The linked list provides the expected places.
 fn agree_with_an_index(indexed: Heap<Indexed>, linked: Heap<Linked>, is_lent: bool) {
     let mut both = Both { indexed, linked, live: Vec::new(), random: 1 };
     // Every other block begins at an odd granule.
@@ -246,9 +247,9 @@ fn agree_with_an_index(indexed: Heap<Indexed>, linked: Heap<Linked>, is_lent: bo
     let without = both.indexed.stats().metadata_bytes;
     both.churn(1_500, 30);
     let with = both.indexed.stats().metadata_bytes;
-    // In lent memory, its place is counted from the beginning.
+    // In lent memory, the index is counted from the start of the memory.
     assert!(with > without || is_lent, "no index was made: {without} and {with} bytes");
-    // The heap grows far beyond what the index was made for, and comes down again.
+    // The heap grows far beyond the size that the index was made for, and shrinks again.
     (0..300).for_each(|_| both.take(8_000, 1));
     both.churn(300, 30);
     (0..both.live.len() - 1_000).for_each(|_| both.give(1_000));
@@ -278,11 +279,11 @@ fn both_lists_agree_while_an_alignment_has_an_index() {
 
 /// A heap in lent memory at `start`.
 fn lent<L: FreeList>(start: NonNull<u8>, bytes: usize) -> Heap<L> {
-    // SAFETY: the callers' memory is there and nobody else's while the heap exists.
+    // SAFETY: the callers' memory is mapped, and nothing else uses it while the heap exists.
     unsafe { Heap::from_raw_parts(start, bytes) }.expect("there is room")
 }
 
-/// Lent memory, where the region begins at a multiple of 64 bytes and of nothing more.
+/// Lent memory, in which the region begins at a multiple of 64 bytes but of no larger power of two.
 #[test]
 fn both_lists_agree_in_lent_memory_with_an_index() {
     const LARGEST: usize = 64 * KIB;
@@ -294,7 +295,7 @@ fn both_lists_agree_in_lent_memory_with_an_index() {
         // SAFETY: the parts are longer.
         let start = unsafe { parts[0].add(offset) };
         let indexed = lent::<Indexed>(start, bytes);
-        // Its bookkeeping is of another size, so it has to begin elsewhere for the same place of its region.
+        // The bookkeeping has another size, so the memory has to begin elsewhere to get the same address of the region.
         let linked = lent::<Linked>(parts[1], bytes);
         let shift = indexed.base().addr().wrapping_sub(linked.base().addr()) % LARGEST;
         drop(linked);

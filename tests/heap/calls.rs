@@ -1,4 +1,4 @@
-//! The C allocator's calls by their new names: map a region, allocate with a status, free by pointer alone.
+//! The calls of the C allocator by their new names: map a region, allocate with a status, free by pointer alone.
 
 use crate::REGION;
 use smalloc::{FreeList, MallocStatus, SmallocGlobal};
@@ -13,7 +13,7 @@ fn offset_and_hops(status: &MallocStatus) -> (Option<usize>, usize) {
     (status.payload_offset, status.stepped)
 }
 
-/// Its example: 64 KiB, one allocation of 128 bytes, its offset and hops, and free.
+/// The example of the C allocator: 64 KiB, one allocation of 128 bytes, its offset and hops, and its free.
 fn example<L: FreeList>() {
     let heap = SmallocGlobal::<L>::with_region_size(REGION);
     heap.init().expect("a small region can be mapped");
@@ -26,7 +26,7 @@ fn example<L: FreeList>() {
     assert_eq!(segments(&heap), [(0, REGION, false)]);
 }
 
-/// The region is mapped at the first use, by whichever call comes first, and once only.
+/// The region is mapped once, at the first use, whichever call that is.
 fn init_is_not_needed_and_may_be_repeated<L: FreeList>() {
     let heap = SmallocGlobal::<L>::with_region_size(REGION - 100);
     let (start, _) = heap.smalloc(layout(1));
@@ -39,7 +39,7 @@ fn init_is_not_needed_and_may_be_repeated<L: FreeList>() {
     heap.init().expect("a small region can be mapped");
 }
 
-/// `GlobalAlloc` is the same path: blocks of one are freed by the other, and lie where they would lie.
+/// `GlobalAlloc` takes the same path: blocks of one are freed by the other, and lie where they would lie.
 fn both_doors_lead_to_one_heap<L: FreeList>() {
     let heap = SmallocGlobal::<L>::with_region_size(REGION);
     let (first, _) = heap.smalloc(layout(100));
@@ -66,7 +66,7 @@ fn both_doors_lead_to_one_heap<L: FreeList>() {
     assert_eq!(segments(&heap), [(0, REGION, false)]);
 }
 
-/// A refused request says so in every field.
+/// Every field of the status of a refused request says so.
 fn failure_has_a_status<L: FreeList>() {
     let heap = SmallocGlobal::<L>::with_region_size(REGION);
     let (start, status) = heap.smalloc(layout(REGION + 1));

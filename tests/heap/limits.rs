@@ -1,4 +1,4 @@
-//! What cannot be: regions filled to the last granule, and requests that no region holds.
+//! The limits of a heap: regions filled to the last granule, and requests that no region can hold.
 
 use crate::REGION;
 use crate::oracle::GRANULE;
@@ -7,7 +7,7 @@ use smalloc::{FreeList, Heap, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::NonNull;
 
-/// Every refusal is repeatable, and what one block leaves holds one block.
+/// Every refusal can be repeated, and the place of one freed block holds one block.
 fn filled_to_the_last_granule<L: FreeList>() {
     for size in [GRANULE, 2 * GRANULE, 63 * GRANULE, 64 * GRANULE, 65 * GRANULE, REGION] {
         let mut player = Player::<L>::new(REGION);
@@ -33,7 +33,7 @@ fn refuse_thrice<L: FreeList>(player: &mut Player<L>, size: usize) {
     }
 }
 
-/// Nothing is lost at the end of the region when the sizes do not divide it.
+/// No granule is lost at the end of the region when the sizes do not divide it.
 fn rest_at_the_end_is_given_out<L: FreeList>() {
     let mut player = Player::<L>::new(REGION);
     for size in [1000, 500, 100, 16] {
@@ -45,7 +45,7 @@ fn rest_at_the_end_is_given_out<L: FreeList>() {
     player.give_all();
 }
 
-/// Layouts that no region of 64 KiB can hold, up to the largest that there are.
+/// Layouts that no region of 64 KiB can hold, up to the largest that exist.
 fn impossible_layouts() -> Vec<Layout> {
     let largest = isize::MAX.unsigned_abs();
     let mut layouts = Vec::new();
@@ -58,7 +58,7 @@ fn impossible_layouts() -> Vec<Layout> {
             layouts.push(Layout::from_size_align(size, align).expect("at most the largest layout"));
         }
     }
-    // A huge alignment can hold nothing at all: no address of the lower half is a multiple of it.
+    // No block can have a huge alignment, since no user-space address is a multiple of it.
     for power in 48..=62 {
         layouts.push(Layout::from_size_align(0, 1 << power).unwrap());
         layouts.push(Layout::from_size_align(1, 1 << power).unwrap());
@@ -66,11 +66,11 @@ fn impossible_layouts() -> Vec<Layout> {
     layouts
 }
 
-/// Null from every call, and the heap unchanged to the byte.
+/// Every call returns null, and the heap is unchanged to the byte.
 fn impossible_requests<L: FreeList>() {
     let mut heap = Heap::<L>::with_region_size(REGION).expect("a small region can be mapped");
     refuse_all(&mut heap);
-    // Not only when fresh: with a hole below a block, and with all given back.
+    // Also with a hole below a block, and after everything was freed.
     let layout = Layout::from_size_align(100, 4).unwrap();
     let [hole, block] = [heap.smalloc(layout).0.unwrap(), heap.smalloc(layout).0.unwrap()];
     // SAFETY: the block is live and has 100 bytes.
@@ -114,13 +114,13 @@ fn refuse_growth<L: FreeList>(heap: &mut Heap<L>, block: NonNull<u8>, layout: La
     heap.check().expect("the heap is sound");
 }
 
-/// Every segment, and how many requests failed.
+/// Every segment, and the number of failed requests.
 fn state<L: FreeList>(heap: &Heap<L>) -> (Vec<smalloc::Segment>, u64) {
     let snapshot = heap.snapshot().expect("a small heap can be copied");
     (snapshot.segments().collect(), heap.stats().failures)
 }
 
-/// The same by the calls of the global allocator, which have ways of their own.
+/// The same requests by the calls of the global allocator, which has slow paths of its own.
 fn impossible_requests_of_a_program<L: FreeList>()
 where
     SmallocGlobal<L>: GlobalAlloc,
@@ -131,7 +131,7 @@ where
     let refuse = || {
         let before = segments();
         for layout in impossible_layouts() {
-            // SAFETY: no call of this heap minds an empty layout.
+            // SAFETY: all calls of this heap accept an empty layout.
             let refused = unsafe { [heap.alloc(layout), heap.alloc_zeroed(layout)] };
             assert!(refused.iter().all(|start| start.is_null()), "{layout:?}");
             assert!(!heap.smalloc(layout).1.success, "{layout:?}");
@@ -139,7 +139,7 @@ where
         }
         assert_eq!(segments(), before);
     };
-    // The first request of all, which maps the region, is one that cannot be.
+    // The very first request, which maps the region, is an impossible one.
     // SAFETY: the layout is not empty.
     assert!(unsafe { heap.alloc(Layout::from_size_align(isize::MAX.unsigned_abs(), 1).unwrap()) }.is_null());
     assert_eq!(segments().len(), 1);
@@ -168,7 +168,7 @@ where
     heap.check().expect("the heap is sound");
 }
 
-/// Four threads fill one small heap until all of them are refused: no block is given out twice, none is lost.
+/// Four threads fill one small heap until all of them are refused: no block is handed out twice, and none is lost.
 fn refused_in_several_threads<L: FreeList + 'static>()
 where
     SmallocGlobal<L>: Sync,
@@ -194,7 +194,7 @@ where
     }
 }
 
-/// Addresses of all that this thread got, after ten refusals.
+/// The addresses of all blocks that this thread got before ten refusals.
 fn fill<L: FreeList>(heap: &SmallocGlobal<L>, layout: Layout) -> Vec<usize> {
     let mut taken = Vec::new();
     let mut refusals = 0;

@@ -1,4 +1,4 @@
-//! Exact cases of the heap, on both free lists: offsets, hops, limits, and what a search costs.
+//! Exact cases of the heap, on both free lists: offsets, hops, limits, and the cost of searches.
 
 /// Every function becomes two tests.
 macro_rules! on_both_lists {

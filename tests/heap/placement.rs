@@ -220,8 +220,8 @@ fn neighbours_coalesce() {
     play(COALESCING);
 }
 
-/// Fills a region with blocks of `granules` behind a prefix, punches every other one out, fills the holes again, and
-/// asks for one granule more than a hole has.
+/// Fills a region with blocks of `granules` behind a prefix, frees every other one, fills the holes again, and requests
+/// one granule more than a hole has.
 fn fill_and_punch<L: FreeList>(prefix: usize, granules: usize) {
     let size = granules * GRANULE;
     let mut player = Player::<L>::new(REGION);
@@ -242,8 +242,8 @@ fn fill_and_punch<L: FreeList>(prefix: usize, granules: usize) {
     player.give_all();
 }
 
-/// A chunk has 64 granules; at 32 and 64 the shifts of a run search, the words of the map and the classes of sizes
-/// begin anew, and so they do at multiples of chunks.
+/// A chunk has 64 granules. At 32 and 64 granules the shifts of a run search, the words of the map and the classes of
+/// sizes change, and so they do at multiples of chunks.
 #[test]
 fn sizes_and_places_across_chunk_ends() {
     let sizes = [1, 2, 3, 16, 31, 32, 33, 62, 63, 64, 65, 66, 127, 128, 129, 192, 193, 255, 256, 257];
@@ -255,8 +255,8 @@ fn sizes_and_places_across_chunk_ends() {
     }
 }
 
-/// Two blocks of every pair of sizes, freed in both orders beside a wall: every way in which a free segment and its
-/// neighbours can lie across the ends of chunks.
+/// Two blocks of every pair of sizes, freed in both orders beside a block in use: every way in which a free segment and
+/// its neighbours can lie across the ends of chunks.
 fn coalesce_across<L: FreeList>(front: usize, behind: usize) {
     let mut player = Player::<L>::new(REGION);
     for first_freed in [0, 1] {

@@ -1,4 +1,4 @@
-//! Where a block is after it was resized, and what it holds.
+//! The place and the contents of a block after it was resized.
 
 use crate::table::Step::{Free, Give, RefuseResize, Resize, Take};
 use crate::table::{Case, play};
@@ -86,7 +86,7 @@ const RESIZING: &[Case] = &[
             Take(64, 1, 32, 0),
             Take(16, 1, 96, 0),
             Give(0),
-            // 0 to 96 would hold it if the old block were free, but it is not while the search goes on.
+            // Bytes 0 to 96 could hold it if the old block were free, but it is in use while the search goes on.
             Resize(1, 80, 112),
             Free(&[(0, 96), (192, REGION - 192)]),
         ],
@@ -132,7 +132,7 @@ fn realloc_keeps_its_place_when_it_can() {
     play(RESIZING);
 }
 
-/// A byte that depends on its place, so that a copy from the wrong place is seen.
+/// A byte that depends on its place, which shows a copy from the wrong place.
 fn byte_at(index: usize) -> u8 {
     (index % 251).to_le_bytes()[0]
 }
@@ -151,7 +151,7 @@ fn assert_written<L: FreeList>(block: &Block<'_, L>, size: usize) {
     assert_eq!(wrong, None, "{:?}, the first {size} bytes", block.layout);
 }
 
-/// A live block of a heap shared by several.
+/// A live block of a heap that several blocks share.
 struct Block<'heap, L: FreeList> {
     heap: &'heap RefCell<Heap<L>>,
     start: NonNull<u8>,
@@ -181,7 +181,7 @@ impl<L: FreeList> Drop for Block<'_, L> {
     }
 }
 
-/// Two blocks grow in turns, so that each is in the other's way and has to move again and again.
+/// Two blocks grow in turns, so that each blocks the other one and has to move again and again.
 fn contents_survive_growing_and_shrinking<L: FreeList>() {
     for align in [1, 16, 64, 4096] {
         let heap = RefCell::new(Heap::<L>::with_region_size(16 * MIB).expect("a small region can be mapped"));
@@ -217,7 +217,7 @@ fn growing_in_place_keeps_the_neighbours<L: FreeList>() {
     write(&wall);
     drop(hole);
     let place = first.start;
-    // 16 bytes and the 3008 that 3000 take.
+    // 16 bytes, and the 3008 bytes that a request of 3000 takes.
     for size in 17..=3024 {
         write(&first);
         first.resize(size);

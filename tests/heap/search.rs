@@ -1,4 +1,4 @@
-//! What a search costs, counted and not timed: the linked list steps over every hole, the index does not.
+//! The cost of a search, counted and not timed: the linked list steps over every hole, the index does not.
 
 use crate::MIB;
 use smalloc::{FreeList, Heap, Indexed, Linked, MallocStatus};
@@ -19,13 +19,13 @@ fn take<L: FreeList>(heap: &mut Heap<L>, size: usize) -> (NonNull<u8>, MallocSta
 }
 
 fn give<L: FreeList>(heap: &mut Heap<L>, start: NonNull<u8>) {
-    // SAFETY: every caller gives each of its live blocks once.
+    // SAFETY: every caller frees each of its live blocks once.
     unsafe { heap.sfree(start) };
 }
 
-/// `blocks` blocks of 32 bytes, every other one of them freed: nothing but holes that are too small for 48 bytes.
+/// `blocks` blocks of 32 bytes, every other one freed: only holes that are too small for 48 bytes.
 ///
-/// They are freed from above, since the linked list looks for each one's place from its head.
+/// They are freed from above, since the linked list searches each one's place from its head.
 fn swiss_cheese<L: FreeList>(blocks: usize) -> Heap<L> {
     let mut heap = heap::<L>(blocks * 32 + MIB);
     let all: Vec<_> = (0..blocks).map(|_| take(&mut heap, 32).0).collect();
@@ -64,11 +64,11 @@ fn indexed_looks_at_nothing_of_a_swiss_cheese() {
     }
 }
 
-/// Looks that a search may take in the tests below, however many holes there are: up the tree from one chunk and
-/// down to another.
+/// The most hops of a search in the tests below, however many holes there are: up the tree from one chunk and down to
+/// another.
 const FEW: usize = 12;
 
-/// One large hole in the middle of the cheese is found without a look at the small ones in front of it.
+/// One large hole in the middle of many small ones is found without a look at the small ones in front of it.
 #[test]
 fn one_hole_among_many() {
     for blocks in [1 << 8, 1 << 12, 1 << 16, 1 << 18] {
@@ -85,7 +85,7 @@ fn one_hole_among_many() {
     }
 }
 
-/// The next hole that fits is at the other end: the search passes over all that lies between.
+/// The next hole that fits is at the other end, so the search passes over everything between.
 #[test]
 fn two_holes_far_apart() {
     for blocks in [1 << 8, 1 << 12, 1 << 16, 1 << 18] {
@@ -114,7 +114,7 @@ impl Numbers {
         usize::try_from(self.0 >> 16).unwrap() % limit
     }
 
-    /// Sizes as programs ask for them: half of them below 100 bytes, a few up to 16 KiB.
+    /// Sizes as programs request them: half of them below 100 bytes, a few up to 16 KiB.
     fn size(&mut self) -> usize {
         let largest = 32 << self.below(10);
         1 + self.below(largest)
@@ -139,7 +139,7 @@ fn random_replacements<L: FreeList>(live: usize, replacements: usize) -> (f64, u
     (sum as f64 / replacements as f64, most)
 }
 
-/// The linked list shows that the sizes are hard; the index hardly notices how many blocks there are.
+/// The linked list shows that the sizes are hard; the hops of the index hardly depend on the number of blocks.
 #[test]
 fn random_sizes() {
     let (linked, _) = random_replacements::<Linked>(2_000, 4_000);
@@ -150,15 +150,15 @@ fn random_sizes() {
     }
 }
 
-/// Growing in place eats holes without a search, which leaves every bound above them too high. The next search may
-/// have to put them all right, but each only once: all searches together pay at most a few looks a call.
+/// Growing in place takes holes without a search, which leaves every bound above them too high. The next search may
+/// have to correct them all, but each only once: all searches together take at most a few hops a call.
 #[test]
 fn stale_bounds_are_paid_once() {
     let pairs = 20_000;
     let mut heap = heap::<Indexed>(pairs * 1024 + MIB);
     let mut blocks = Vec::new();
     let mut holes = Vec::new();
-    // A block, a hole behind it and a wall in each chunk.
+    // In each chunk a block, a hole behind it, and a block in use.
     for _ in 0..pairs {
         blocks.push(take(&mut heap, 64).0);
         holes.push(take(&mut heap, 64).0);
@@ -180,7 +180,7 @@ fn stale_bounds_are_paid_once() {
     assert!(status.hops <= FEW, "{status:?}");
 }
 
-/// Requests of more than a part of the index, among pairs of holes that are too small for them, together or alone.
+/// Requests of more than a group of the index, among pairs of holes that are too small for them, together or alone.
 #[test]
 fn many_small_holes_are_not_taken_for_a_large_one() {
     for (first, n) in [(31, 97), (31, 99), (31, 111), (53, 83), (56, 73), (5, 127)] {
@@ -195,13 +195,13 @@ fn many_small_holes_are_not_taken_for_a_large_one() {
             take(&mut heap, sizes[3]);
             give(&mut heap, front);
         }
-        // The first puts the parts right, the second the tree above them.
+        // The first request corrects the groups, the second one the tree above them.
         let [.., third, fourth] = [(); 4].map(|()| take(&mut heap, 16 * n).1.hops);
         assert!(third <= FEW && fourth <= FEW, "{third} and {fourth} hops for {n} beside {first}");
     }
 }
 
-/// A heap in which so many groups of these granules were placed, and then the first block of each was freed. Returns them.
+/// A heap with so many groups of these granules, of which the first block of each was then freed. Returns the groups.
 fn groups<const N: usize>(all: &[(usize, [usize; N])]) -> (Heap<Indexed>, Vec<[NonNull<u8>; N]>) {
     let mut heap = heap(8 * MIB);
     let sizes = all.iter().flat_map(|&(count, granules)| std::iter::repeat_n(granules, count));
@@ -210,7 +210,7 @@ fn groups<const N: usize>(all: &[(usize, [usize; N])]) -> (Heap<Indexed>, Vec<[N
     (heap, groups)
 }
 
-/// A large hole that is a near miss is never looked at, however many there are.
+/// A large hole that is almost large enough is never looked at, however many there are.
 #[test]
 fn near_misses_are_not_looked_at() {
     const HOLES: usize = 1_000;
@@ -219,10 +219,10 @@ fn near_misses_are_not_looked_at() {
         let (start, status) = take(&mut heap, 16 * (granules + 1));
         assert!(start == groups[HOLES][0] && status.hops <= FEW, "{status:?}");
 
-        // A hole that appears above is found like those that exist.
+        // A hole that appears above is found like the existing ones.
         give(&mut heap, start);
         assert_eq!(take(&mut heap, 16 * (granules + 1)).0, start);
-        // So is a hole below that has grown until it fits, and then the next one.
+        // A hole below that has grown until it fits is found too, and then the next one.
         for &[block, second, ..] in [&groups[HOLES / 2], &groups[HOLES / 3]] {
             give(&mut heap, second);
             let (start, status) = take(&mut heap, 16 * (granules + 1));
@@ -235,7 +235,8 @@ fn near_misses_are_not_looked_at() {
     }
 }
 
-/// Of holes of 1 MiB or more, the lowest level of the index says only that they are so long.
+/// The lowest level of the index only says of holes of 1 MiB or more that they are so long. They are told apart all the
+/// same.
 #[test]
 fn the_largest_holes_are_told_apart_too() {
     const HOLES: usize = 20;
@@ -245,7 +246,7 @@ fn the_largest_holes_are_told_apart_too() {
         take(heap, 16);
         block
     };
-    // Smaller holes between the large ones, and one above them all that fits.
+    // Smaller holes between the large ones, and above all of them one that fits.
     let blocks: Vec<_> = (0..HOLES).flat_map(|_| [5 * MIB, MIB]).map(|size| large(&mut heap, size)).collect();
     let fitting = large(&mut heap, 6 * MIB);
     blocks.into_iter().chain([fitting]).for_each(|block| give(&mut heap, block));

@@ -1,14 +1,14 @@
-//! Tables of exact cases, and how they are played.
+//! Tables of exact cases, and the code that runs them.
 //!
-//! Offsets are those of the design, worked out by hand; hops are those of the linked list, which steps over every
-//! free segment below the one it takes. The oracle of the model test plays along, so that it answers for them too.
+//! Offsets are those of the design, worked out by hand. Hops are those of the linked list, which steps over every free
+//! segment below the one that it takes. The oracle of the model test runs beside it, so the tables test the oracle too.
 
 use crate::oracle::{Oracle, Placed};
 use smalloc::{FreeList, Heap, Indexed, Linked};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
-/// One call and what must come of it. Blocks are numbered in the order of the `Take`s.
+/// One call and its expected result. Blocks are numbered in the order of the `Take`s.
 pub enum Step {
     /// Size, alignment; offset, hops.
     Take(usize, usize, usize, usize),
@@ -61,7 +61,7 @@ impl<L: FreeList> Player<L> {
         assert_eq!(placed, Placed { offset, hops }, "{size} bytes aligned to {align}");
     }
 
-    /// One allocation on both: the heap must place it where the oracle does. The answer is the oracle's.
+    /// One allocation on both: the heap must place it where the oracle does. Returns the oracle's result.
     pub fn agree(&mut self, size: usize, align: usize) -> Placed {
         let layout = Layout::from_size_align(size, align).unwrap();
         let placed = self.oracle.alloc(layout);
@@ -134,7 +134,7 @@ impl<L: FreeList> Player<L> {
         self.blocks.clear();
     }
 
-    /// Frees all that is live, from below; one free segment remains.
+    /// Frees all live blocks, from below. One free segment remains.
     pub fn give_all(&mut self) {
         for number in 0..self.blocks.len() {
             if self.blocks[number].is_some() {
@@ -157,7 +157,7 @@ fn play_case<L: FreeList>(case: &Case) {
     player.give_all();
 }
 
-/// Plays every case on both lists.
+/// Runs every case on both lists.
 pub fn play(cases: &[Case]) {
     for case in cases {
         play_case::<Linked>(case);

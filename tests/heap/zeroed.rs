@@ -1,4 +1,4 @@
-//! `alloc_zeroed` over memory that was never used, that was, that was in part, and that was given back to the system.
+//! `alloc_zeroed` over memory that was never used, that was used, that was used in part, and that was purged.
 
 use crate::{KIB, MIB};
 use rand::rngs::SmallRng;
@@ -14,7 +14,7 @@ fn heap<L: FreeList>() -> Heap<L> {
     Heap::with_region_size(16 * MIB).expect("a small region can be mapped")
 }
 
-/// Takes a zeroed block, asserts that it is, and leaves it dirty.
+/// Allocates a zeroed block, asserts that it is zero, and leaves it dirty.
 fn take_zeroed<L: FreeList>(heap: &mut Heap<L>, size: usize) -> *mut u8 {
     let start = heap.alloc_zeroed(layout(size));
     assert!(!start.is_null(), "{size} bytes");
@@ -31,7 +31,7 @@ fn give<L: FreeList>(heap: &mut Heap<L>, start: *mut u8, size: usize) {
     unsafe { heap.dealloc(start, layout(size)) };
 }
 
-/// Resizes a dirty block, asserts that what it grows by is zero, and leaves that dirty too.
+/// Resizes a dirty block, asserts that the bytes added are zero, and leaves them dirty too.
 fn grow_zeroed<L: FreeList>(heap: &mut Heap<L>, (start, old): (*mut u8, usize), new: usize) -> *mut u8 {
     // SAFETY: the block is live, has this layout, and the size is not zero.
     let start = unsafe { heap.realloc_zeroed(start, layout(old), new) };
@@ -46,7 +46,7 @@ fn grow_zeroed<L: FreeList>(heap: &mut Heap<L>, (start, old): (*mut u8, usize), 
     start
 }
 
-/// In place over what a smaller block has left, over a hole, over the wilderness, and by moving.
+/// In place over the rest of a smaller block, over a hole, over the wilderness, and by moving.
 fn growth_is_zero<L: FreeList>() {
     let mut heap = heap::<L>();
     let dirt = take_zeroed(&mut heap, 4 * MIB);
@@ -71,7 +71,7 @@ fn growth_is_zero<L: FreeList>() {
     assert_eq!(heap.stats().used_bytes, 0);
 }
 
-/// Each size three times over the dirt of the one before.
+/// Each size three times over the dirty memory of the one before.
 fn dirty_memory<L: FreeList>() {
     let mut heap = heap::<L>();
     let large = [65_535, 65_536, 65_537, 1_000_003, MIB, 3 * MIB + 1];
@@ -98,7 +98,7 @@ fn half_dirty_memory<L: FreeList>() {
     }
 }
 
-/// What dirtied the memory need not be `alloc`: growing in place, moving, and padding do as well.
+/// Memory becomes dirty not only by `alloc`, but also by growing in place, by moving, and by padding.
 fn dirty_by_realloc<L: FreeList>() {
     let mut heap = heap::<L>();
     let start = heap.alloc(layout(16));
@@ -120,7 +120,7 @@ fn dirty_by_realloc<L: FreeList>() {
     assert_eq!(heap.stats().free_segments, 1);
 }
 
-/// A full region has no rest above top to be careful about.
+/// A full region has no free memory above top.
 fn whole_region<L: FreeList>() {
     let mut heap = heap::<L>();
     for _again in 0..2 {
@@ -129,7 +129,7 @@ fn whole_region<L: FreeList>() {
     }
 }
 
-/// What a hole's links leave behind where it began, in a page that was given back, when it is wilderness again.
+/// The links of a hole stay behind at its start, in a page that was purged, when it is wilderness again.
 fn links_in_clean_pages<L: FreeList>() {
     let page = 64 * KIB;
     let mut heap = heap::<L>();
@@ -146,7 +146,8 @@ fn links_in_clean_pages<L: FreeList>() {
     give(&mut heap, lower, page);
 }
 
-/// A heap with one block of 16 bytes, and dirt above it: small blocks come back by the short way and leave no mark.
+/// A heap with one block of 16 bytes and dirty memory above it: small blocks are freed by the fast path and leave no
+/// mark.
 fn unmarked_dirt<L: FreeList>() -> (Heap<L>, *mut u8) {
     let mut heap = heap::<L>();
     let blocks: Vec<_> = (0..20_000).map(|_| take_zeroed(&mut heap, 16)).collect();
@@ -161,7 +162,7 @@ fn growth_over_unmarked_dirt<L: FreeList>() {
     assert_eq!(grow_zeroed(&mut heap, (block, 16), 500_000), block);
 }
 
-/// Padding makes a hole of it.
+/// Padding makes it a hole.
 fn padding_over_unmarked_dirt<L: FreeList>() {
     let (mut heap, _) = unmarked_dirt::<L>();
     let aligned = heap.alloc(Layout::from_size_align(16, MIB).unwrap());
@@ -169,8 +170,8 @@ fn padding_over_unmarked_dirt<L: FreeList>() {
     take_zeroed(&mut heap, 300_000);
 }
 
-/// Random calls in a heap that gives back all the time: on every free page either something was written since it was last
-/// given back, or it is zero, and the heap does not take the one for the other.
+/// Random calls in a heap that purges all the time. Every free page was either written since its last purge or is zero,
+/// and the heap knows which.
 fn given_back_at_random<L: FreeList>() {
     for seed in 0..60 {
         let mut random = SmallRng::seed_from_u64(seed);

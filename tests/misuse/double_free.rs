@@ -1,4 +1,4 @@
-//! A block is freed that is free already.
+//! Freeing a block that is already free.
 
 use crate::case::tell;
 use crate::{Heap, Misuse, give, layout, take, take_walled};
@@ -35,13 +35,13 @@ fn double_interleaved(heap: Heap) {
     give(heap, first, 48);
 }
 
-/// The block has been given to somebody else in between, who loses it; the third free is the one too many.
+/// The block was handed out again in between, and its new owner loses it; the third free is one too many.
 fn double_after_reuse(heap: Heap) {
     let payload = take_walled(heap, 48);
     tell_double(payload, 48);
     give(heap, payload, 48);
     let mut reused = take(heap, 48);
-    // At once, or as soon as it has rested.
+    // At once, or as soon as it has left the quarantine.
     while reused != payload {
         give(heap, reused, 48);
         reused = take(heap, 48);
@@ -67,7 +67,7 @@ fn double_at_top(heap: Heap, size: usize) {
     free_twice(heap, payload, size);
 }
 
-/// Nothing may allocate between the two frees, or the block would be in use again: the thread is started first.
+/// Nothing may allocate between the two frees, or the block would be in use again. So the thread is started first.
 fn double_in_other_thread(heap: Heap, size: usize) {
     static STARTED: AtomicBool = AtomicBool::new(false);
     static ADDRESS: AtomicUsize = AtomicUsize::new(0);
@@ -88,12 +88,12 @@ fn double_in_other_thread(heap: Heap, size: usize) {
     let _ = thread.join();
 }
 
-/// What was written after the free does not hide it.
+/// Bytes written after the free do not hide the double free.
 fn double_after_write(heap: Heap) {
     let payload = take_walled(heap, 48);
     tell_double(payload, 48);
     give(heap, payload, 48);
-    // SAFETY: the memory is still mapped; the write is the fault that is tested.
+    // SAFETY: the memory is still mapped; the write is the fault to be found.
     unsafe { payload.write_bytes(0x42, 48) };
     give(heap, payload, 48);
 }
@@ -110,7 +110,7 @@ fn realloc_after_free(heap: Heap, size: usize, new_size: usize) {
     let payload = take_walled(heap, size);
     tell_double(payload, size);
     give(heap, payload, size);
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     let _ = unsafe { heap.realloc(payload, layout(size, 1), new_size) };
 }
 

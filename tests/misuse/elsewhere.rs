@@ -4,13 +4,13 @@ use crate::case::tell;
 use crate::{HEAP, Heap, Misuse, give, layout, take};
 use std::ptr::{self, NonNull};
 
-/// Frees an address that is not the heap's, which has one block of 64 bytes at the start of its region.
+/// Frees an address outside of the heap, which has one block of 64 bytes at the start of its region.
 fn foreign(heap: Heap, address: fn(*mut u8) -> *mut u8) {
     let base = take(heap, 64);
     let payload = address(base);
     let end = base.wrapping_add(heap.known());
     tell(&format!(
-        "smalloc: foreign pointer: {payload:p} is not in what was allocated so far, {base:p} to {end:p} (layout of 24 bytes)"
+        "smalloc: foreign pointer: {payload:p} is outside of the allocated range, {base:p} to {end:p} (layout of 24 bytes)"
     ));
     give(heap, payload, 24);
 }
@@ -26,9 +26,9 @@ fn foreign_realloc(heap: Heap) {
     let base = take(heap, 64);
     let end = base.wrapping_add(heap.known());
     tell(&format!(
-        "smalloc: foreign pointer: 0x10 is not in what was allocated so far, {base:p} to {end:p} (layout of 8 bytes)"
+        "smalloc: foreign pointer: 0x10 is outside of the allocated range, {base:p} to {end:p} (layout of 8 bytes)"
     ));
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     let _ = unsafe { heap.realloc(ptr::without_provenance_mut(16), layout(8, 8), 16) };
 }
 
@@ -37,7 +37,7 @@ fn foreign_by_pointer(heap: Heap) {
     let end = base.wrapping_add(heap.known());
     let other = Box::into_raw(Box::new(7_u64)).cast::<u8>();
     tell(&format!(
-        "smalloc: foreign pointer: {other:p} is not in what was allocated so far, {base:p} to {end:p}"
+        "smalloc: foreign pointer: {other:p} is outside of the allocated range, {base:p} to {end:p}"
     ));
     heap.free_by_pointer(NonNull::new(other).expect("a box"));
 }

@@ -28,7 +28,7 @@ fn interior_realloc(heap: Heap) {
         "smalloc: interior pointer: {payload:p} is inside a segment of 64 bytes, 16 bytes from its start (layout of \
          48 bytes)"
     ));
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     let _ = unsafe { heap.realloc(payload, layout(48, 1), 20) };
 }
 

@@ -1,4 +1,4 @@
-//! A layout that is not that of the block.
+//! A layout that does not match the block.
 
 use crate::case::tell;
 use crate::{Heap, Misuse, give, layout, take, take_walled};
@@ -23,14 +23,14 @@ fn wrong_size(heap: Heap, size: usize, wrong: usize) {
 fn wrong_size_at_top(heap: Heap, size: usize, wrong: usize) {
     let payload = take(heap, size);
     tell_size(payload, size, layout(wrong, 8));
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     unsafe { heap.dealloc(payload, layout(wrong, 8)) };
 }
 
 fn wrong_size_realloc(heap: Heap, new_size: usize) {
     let payload = take_walled(heap, 100);
     tell_size(payload, 100, layout(128, 4));
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     let _ = unsafe { heap.realloc(payload, layout(128, 4), new_size) };
 }
 
@@ -40,7 +40,7 @@ fn wrong_size_realloc_zeroed(heap: Heap) {
     heap.resize_zeroed(payload, layout(128, 4), 10);
 }
 
-/// A block of the right size, 16 bytes behind a multiple of the alignment that its layout has now.
+/// A block of the right size, 16 bytes above a multiple of the alignment in the wrong layout.
 fn wrong_align(heap: Heap, size: usize, call: fn(Heap, *mut u8, Layout)) {
     let payload = take_walled(heap, size);
     assert_eq!(payload.addr() % 64, 16);
@@ -49,12 +49,12 @@ fn wrong_align(heap: Heap, size: usize, call: fn(Heap, *mut u8, Layout)) {
 }
 
 fn dealloc_as(heap: Heap, payload: *mut u8, layout: Layout) {
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     unsafe { heap.dealloc(payload, layout) }
 }
 
 pub fn realloc_as(heap: Heap, payload: *mut u8, layout: Layout) {
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     let _ = unsafe { heap.realloc(payload, layout, 2 * layout.size()) };
 }
 

@@ -1,7 +1,7 @@
 //! Misuse of `dealloc`, `realloc` and `sfree`: one exact line on standard error, then an abort.
 //!
-//! Every case runs in a process of its own on a heap that only the case uses, so that addresses are known before they
-//! are misused: the case tells the line that it expects, and the test compares it with what is written.
+//! Every case runs in a process of its own on a heap that only the case uses, so addresses are known before they are
+//! misused: the case announces the line that it expects, and the test compares it with the output.
 
 #[path = "../case/mod.rs"]
 mod case;
@@ -24,7 +24,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 static INDEXED: SmallocGlobal<Indexed> = SmallocGlobal::with_region_size(4 << 30);
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(4 << 30);
-/// Never used but by what a program does first.
+/// Used only by the first call of a program.
 static UNUSED: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
 
 /// A heap with either list.
@@ -44,7 +44,7 @@ where
     }
 
     fn free_by_pointer(&self, payload: NonNull<u8>) {
-        // SAFETY: misuse is what is tested, and it does not return.
+        // SAFETY: misuse is tested here, and the call does not return.
         unsafe { self.sfree(payload) }
     }
 
@@ -55,7 +55,7 @@ where
 }
 
 type Heap = &'static dyn Door;
-/// Name of a case, how its line begins, and what it does.
+/// The name of a case, the beginning of its line, and its function.
 type Misuse = (&'static str, &'static str, fn(Heap));
 
 fn layout(size: usize, align: usize) -> Layout {
@@ -63,18 +63,18 @@ fn layout(size: usize, align: usize) -> Layout {
 }
 
 fn take(heap: Heap, size: usize) -> *mut u8 {
-    // SAFETY: no case asks for nothing.
+    // SAFETY: the layouts of the cases are not empty.
     let payload = unsafe { heap.alloc(layout(size, 1)) };
     assert!(!payload.is_null());
     payload
 }
 
 fn give(heap: Heap, payload: *mut u8, size: usize) {
-    // SAFETY: misuse is what is tested: what is no payload of this layout ends the process.
+    // SAFETY: misuse is tested here: a pointer that is no payload of this layout ends the process.
     unsafe { heap.dealloc(payload, layout(size, 1)) }
 }
 
-/// A block with one in use on both sides.
+/// A block between two blocks in use.
 fn take_walled(heap: Heap, size: usize) -> *mut u8 {
     take(heap, 16);
     let payload = take(heap, size);
@@ -85,16 +85,16 @@ fn take_walled(heap: Heap, size: usize) -> *mut u8 {
 // ---- running them ----------------------------------------------------------------------------------------------------
 
 const HEAPS: [(&str, Heap); 3] = [("indexed", &INDEXED), ("linked", &LINKED), ("installed", &HEAP)];
-/// Names how a case is run.
+/// Names the way in which a case is run.
 const MODE: &str = "SMALLOC_TEST_MODE";
-/// Names what a program does before anything else.
+/// Names the very first call of a program.
 const FIRST: &str = "SMALLOC_TEST_FIRST";
 
 fn misuses() -> impl Iterator<Item = Misuse> {
     [&DOUBLES[..], &INSIDE, &ELSEWHERE, &LAYOUTS].into_iter().flatten().copied()
 }
 
-/// Not a test: what the tests below start, with `<heap>/<case>` as its name.
+/// Not a test: the tests below start it, with `<heap>/<case>` as the name of a case.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -111,7 +111,7 @@ fn case() {
     }
 }
 
-/// A hook that allocates and speaks, as those of real programs do. Nothing of it may be seen.
+/// A hook that allocates and writes, as those of real programs do. Its output must not appear.
 fn run_with_hook(heap: Heap, run: fn(Heap)) {
     std::panic::set_hook(Box::new(|info| {
         let trace = std::backtrace::Backtrace::force_capture();
@@ -120,7 +120,7 @@ fn run_with_hook(heap: Heap, run: fn(Heap)) {
     run(heap);
 }
 
-/// In the child of a process whose other threads allocate. Dies as the child died.
+/// In the child of a process whose other threads allocate. The process ends as the child does.
 fn run_in_fork(heap: Heap, run: fn(Heap)) {
     static ENOUGH: AtomicBool = AtomicBool::new(false);
     let threads: Vec<_> = (0..2).map(|_| std::thread::spawn(|| allocate_until(&ENOUGH))).collect();
@@ -183,7 +183,7 @@ fn wrong_layouts_abort() {
     assert_all_abort(&LAYOUTS);
 }
 
-/// The heap of the program itself, on which the hook, the backtrace and the threads of the program allocate too.
+/// The heap of the program itself, from which the hook, the backtrace and the threads of the program allocate too.
 #[test]
 fn hooks_backtraces_and_forks_change_nothing() {
     let names = [
@@ -232,7 +232,7 @@ static FIRST_OF_ALL: extern "C" fn() = first;
 
 #[test]
 fn misuse_before_the_first_allocation_aborts() {
-    let line = "smalloc: foreign pointer: 0x1 was not allocated, as nothing was";
+    let line = "smalloc: foreign pointer: 0x1 is not from this heap, which has allocated nothing yet";
     for (call, end) in [
         ("dealloc", " (layout of 1 bytes)\n"),
         ("realloc", " (layout of 1 bytes)\n"),

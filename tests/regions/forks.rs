@@ -1,4 +1,4 @@
-//! Children of a process whose threads free what others have allocated.
+//! Children of a process whose threads free each other's blocks.
 
 use crate::{Block, FOUR, Random, case, home};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -13,7 +13,7 @@ static ENOUGH: AtomicBool = AtomicBool::new(false);
 /// Blocks on their way from thread to thread.
 static ON_THE_WAY: [AtomicUsize; 64] = [const { AtomicUsize::new(0) }; 64];
 
-/// Frees what another thread has allocated, and leaves a block to be freed.
+/// Frees a block of another thread, and leaves one to be freed.
 fn pass_on(seed: u64) {
     let mut random = Random(seed);
     while !ENOUGH.load(Ordering::Relaxed) {
@@ -40,14 +40,14 @@ pub fn forks() {
     assert!(FOUR.stats().handed_over > 1000);
 }
 
-/// Frees what was inherited, uses every region, and hands over more than there is room for, twice.
+/// Frees inherited blocks, uses every region, and hands over more than the queue can hold, twice.
 fn in_child(round: usize) -> i32 {
     let inherited = ON_THE_WAY.iter().map(|place| place.swap(0, Ordering::Relaxed));
     inherited.filter(|&address| address != 0).for_each(|address| Block { address, size: 64 }.free(&FOUR));
     if FOUR.check().is_err() {
         return 1;
     }
-    // What the threads that are gone held, or were about to hand over: a block or two of each.
+    // Blocks that the threads held, or were about to hand over, when they disappeared: a block or two of each.
     if FOUR.stats().live_segments > 12 {
         return 2;
     }

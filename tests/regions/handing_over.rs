@@ -1,4 +1,4 @@
-//! What is freed in another region than the thread's own: when it is free, and when misuse is found.
+//! Frees in a region that is not the thread's home: when they take effect, and when misuse is found.
 
 use crate::{Block, REGION, case, elsewhere, home, layout};
 use smalloc::{Indexed, Linked, SmallocGlobal};
@@ -6,21 +6,21 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::ptr::NonNull;
 
 #[test]
-fn what_is_handed_over_is_free_before_the_next_search() {
+fn remote_frees_are_done_before_the_next_search() {
     static HEAP: SmallocGlobal<Linked, 64> = SmallocGlobal::with_region_size(REGION);
     let blocks: Vec<Block> = (0..8).map(|_| Block::new(&HEAP, 48)).collect();
     elsewhere(&HEAP, || [1, 4, 5].map(|index: usize| blocks[index].free(&HEAP)));
     // The first of the holes, then two of them in one.
     let places = [48, 96].map(|size| HEAP.smalloc(layout(size)).1.payload_offset.unwrap());
     assert_eq!(places, [48, 4 * 48]);
-    // What grows in place searches too.
+    // Growing in place searches too.
     elsewhere(&HEAP, || blocks[7].free(&HEAP));
     let block = std::ptr::with_exposed_provenance_mut(blocks[6].address);
     // SAFETY: the block is in use.
     assert_eq!(unsafe { HEAP.realloc(block, layout(48), 96) }, block);
     let stats = HEAP.region_stats(home(&HEAP)).unwrap();
     assert_eq!((stats.handed_over, stats.live_segments, stats.contended), (4, 6, 0));
-    // The short ways search too.
+    // The fast paths search too.
     let short: [unsafe fn(&SmallocGlobal<Linked, 64>, Layout) -> *mut u8; 2] =
         [GlobalAlloc::alloc, GlobalAlloc::alloc_zeroed];
     for alloc in short {
@@ -32,7 +32,7 @@ fn what_is_handed_over_is_free_before_the_next_search() {
 }
 
 #[test]
-fn what_the_looker_sees_is_free() {
+fn remote_frees_are_done_before_an_inspection() {
     static HEAP: SmallocGlobal<Indexed, 64> = SmallocGlobal::with_region_size(REGION);
     type Look = fn() -> usize;
     let looks: [Look; 3] = [
@@ -49,9 +49,9 @@ fn what_the_looker_sees_is_free() {
 }
 
 #[test]
-fn more_than_there_is_room_for_is_freed_by_who_brings_it() {
+fn a_thread_that_finds_the_queue_full_frees_by_itself() {
     static HEAP: SmallocGlobal<Indexed, 64> = SmallocGlobal::with_region_size(REGION);
-    // The owner ends before its blocks do.
+    // The owner ends before its blocks are freed.
     let blocks: Vec<Block> = elsewhere(&HEAP, || (0..5000).map(|_| Block::new(&HEAP, 32)).collect());
     blocks.into_iter().for_each(|block| block.free(&HEAP));
     let stats = HEAP.stats();
@@ -80,7 +80,7 @@ fn misuse_is_found_at_the_next_search() {
     start("inside").assert_aborts_as_told("smalloc: interior pointer: ");
 }
 
-/// A block of 48 bytes that another thread has.
+/// A block of 48 bytes that belongs to another thread.
 fn remote_block() -> Block {
     let block = Block::new(&MISUSED, 48);
     Block::new(&MISUSED, 48);
@@ -97,7 +97,7 @@ pub fn freed_twice() {
 pub fn freed_twice_by_pointer() {
     let block = remote_block();
     println!("expect: smalloc: double free: {:#x} is in a free segment", block.address);
-    // SAFETY: misuse is what is tested.
+    // SAFETY: misuse is tested here.
     let free =
         || unsafe { MISUSED.sfree(NonNull::with_exposed_provenance(block.address.try_into().unwrap())) };
     elsewhere(&MISUSED, || [free(), free()]);

@@ -1,4 +1,4 @@
-//! Several regions side by side: whose home is where, what happens when one is full, and what the numbers say.
+//! Several regions side by side: the homes of threads, full regions, and the statistics.
 
 #[path = "../case/mod.rs"]
 mod case;
@@ -29,7 +29,7 @@ const CASES: [case::Case; 7] = [
     ("inside", handing_over::inside),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -40,7 +40,7 @@ fn layout(size: usize) -> Layout {
     Layout::from_size_align(size, 16).unwrap()
 }
 
-/// Allocates, and says in which region.
+/// Allocates, and returns the region of the block.
 fn take<L: FreeList, const N: usize>(heap: &SmallocGlobal<L, N>, size: usize) -> (NonNull<u8>, usize) {
     let (block, status) = heap.smalloc(layout(size));
     (block.expect("there is room"), status.region)
@@ -48,12 +48,12 @@ fn take<L: FreeList, const N: usize>(heap: &SmallocGlobal<L, N>, size: usize) ->
 
 fn home<L: FreeList, const N: usize>(heap: &SmallocGlobal<L, N>) -> usize {
     let (block, region) = take(heap, 100);
-    // SAFETY: nobody uses the block.
+    // SAFETY: nothing uses the block.
     unsafe { heap.sfree(block) };
     region
 }
 
-/// A block as a number, which any thread may have.
+/// A block as a number, which may be sent to any thread.
 #[derive(Clone, Copy)]
 struct Block {
     address: usize,
@@ -97,11 +97,11 @@ impl Random {
 }
 
 #[test]
-fn homes_are_dealt_in_order_and_dealt_again() {
+fn homes_are_assigned_in_order_and_assigned_again() {
     case::run("homes").assert_success();
 }
 
-/// A thread that has asked for its home and lives until it is told to end.
+/// A thread that has got its home and lives until it is told to end.
 struct Guest {
     homes: (usize, usize),
     end: Sender<()>,
@@ -131,7 +131,7 @@ fn homes() {
     let mut guests: Vec<Guest> = (0..7).map(|_| Guest::new()).collect();
     let homes: Vec<_> = guests.iter().map(|guest| guest.homes).collect();
     assert_eq!(homes, [(1, 1), (2, 2), (3, 0), (0, 1), (1, 2), (2, 0), (3, 1)]);
-    // What the third of them had is free again, then what the first had.
+    // The third one's home is assigned first, then that of the first one.
     guests.remove(2).end();
     guests.remove(0).end();
     let [first, second] = [Guest::new(), Guest::new()];
@@ -144,7 +144,7 @@ fn thousands_of_threads_come_and_go() {
     case::run("threads_by_the_thousand").assert_success();
 }
 
-/// Each thread frees what the one before it has left behind, in its own home or another one.
+/// Each thread frees the blocks that the one before has left, in its own home or another one.
 fn threads_by_the_thousand() {
     let mut left: Vec<usize> = Vec::new();
     for round in 0..599 {
@@ -153,7 +153,7 @@ fn threads_by_the_thousand() {
                 let inherited = left.pop();
                 thread::spawn(move || {
                     if let Some(block) = inherited {
-                        // SAFETY: the thread that had it has ended.
+                        // SAFETY: the thread that owned it has ended.
                         unsafe {
                             FOUR.dealloc(std::ptr::with_exposed_provenance_mut(block), layout(round + 15))
                         };
@@ -178,7 +178,7 @@ fn threads_by_the_thousand() {
 }
 
 #[test]
-fn a_full_home_is_left_for_the_others() {
+fn a_full_home_sends_requests_to_other_regions() {
     static HEAP: SmallocGlobal<Indexed, 3> = SmallocGlobal::with_region_size(REGION);
     let blocks: Vec<_> = (0..3).map(|_| take(&HEAP, REGION)).collect();
     let first = blocks[0].1;
@@ -194,7 +194,7 @@ fn a_full_home_is_left_for_the_others() {
         assert_eq!((HEAP.stats().failures, HEAP.stats().last_failed_size), (2 * failures, 6));
     }
     for (block, _) in blocks {
-        // SAFETY: nobody uses the block.
+        // SAFETY: nothing uses the block.
         unsafe { HEAP.dealloc(block.as_ptr(), layout(REGION)) };
     }
     assert_eq!((HEAP.stats().used_bytes, HEAP.stats().frees), (0, 3));
@@ -210,7 +210,7 @@ fn a_payload_that_outgrows_its_region_moves_to_another() {
     unsafe { block.write_bytes(7, REGION / 2) };
     // SAFETY: the block is in use, with this layout.
     let moved = unsafe { HEAP.realloc(block.as_ptr(), layout(REGION / 2), REGION * 3 / 4) };
-    // SAFETY: what was written has moved along.
+    // SAFETY: the written bytes have moved along.
     assert!(unsafe { std::slice::from_raw_parts(moved, REGION / 2) }.iter().all(|&byte| byte == 7));
     let used = |region: usize| HEAP.region_stats(region % 2).unwrap().used_bytes;
     assert_eq!((used(region), used(region + 1)), (16, REGION * 3 / 4));
@@ -220,7 +220,7 @@ fn a_payload_that_outgrows_its_region_moves_to_another() {
     // SAFETY: as above.
     assert!(unsafe { HEAP.realloc(moved, layout(REGION * 3 / 4), REGION * 2) }.is_null());
     assert_eq!((HEAP.stats().reallocs, HEAP.stats().reallocs_moved, HEAP.stats().failures), (2, 1, 1));
-    // SAFETY: nobody uses the two.
+    // SAFETY: nothing uses the two blocks.
     unsafe {
         HEAP.dealloc(moved, layout(REGION * 3 / 4));
         HEAP.sfree(wall);
@@ -237,7 +237,7 @@ fn the_sum_is_of_all_regions_and_snapshots_are_of_each() {
         })
     };
     let mut blocks: Vec<usize> = (0..4).flat_map(|_| start().join().unwrap()).collect();
-    // SAFETY: nobody uses the block.
+    // SAFETY: nothing uses the block.
     unsafe { HEAP.sfree(NonNull::with_exposed_provenance(blocks.swap_remove(0).try_into().unwrap())) };
     let stats = HEAP.stats();
     assert_eq!((stats.region_size, stats.allocs, stats.live_segments), (4 * REGION, 8, 7));
@@ -256,8 +256,8 @@ fn the_sum_is_of_all_regions_and_snapshots_are_of_each() {
 }
 
 #[test]
-fn regions_are_smaller_where_there_is_no_room() {
-    // Without optimisation, so many heaps lie on the stack several times before they are in the box.
+fn regions_are_smaller_if_addresses_are_scarce() {
+    // Without optimisation, so many heaps are copied to the stack several times before they are in the box.
     let thread = std::thread::Builder::new().stack_size(16 << 20).spawn(many_large_regions);
     thread.expect("a thread starts").join().expect("all is as expected");
 }
@@ -270,6 +270,6 @@ fn many_large_regions() {
     assert!(stats.region_size / 64 >= 1 << 30, "{}", stats.region_size);
     let (block, status) = heap.smalloc(layout(1 << 20));
     assert_eq!(status.payload_offset, Some(0));
-    // SAFETY: nobody uses the block.
+    // SAFETY: nothing uses the block.
     unsafe { heap.sfree(block.unwrap()) };
 }

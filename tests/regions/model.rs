@@ -1,4 +1,4 @@
-//! Each region against the model: the same calls, in the order in which they reached it.
+//! Each region compared with the model: the same calls, in the order in which they reached it.
 
 use crate::oracle::Oracle;
 use crate::{Block, REGION, Random, layout, take};
@@ -7,7 +7,7 @@ use std::alloc::GlobalAlloc;
 use std::sync::{Barrier, Mutex};
 use std::thread;
 
-/// A call, and what came of it.
+/// A call and its result.
 enum Call {
     Alloc { size: usize, region: usize, offset: Option<usize> },
     Free { region: usize, offset: usize },
@@ -22,8 +22,8 @@ fn every_region_is_first_fit_whichever_thread_calls() {
     follow(&LINKED);
 }
 
-/// Threads call in the order in which they get hold of the log, and any of them frees and resizes what others have
-/// allocated. The model makes the same calls in that order, on one thread.
+/// Threads call in the order in which they lock the log, and any of them frees and resizes blocks of the others. The
+/// model makes the same calls in that order, on one thread.
 fn follow<L: FreeList>(heap: &'static SmallocGlobal<L, 3>) {
     let bases = bases(heap);
     let of = |address: usize| {
@@ -57,7 +57,7 @@ fn follow<L: FreeList>(heap: &'static SmallocGlobal<L, 3>) {
     assert_eq!(heap.check(), Ok(()));
 }
 
-/// Where each region begins: a block that fills it tells.
+/// A block that fills a region shows where the region begins.
 fn bases<L: FreeList>(heap: &SmallocGlobal<L, 3>) -> [usize; 3] {
     let mut bases = [0; 3];
     for (block, region) in [(); 3].map(|()| take(heap, REGION)) {
@@ -93,7 +93,7 @@ fn call<L: FreeList>(
         block.free(heap);
         return Call::Free { region, offset };
     }
-    // No larger than it is: then it is the region's own affair.
+    // A request that is no larger does not leave the region.
     let new_size = 1 + random.below(block.size);
     let payload = std::ptr::with_exposed_provenance_mut(block.address);
     // SAFETY: the block is in use.

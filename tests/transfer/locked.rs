@@ -27,12 +27,12 @@ fn locked_bytes() -> u64 {
 }
 
 fn lock(payload: *mut u8, bytes: usize) -> bool {
-    // SAFETY: the bytes are the payload's.
+    // SAFETY: the bytes belong to the payload.
     unsafe { libc::mlock(payload.cast(), bytes) == 0 }
 }
 
-/// On Linux 6.18 `mremap` with `MREMAP_DONTUNMAP` unlocks the whole old mapping, also what is not moved, and counts the
-/// moved bytes as locked for ever. So what is locked is copied.
+/// On Linux 6.18 `mremap` with `MREMAP_DONTUNMAP` unlocks the whole old mapping, also pages that are not moved, and
+/// counts the moved bytes as locked for ever. So locked memory is copied.
 pub fn neighbours_stay_locked() {
     neighbours::<Indexed>();
     neighbours::<Linked>();
@@ -40,7 +40,7 @@ pub fn neighbours_stay_locked() {
 
 fn neighbours<L: FreeList>() {
     let mut heap = super::heap::<L>();
-    // From a page on: what is locked beside it is the same mapping.
+    // From a page on, since locked memory beside it is in the same mapping.
     let first = heap.alloc(layout(2 * MIB));
     let neighbour = heap.alloc(layout(2 * MIB));
     write(first, 0, 2 * MIB, 1);
@@ -61,7 +61,7 @@ fn neighbours<L: FreeList>() {
     assert_eq!(locked_bytes(), 0, "what is unmapped is not counted any more");
 }
 
-/// The same from the middle of a lock, where the payload is locked in part.
+/// A payload that begins in the middle of locked memory, so that it is locked in part.
 pub fn parts_stay_locked() {
     let mut heap: Heap<Indexed> = super::heap();
     let first = heap.alloc(layout(8 * MIB));

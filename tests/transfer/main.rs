@@ -1,5 +1,5 @@
-//! Large payloads move by their pages: what that takes of the system, how many mappings it makes, and that it is never
-//! seen in what a payload holds.
+//! Large payloads move by their pages: the pages that this takes, the mappings that it makes, and that the contents of
+//! payloads never change by it.
 #![cfg(target_os = "linux")]
 
 #[path = "../case/mod.rs"]
@@ -8,14 +8,14 @@ mod locked;
 mod refused;
 mod threads;
 
-use case::page;
+use case::{page, resident};
 use smalloc::{FreeList, Heap, Indexed, Linked};
 use std::alloc::Layout;
 use std::ptr::{self, NonNull};
 
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
-/// Open and closed, and three for each of 48 ranges that were moved: two more each.
+/// One open and one closed mapping, and three for each of 48 ranges that were moved, which is two more each.
 const MOST_MAPPINGS: usize = 2 + 2 * 48;
 
 const CASES: [case::Case; 9] = [
@@ -30,7 +30,7 @@ const CASES: [case::Case; 9] = [
     ("forking", threads::forking),
 ];
 
-/// Not a test: what the tests below start.
+/// Not a test: the tests below start it.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn case() {
@@ -45,17 +45,7 @@ fn heap<L: FreeList>() -> Heap<L> {
     Heap::with_region_size(4 << 30).expect("addresses are free")
 }
 
-/// Bytes of the pages that hold `start..start + bytes` and are in memory.
-fn resident(start: *mut u8, bytes: usize) -> usize {
-    let before = start.addr() % page();
-    let mut pages = vec![0_u8; (before + bytes).div_ceil(page())];
-    // SAFETY: the range is mapped, begins at a page, and there is a byte for each of its pages.
-    let answer = unsafe { libc::mincore(start.sub(before).cast(), bytes + before, pages.as_mut_ptr()) };
-    assert_eq!(answer, 0);
-    pages.iter().filter(|&&known| known & 1 != 0).count() * page()
-}
-
-/// How many mappings lie in the region.
+/// The number of mappings in the region.
 fn mappings<L: FreeList>(heap: &Heap<L>) -> usize {
     mappings_in(heap.base().addr(), heap.base().addr() + heap.region_size())
 }
@@ -72,21 +62,21 @@ fn word(index: usize, seed: usize) -> usize {
 /// Writes the bytes `from..to` of a payload, multiples of eight.
 fn write(payload: *mut u8, from: usize, to: usize, seed: usize) {
     for index in from / 8..to / 8 {
-        // SAFETY: the caller's payload has these bytes; it is aligned as every payload is.
+        // SAFETY: the caller's payload has these bytes, and is aligned like every payload.
         unsafe { payload.cast::<usize>().add(index).write(word(index, seed)) };
     }
 }
 
 fn holds(payload: *mut u8, to: usize, seed: usize) -> bool {
-    // SAFETY: as above, and the bytes have been written.
+    // SAFETY: the caller's payload has these bytes, and they have been written.
     (0..to / 8).all(|index| unsafe { payload.cast::<usize>().add(index).read() } == word(index, seed))
 }
 
-/// Live blocks that nobody writes to, and their sizes.
+/// Live blocks that are never written, and their sizes.
 type Between = Vec<(*mut u8, usize)>;
 
-/// Doubles a payload from `size` up to `last` bytes, looking at all of it. Each time a block lies behind it that is as
-/// large and `more`, so that it has to move.
+/// Doubles a payload from `size` up to `last` bytes, and checks all of it. Each time, a block of the same size plus
+/// `more` lies behind it, so that it has to move.
 fn grow<L: FreeList>(
     heap: &mut Heap<L>,
     (size, last): (usize, usize),
@@ -115,16 +105,16 @@ fn give<L: FreeList>(heap: &mut Heap<L>, (payload, between): (*mut u8, Between),
     between.into_iter().for_each(|(block, size)| unsafe { heap.dealloc(block, layout(size)) });
 }
 
-/// Pages that this process was given so far.
+/// Page faults of this process so far.
 fn pages_taken() -> usize {
     // SAFETY: all zeros are a valid value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    // SAFETY: the call writes to what it is given.
+    // SAFETY: the call writes to the struct that it is given.
     assert_eq!(unsafe { libc::getrusage(libc::RUSAGE_SELF, &raw mut usage) }, 0);
     usize::try_from(usage.ru_minflt).expect("a number")
 }
 
-/// To grow to 256 MiB takes a page for each page that is written: copying takes two.
+/// Growing to 256 MiB takes a page for each page that is written; copying would take two.
 fn faults() {
     let mut heap = heap::<Indexed>();
     let (before, size) = (pages_taken(), 256 * MIB);
@@ -139,10 +129,10 @@ fn growing_takes_each_page_once() {
     case::run("faults").assert_success();
 }
 
-/// What was left by a payload takes no memory any more, and is known to be zero.
+/// The old place of a payload takes no memory any more, and is known to be zero.
 #[test]
 fn the_old_place_is_empty_and_known_to_be_zero() {
-    // The new place begins where the old one does in a page, or elsewhere.
+    // The new place begins at the same offset in a page as the old one, or at another one.
     for behind in [page(), 16, 1000] {
         old_place::<Indexed>(behind);
         old_place::<Linked>(behind);
@@ -174,7 +164,7 @@ fn old_place<L: FreeList>(behind: usize) {
     heap.check().expect("the heap is sound");
 }
 
-/// Where the new place has its pages already, all is copied, and both places keep their pages.
+/// If the new place has its pages already, all is copied, and both places keep their pages.
 #[test]
 fn pages_stay_where_there_are_others() {
     let mut heap = heap::<Indexed>();
@@ -191,7 +181,7 @@ fn pages_stay_where_there_are_others() {
     assert_eq!((resident(first, 8 * MIB), mappings(&heap)), (8 * MIB, 2));
 }
 
-/// The bytes from `from` on, where a payload does not end with a word.
+/// The bytes from `from` on, for a payload that does not end with a word.
 fn write_bytes(payload: *mut u8, bytes: usize, seed: usize) {
     write(payload, 0, bytes, seed);
     for index in bytes / 8 * 8..bytes {
@@ -201,13 +191,13 @@ fn write_bytes(payload: *mut u8, bytes: usize, seed: usize) {
 }
 
 fn holds_bytes(payload: *mut u8, bytes: usize, seed: usize) -> bool {
-    // SAFETY: as above, and the bytes have been written.
+    // SAFETY: the caller's payload has this byte, and it has been written.
     holds(payload, bytes, seed)
         && (bytes / 8 * 8..bytes).all(|index| unsafe { payload.add(index).read() } == word(index, seed) as u8)
 }
 
-/// Wherever old and new place begin in a page, whichever is the lower, and however little larger the new one is, all bytes
-/// arrive, and what lies around the two keeps its own.
+/// At whatever offset in a page the old and the new place begin, whichever is the lower, and however little larger the
+/// new one is, all bytes arrive, and the neighbours of both keep theirs.
 #[test]
 fn payloads_arrive_wherever_they_lie() {
     let page = page();
@@ -223,15 +213,15 @@ fn payloads_arrive_wherever_they_lie() {
     }
 }
 
-/// A block that holds what its size says.
+/// A block filled with a pattern of its size.
 fn take<L: FreeList>(heap: &mut Heap<L>, size: usize) -> (*mut u8, usize) {
     let block = heap.alloc(layout(size));
     write_bytes(block, size, size);
     (block, size)
 }
 
-/// Moves a payload of `old.1` bytes, which begins `old.0` bytes behind the start of a page, to a hole of exactly `new.1`
-/// bytes, which begins `new.0` bytes behind the start of a page, above it or below.
+/// Moves a payload of `old.1` bytes, which begins `old.0` bytes behind the start of a page, to a hole of exactly
+/// `new.1` bytes, which begins `new.0` bytes behind the start of a page, above it or below.
 fn arrives<L: FreeList>(old: (usize, usize), new: (usize, usize), above: bool) {
     let mut heap = Heap::<L>::with_region_size(64 * MIB).expect("addresses are free");
     let (lower, upper) = if above { (old, new) } else { (new, old) };
@@ -259,7 +249,7 @@ fn arrives<L: FreeList>(old: (usize, usize), new: (usize, usize), above: bool) {
     heap.check().expect("the heap is sound");
 }
 
-/// Whether a payload is zero, which nobody has written to since it was allocated as zeroed.
+/// Whether a payload is zero that was allocated as zeroed and not written since.
 fn is_zero(payload: *mut u8, bytes: usize) -> bool {
     // SAFETY: the caller's payload has these bytes.
     unsafe { std::slice::from_raw_parts(payload, bytes) }
@@ -267,7 +257,7 @@ fn is_zero(payload: *mut u8, bytes: usize) -> bool {
         .all(|chunk| *chunk == [0; KIB][..chunk.len()])
 }
 
-/// Memory that belongs to somebody else stays as it is mapped.
+/// The pages of lent memory stay where they are.
 #[test]
 fn lent_memory_is_copied() {
     let bytes = 64 * MIB;
@@ -276,7 +266,7 @@ fn lent_memory_is_copied() {
     let start = unsafe { libc::mmap(ptr::null_mut(), bytes, open, kind, -1, 0) };
     assert_ne!(start, libc::MAP_FAILED);
     let lent = NonNull::new(start.cast::<u8>()).expect("a mapping");
-    // SAFETY: the memory is this test's, and nobody else uses it.
+    // SAFETY: the memory belongs to this test, and nothing else uses it.
     let mut heap = unsafe { Heap::<Indexed>::from_raw_parts(lent, bytes) }.expect("there is room");
     let before = mappings(&heap);
     let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 0, 1);
@@ -285,7 +275,7 @@ fn lent_memory_is_copied() {
     heap.check().expect("the heap is sound");
 }
 
-/// Where the limit leaves no room for a new place, the payload stays as it is; it moves once there is room.
+/// If the limit leaves no room for a new place, the payload stays as it is. It moves once there is room.
 #[test]
 fn a_limit_holds_for_what_moves() {
     let mut heap = heap::<Indexed>();
@@ -303,9 +293,9 @@ fn a_limit_holds_for_what_moves() {
     heap.check().expect("the heap is sound");
 }
 
-/// Mappings that were made by moving go when the memory is given back; and there is an end to them.
+/// Mappings that were made by moving disappear when the memory is purged, and their number is bounded.
 #[test]
-fn mappings_are_bounded_and_go() {
+fn mappings_are_bounded_and_removed() {
     let mut heap = heap::<Indexed>();
     let grown = grow(&mut heap, (64 * KIB, 64 * MIB), 0, 1);
     assert!((4..=20).contains(&mappings(&heap)), "{}", mappings(&heap));
@@ -332,7 +322,7 @@ fn mappings_are_bounded_and_go() {
     assert_eq!((heap.stats().used_bytes, mappings(&heap)), (0, 2));
 }
 
-/// Whoever asks for huge pages, or for none, has it for the whole region: nothing moves out of it any more.
+/// `huge_pages` applies to the whole region, whether it asks for huge pages or for none: no pages move any more.
 #[test]
 fn huge_pages_keep_the_region_whole() {
     let mut heap = heap::<Indexed>();
@@ -343,13 +333,13 @@ fn huge_pages_keep_the_region_whole() {
     }
 }
 
-/// What the program has locked in a payload is a mapping of its own, out of which the system does not move the rest.
+/// A locked part of a payload is a mapping of its own, out of which the system does not move the rest.
 #[test]
 fn locked_parts_are_copied() {
     let mut heap = heap::<Indexed>();
     let first = heap.alloc(layout(8 * MIB));
     write(first, 0, 8 * MIB, 1);
-    // SAFETY: the page is the payload's.
+    // SAFETY: the page belongs to the payload.
     if unsafe { libc::mlock(first.add(4 * MIB).cast(), page()) } != 0 {
         return;
     }
@@ -357,7 +347,7 @@ fn locked_parts_are_copied() {
     // SAFETY: the payload is live and has this size.
     let second = unsafe { heap.realloc(first, layout(8 * MIB), 16 * MIB) };
     assert!(second != first && holds(second, 8 * MIB, 1));
-    // It still holds what it held, and nobody takes it for zero.
+    // It still has its contents, and is not taken for zero.
     let zeroed = heap.alloc_zeroed(layout(8 * MIB));
     assert_eq!(zeroed, first);
     assert!(is_zero(zeroed, 8 * MIB));
@@ -385,7 +375,7 @@ fn all_is_locked() {
     let first = heap.alloc(layout(8 * MIB));
     write(first, 0, 8 * MIB, 1);
     heap.alloc(layout(page()));
-    // SAFETY: the call has no conditions.
+    // SAFETY: the call has no preconditions.
     if unsafe { libc::mlockall(libc::MCL_CURRENT) } != 0 {
         return;
     }

@@ -1,16 +1,16 @@
-//! Where the system refuses a step, or has no room for it: the payload is copied, and nothing is left on the way.
+//! If the system refuses a step, or has no room for it, the payload is copied, and no mapping is left behind.
 
 use crate::case::{self, page};
 use crate::{KIB, MIB, give, grow, heap, layout, mappings};
 use smalloc::{Heap, Indexed};
 use std::ptr;
 
-/// From here on the system refuses to move pages with these flags, for lack of memory.
+/// From here on the system refuses to move pages with these flags, with `ENOMEM`.
 fn refuse(flags: libc::c_int) {
     case::refuse(libc::SYS_mremap, 3, u32::MAX, flags.try_into().expect("a number"));
 }
 
-/// A heap whose tables are open for more than is needed below: that takes mappings, too.
+/// A heap whose tables are committed for more than is needed below, which takes mappings, too.
 fn opened_heap() -> Heap<Indexed> {
     let mut heap = heap::<Indexed>();
     let all = heap.alloc(layout(64 * MIB));
@@ -22,7 +22,7 @@ fn opened_heap() -> Heap<Indexed> {
 
 pub fn refused(flags: libc::c_int) {
     refuse(flags);
-    // SAFETY: the call is refused whatever it is about.
+    // SAFETY: the call is refused whatever its arguments.
     let answer = unsafe { libc::mremap(ptr::null_mut(), 0, 0, flags, ptr::null_mut::<libc::c_void>()) };
     assert_eq!((answer, case::errno()), (libc::MAP_FAILED, libc::ENOMEM), "the filter bites");
     let mut heap = opened_heap();
@@ -37,7 +37,7 @@ pub fn refused(flags: libc::c_int) {
     assert_eq!(mappings(&heap), 2);
 }
 
-/// With no addresses to spare there is no way for pages; with some, they move again.
+/// Without addresses to spare pages cannot move; with some, they move again.
 pub fn addresses_run_out() {
     let mut heap = heap::<Indexed>();
     let before = case::set_limit(libc::RLIMIT_AS, case::status_bytes("VmSize") + 512 * KIB as u64);
@@ -62,12 +62,12 @@ pub fn mappings_run_out() {
         pages.push(page);
         page != libc::MAP_FAILED
     };
-    // Neighbours that differ are not joined.
+    // Adjacent mappings with different permissions are not joined.
     while pages_differ(&mut map) {}
     let grown = grow(&mut heap, (64 * KIB, 16 * MIB), 100, 1);
-    // Some room for what this test itself asks the system for.
+    // Leaves some mappings for the test itself.
     for page in pages.into_iter().rev().skip(1).take(64) {
-        // SAFETY: nobody refers to the page.
+        // SAFETY: nothing refers to the page.
         unsafe { libc::munmap(page, case::page()) };
     }
     assert_eq!(mappings(&heap), 2);
@@ -79,13 +79,13 @@ pub fn mappings_run_out() {
     heap.check().expect("the heap is sound");
 }
 
-/// Maps two pages of which only one can be read. False where that was refused.
+/// Maps two pages, of which only one can be read. False if the system refuses.
 fn pages_differ(map: &mut impl FnMut(libc::c_int) -> bool) -> bool {
     map(libc::PROT_READ) && map(libc::PROT_NONE)
 }
 
 #[test]
-fn what_the_system_does_not_move_is_copied() {
+fn pages_that_the_system_does_not_move_are_copied() {
     case::run("addresses_run_out").assert_success();
     case::run("mappings_run_out").assert_success();
     case::run("first_step_refused").assert_success();

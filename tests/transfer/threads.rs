@@ -1,4 +1,4 @@
-//! Threads whose payloads move while others take and give back, and their children.
+//! Threads whose payloads move while others allocate and purge, and their children.
 
 use crate::case;
 use crate::{KIB, MIB, holds, is_zero, layout, mappings_in, write};
@@ -30,7 +30,7 @@ fn work(seed: usize, stop: &AtomicBool) {
     }
 }
 
-/// Takes blocks as zeroed, looks at them, and leaves them dirty, until told to stop.
+/// Allocates zeroed blocks, checks them, and leaves them dirty, until told to stop.
 fn work_small(stop: &AtomicBool) {
     let mut size = KIB;
     while !stop.load(Ordering::Relaxed) {
@@ -55,12 +55,12 @@ fn mappings_of_static() -> usize {
     mappings_in(start, start + HEAP.stats().region_size)
 }
 
-/// A child has the whole heap. Its large payloads are copied, so that it has no more mappings than it was left.
+/// A child has the whole heap. Its large payloads are copied, so that it has no more mappings than it inherited.
 fn in_child() -> bool {
     work(9, &AtomicBool::new(true));
     HEAP.trim();
     let before = mappings_of_static();
-    // Side by side, most of them have to move.
+    // Side by side, so that most of them have to move.
     // SAFETY: the layout is not empty.
     let blocks = [(); 8].map(|()| unsafe { HEAP.alloc(layout(MIB)) });
     blocks.iter().for_each(|&block| write(block, 0, MIB, 9));
@@ -78,7 +78,7 @@ impl Drop for StopAtEnd<'_> {
     }
 }
 
-/// Threads whose payloads move, others that take and give back, and children.
+/// Threads whose payloads move, others that allocate and purge, and children.
 pub fn forking() {
     // A heap that grows in a child may take a mapping for each step.
     // SAFETY: the layout is not empty, and the block is live.
@@ -96,12 +96,12 @@ pub fn forking() {
             assert_eq!(status, 0, "the child's end");
         }
     });
-    // With the feature, what was freed last still rests.
+    // With the feature `hardened`, the blocks freed last are still in quarantine.
     assert!(cfg!(feature = "hardened") || HEAP.stats().used_bytes == 0);
     HEAP.check().expect("the heap is sound");
 }
 
 #[test]
-fn threads_and_children_see_what_they_wrote() {
+fn threads_and_children_keep_their_contents() {
     case::run("forking").assert_success();
 }

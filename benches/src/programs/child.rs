@@ -1,4 +1,4 @@
-//! The programs that are measured: the work of the examples `ast`, `words` and `cache`, with any global allocator.
+//! The measured programs: the work of the examples `ast`, `words` and `cache`, with any global allocator.
 
 #![allow(dead_code, reason = "the examples also print numbers, which these programs do not")]
 
@@ -22,8 +22,8 @@ use counts::Counts;
 /// The most files that are read.
 const MOST_FILES: usize = 400;
 
-/// Does the work that the arguments name, `ast PATH...`, `words PATH...` or `cache REQUESTS THREADS`, with `heap`, which
-/// is the program's global allocator. Without a path, the sources that cargo has on this machine are read.
+/// Does the work that the arguments name, `ast PATH...`, `words PATH...` or `cache REQUESTS THREADS`, with `heap`,
+/// which is the program's global allocator. Without a path, the sources that cargo has on this machine are read.
 pub(crate) fn main<A: Heap>(heap: &'static A) -> ExitCode {
     common::main(|| run(heap))
 }

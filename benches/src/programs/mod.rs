@@ -1,8 +1,9 @@
-//! Whole programs: processor time and peak resident memory of the examples' work, with each allocator as the global one.
+//! Whole programs: processor time and peak resident memory of the examples' work, with each allocator as the global
+//! one.
 //!
-//! A global allocator is chosen at compile time, so there is a binary for each in `src/bin`. Each run is a process of its
-//! own, and the system's account of it is read: user and system time, and the most memory that was resident at once, the
-//! program's own code included.
+//! A global allocator is chosen at compile time, so there is a binary for each in `src/bin`. Each run is a process of
+//! its own, and the system's statistics of it are read: user and system time, and the most memory that was resident at
+//! one time, the program's own code included.
 
 use std::env;
 use std::io;
@@ -16,8 +17,7 @@ use crate::report::{Comparison, Sample, Session, interleave};
 /// The allocators for which there is a binary.
 const ALLOCATORS: [&str; 4] = ["smalloc", "system", "mimalloc", "jemalloc"];
 
-/// The name of each line, and what the binaries are asked to do. The first two are asked to do it with the paths of the
-/// command line.
+/// The name of each line, and the arguments of the binaries. The first two also get the paths of the command line.
 const PROGRAMS: [(&str, &[&str]); 4] = [
     ("ast", &["ast"]),
     ("words", &["words"]),
@@ -27,7 +27,7 @@ const PROGRAMS: [(&str, &[&str]); 4] = [
 
 const MIB: f64 = (1 << 20) as f64;
 
-/// What a process has used, once it has ended.
+/// Resources that a process has used, once it has ended.
 #[derive(Clone, Copy)]
 struct Usage {
     /// User and system time of all its threads.
@@ -45,9 +45,9 @@ impl Usage {
     fn of(command: &mut Command) -> io::Result<Self> {
         let process = command.stdout(Stdio::null()).spawn()?.id().cast_signed();
         let mut status = 0;
-        // SAFETY: a structure of numbers, for which zeros are values.
+        // SAFETY: a structure of numbers, for which zeros are valid.
         let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-        // SAFETY: both are written to, and the process is a child that nothing else waits for.
+        // SAFETY: both may be written, and the process is a child that nothing else waits for.
         while unsafe { libc::wait4(process, &raw mut status, 0, &raw mut usage) } < 0 {
             let error = io::Error::last_os_error();
             if error.kind() != io::ErrorKind::Interrupted {
@@ -118,7 +118,7 @@ fn build(allocators: &[&str]) -> io::Result<()> {
     }
 }
 
-/// What the binaries use for `arguments`, by binary, then by round.
+/// The resources that the binaries use for `arguments`, by binary, then by round.
 fn measure(
     binaries: impl Iterator<Item = PathBuf>,
     (arguments, paths): (&[&str], &[String]),

@@ -1,8 +1,8 @@
-//! Blocks that another `malloc` has allocated: the C library's own, which serves whoever does not ask this library, as
-//! libraries that were opened with `RTLD_DEEPBIND` do.
+//! Blocks of another `malloc`: that of the C library, which serves libraries that do not use this one, such as those
+//! that were opened with `RTLD_DEEPBIND`.
 //!
-//! A pointer that is in no heap of ours is taken for a block of the C library if the words in front of it say so in all
-//! that they can be checked for. Anything else is misuse.
+//! A pointer outside of all our heaps counts as a block of the C library if every word in front of it that can be
+//! checked says so. Anything else is misuse.
 
 use crate::system::{fatal, say, value};
 use core::ffi::{CStr, c_void};
@@ -19,7 +19,7 @@ const LEAST_CHUNK: usize = 32;
 /// Alignment and largest size of the memory of an arena other than the first.
 const ARENA: usize = 64 << 20;
 
-/// The bytes that a block of the C library may use; `None` if it is none.
+/// The bytes that a block of the C library may use; `None` if it is not one.
 pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
     let address = block.addr().get();
     if !address.is_multiple_of(16) {
@@ -62,7 +62,7 @@ fn words_at(address: usize) -> Option<[usize; 2]> {
     (usize::try_from(read) == Ok(mem::size_of_val(&words))).then_some(words)
 }
 
-/// Frees a block of the C library, and says so the first time; false if it is none. With `SMALLOC_STRICT=1`, ends the
+/// Frees a block of the C library, and reports the first one; false if it is not one. With `SMALLOC_STRICT=1`, ends the
 /// process instead.
 ///
 /// # Safety
@@ -77,14 +77,14 @@ pub(crate) unsafe fn free(block: NonNull<u8>) -> bool {
     }
     if !TOLD.swap(true, Ordering::Relaxed) {
         say(format_args!(
-            "{block:p} is a block of the C library's own malloc, and is given back to it (said once; SMALLOC_STRICT=1 \
+            "{block:p} is a block of the C library's own malloc, and was freed there (reported once; SMALLOC_STRICT=1 \
              ends the process instead)"
         ));
     }
     let Some(free) = function(c"__libc_free") else { return true };
     // SAFETY: the C library's function has this type.
     let free: unsafe extern "C" fn(*mut c_void) = unsafe { mem::transmute(free) };
-    // SAFETY: the block is the C library's.
+    // SAFETY: the block belongs to the C library.
     unsafe { free(block.as_ptr().cast()) };
     true
 }

@@ -2,7 +2,7 @@
 
 use smalloc::{Indexed, SmallocGlobal};
 
-/// Regions side by side. C programs bring threads, and one region has one lock.
+/// Number of regions. C programs often have threads, and each region has one lock.
 const REGIONS: usize = 8;
 
 pub(crate) type Global = SmallocGlobal<Indexed, REGIONS>;

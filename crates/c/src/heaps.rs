@@ -182,7 +182,8 @@ pub unsafe extern "C" fn smalloc_heap_free_sized(heap: *mut CHeap, payload: *mut
     if payload.is_null() {
         return;
     }
-    // No payload has a size that no layout can have: 0 bytes do not match either, unless 1 to 16 were asked for.
+    // No payload has a size for which there is no layout. 0 bytes do not match either, except a payload of 1 to 16
+    // bytes.
     let layout = Layout::from_size_align(size, 1).unwrap_or(Layout::new::<()>());
     // SAFETY: guaranteed by the caller.
     let mut heap = unsafe { lock(heap) };
@@ -241,8 +242,8 @@ pub unsafe extern "C" fn smalloc_heap_stats(heap: *mut CHeap, stats: *mut CStats
     unsafe { stats.write(now) };
 }
 
-/// Copies the heap's segments in order, as many as there is room for, and returns how many there are; 0 with `errno` set
-/// if the system has no memory for the copy.
+/// Copies the heap's segments in order, as many as there is room for, and returns their number; 0 with `errno` set if
+/// the system has no memory for the copy.
 ///
 /// # Safety
 /// The heap is of `smalloc_heap_new` and not deleted, and `segments` has room for `capacity` segments.
@@ -271,7 +272,7 @@ pub unsafe extern "C" fn smalloc_heap_snapshot(
     snapshot.segments().len()
 }
 
-/// Returns free memory to the system, and how many bytes that were.
+/// Returns free memory to the system, and the number of those bytes.
 ///
 /// # Safety
 /// The heap is of `smalloc_heap_new` and not deleted.
@@ -302,7 +303,7 @@ pub unsafe extern "C" fn smalloc_heap_check(heap: *mut CHeap, text: *mut c_char,
     let Err(found) = found else { return 0 };
     if !text.is_null() && size > 0 {
         let mut line = Text { place: text.cast(), room: size - 1 };
-        // What does not fit is cut.
+        // The rest of a text that does not fit is cut.
         let _ = write!(line, "{found}");
         // SAFETY: the text leaves room for this byte.
         unsafe { line.place.write(0) };
@@ -310,7 +311,7 @@ pub unsafe extern "C" fn smalloc_heap_check(heap: *mut CHeap, text: *mut c_char,
     -1
 }
 
-/// A caller's buffer: the next byte, and how many there is room for.
+/// A caller's buffer: the next byte, and the room behind it in bytes.
 struct Text {
     place: *mut u8,
     room: usize,
@@ -319,7 +320,7 @@ struct Text {
 impl Write for Text {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         let n = text.len().min(self.room);
-        // SAFETY: the buffer has room for `n` bytes, and is the caller's.
+        // SAFETY: the buffer belongs to the caller and has room for `n` bytes.
         unsafe { self.place.copy_from_nonoverlapping(text.as_ptr(), n) };
         // SAFETY: the result is in the buffer, or one past its last byte but one.
         self.place = unsafe { self.place.add(n) };

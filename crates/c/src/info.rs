@@ -1,4 +1,4 @@
-//! The numbers of the preload library's heap, in the forms that C programs ask for.
+//! The statistics of the preload library's heap, in the forms of the C library.
 
 use crate::global::HEAP;
 use crate::mapped;
@@ -45,18 +45,18 @@ pub extern "C" fn smalloc_preload_mallinfo2() -> Info<usize> {
     info(|number| number)
 }
 
-/// `mallinfo`: numbers that do not fit an `int` are its largest.
+/// `mallinfo`: a number that does not fit an `int` becomes the largest one.
 #[unsafe(no_mangle)]
 pub extern "C" fn smalloc_preload_mallinfo() -> Info<c_int> {
     info(|number| c_int::try_from(number).unwrap_or(c_int::MAX))
 }
 
-/// `malloc_stats`: the block of text of `Stats` on standard error.
+/// `malloc_stats`: writes the block of `Stats` to standard error.
 #[unsafe(no_mangle)]
 pub extern "C" fn smalloc_preload_stats() {
     let (count, bytes) = mapped::totals();
     let stats = HEAP.stats();
-    // A failure to write is not worth another message.
+    // A failure to write is not reported.
     let _ = write!(StandardError, "{stats}\n  large blocks {count}, bytes {bytes}\n");
 }
 
@@ -99,7 +99,7 @@ impl Write for Stream {
     }
 }
 
-/// `malloc_trim`: 1 if memory was given back, else 0.
+/// `malloc_trim`: 1 if memory was returned to the system, else 0.
 #[unsafe(no_mangle)]
 pub extern "C" fn smalloc_preload_trim(_pad: usize) -> c_int {
     (HEAP.trim() > 0).into()

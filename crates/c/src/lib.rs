@@ -7,7 +7,8 @@
 //! - `heaps`: `smalloc_heap_new` and the other calls on several heaps
 //! - `malloc`: the work of `malloc` and its kind, under the names that `preload.c` calls; `info`: their numbers
 //! - `payload`: a block of the heap, with the feature `hardened` with a canary
-//! - `nowhere`: blocks of no bytes; `mapped`: blocks with mappings of their own; `foreign`: blocks of the C library's own `malloc`
+//! - `nowhere`: blocks of no bytes; `mapped`: blocks with mappings of their own; `foreign`: blocks of the C library's
+//!   own `malloc`
 //! - `global`: the heap of the preload library
 //! - `system`: `errno`, messages
 //!

@@ -1,4 +1,4 @@
-//! The work of `malloc` and its kind. `preload.c` calls these functions under the names that C knows.
+//! The work of `malloc` and its relatives. `preload.c` calls these functions under the names of the C library.
 
 use crate::global::HEAP;
 use crate::system::{fail, fatal, keep_errno, page_size};
@@ -15,7 +15,7 @@ fn given(block: *mut u8) -> *mut c_void {
     if block.is_null() { fail(libc::ENOMEM) } else { block.cast() }
 }
 
-/// Allocates; null if nothing fits. `errno` is as it was.
+/// Allocates; null if nothing fits. `errno` is unchanged.
 #[inline(always)]
 fn allocate(size: usize, align: usize, zeroed: bool) -> *mut u8 {
     let Ok(layout) = Layout::from_size_align(size, align) else { return ptr::null_mut() };
@@ -40,7 +40,7 @@ fn allocate_special(layout: Layout, zeroed: bool) -> *mut u8 {
     if zeroed { payload::alloc_zeroed(layout) } else { payload::alloc(layout) }
 }
 
-/// A mapping is zeroed in any case.
+/// A mapping is zeroed anyway.
 #[cold]
 #[inline(never)]
 fn allocate_mapped(layout: Layout) -> *mut u8 {
@@ -143,8 +143,8 @@ pub unsafe extern "C" fn smalloc_preload_delete_sized(
     }
 }
 
-/// Ends the process unless a block can be one that was allocated with this size and alignment. Says nothing of blocks
-/// of others.
+/// Ends the process unless a block can have been allocated with this size and alignment. Blocks of other allocators are
+/// not checked.
 #[unsafe(no_mangle)]
 pub extern "C" fn smalloc_preload_check(block: *mut c_void, size: usize, align: usize) {
     let Some(block) = NonNull::new(block.cast::<u8>()) else { return };
@@ -191,7 +191,7 @@ pub unsafe extern "C" fn smalloc_preload_realloc(block: *mut c_void, size: usize
     unsafe { realloc_elsewhere(old, size) }
 }
 
-/// Resizes a block that is in no region, is to have a mapping, or found no room.
+/// Resizes a block that is in no region, needs a mapping, or found no room.
 #[cold]
 #[inline(never)]
 unsafe fn realloc_elsewhere(old: NonNull<u8>, size: usize) -> *mut c_void {
@@ -210,14 +210,14 @@ unsafe fn realloc_elsewhere(old: NonNull<u8>, size: usize) -> *mut c_void {
     if new.is_null() {
         return fail(libc::ENOMEM);
     }
-    // SAFETY: both blocks are in use and this thread's, and each has this many bytes.
+    // SAFETY: both blocks are in use and belong to this thread, and each has this many bytes.
     unsafe { new.copy_from_nonoverlapping(old.as_ptr(), usable.min(size)) };
     // SAFETY: guaranteed by the caller.
     unsafe { smalloc_preload_free(old.as_ptr().cast()) };
     new.cast()
 }
 
-/// The bytes that a block of any kind may use; `None` if it is no block.
+/// The bytes that a block of any kind may use; `None` if it is not a block.
 fn size_of_any(block: NonNull<u8>) -> Option<usize> {
     if payload::contains(block) {
         return payload::size(block);

@@ -1,6 +1,6 @@
 //! Large blocks with mappings of their own.
 //!
-//! A table names them all: open addressing by the block's address, without a lock, so a `fork` at any moment leaves a
+//! A table lists them all: open addressing by the block's address, without a lock, so a `fork` at any moment leaves a
 //! table that the child can use. A slot belongs to the thread that claimed it until the block is freed, and only the
 //! block's owner asks for it.
 
@@ -30,7 +30,7 @@ const FREED: usize = 1;
 static TABLE: [Slot; SLOTS] =
     [const { Slot { start: AtomicUsize::new(EMPTY), bytes: AtomicUsize::new(0) } }; SLOTS];
 
-/// The table from the first place of an address on, once around.
+/// The table from the first slot of an address on, once around.
 fn slots_for(start: usize) -> impl Iterator<Item = &'static Slot> {
     let first = (start >> 12).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 48;
     let (below, from) = TABLE.split_at_checked(first % SLOTS).unwrap_or_default();
@@ -43,7 +43,7 @@ fn slot_of(block: NonNull<u8>) -> Option<&'static Slot> {
     slots_for(start).take_while(used).find(|slot| slot.start.load(Ordering::Relaxed) == start)
 }
 
-/// Names a mapping in the table; false if the table is full.
+/// Adds a mapping to the table; false if the table is full.
 fn insert(block: NonNull<u8>, bytes: usize) -> bool {
     let start = block.addr().get();
     let claimed = slots_for(start).find(|slot| {
@@ -63,7 +63,7 @@ fn remove(slot: &Slot) -> usize {
     bytes
 }
 
-/// Whether mappings are allowed. `SMALLOC_REGION` is a budget: with it, all blocks lie in the regions.
+/// Whether mappings are allowed. `SMALLOC_REGION` is a budget: if it is set, all blocks lie in the regions.
 pub(crate) fn are_allowed() -> bool {
     static ALLOWED: AtomicU8 = AtomicU8::new(0);
     match ALLOWED.load(Ordering::Relaxed) {
@@ -135,7 +135,7 @@ pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
 /// Nothing uses the block any more.
 pub(crate) unsafe fn free(block: NonNull<u8>) -> bool {
     let Some(slot) = slot_of(block) else { return false };
-    // The slot goes first: the system may give the address to another thread at once.
+    // The slot is freed first: the system may hand out the address to another thread at once.
     let bytes = remove(slot);
     keep_errno(|| unmap(block, bytes));
     true
@@ -152,19 +152,19 @@ pub(crate) unsafe fn resize(block: NonNull<u8>, new_size: usize) -> Option<NonNu
     let old = remove(slot);
     let flags = libc::MREMAP_MAYMOVE;
     keep_errno(|| {
-        // SAFETY: the mapping is the block's, whose owner asks for it.
+        // SAFETY: the mapping belongs to the block, and this is a call of its owner.
         let moved = unsafe { libc::mremap(block.as_ptr().cast(), old, new, flags) };
         let (at, bytes) =
             if moved == libc::MAP_FAILED { (block, old) } else { (NonNull::new(moved.cast())?, new) };
         // A slot has just been freed, but another thread may have taken it.
         if !insert(at, bytes) {
-            crate::system::fatal(format_args!("{SLOTS} large blocks: no more can be kept track of"));
+            crate::system::fatal(format_args!("too many large blocks: the table has {SLOTS} entries"));
         }
         (bytes == new).then_some(at)
     })
 }
 
-/// How many blocks have mappings of their own, and their bytes.
+/// The number of blocks that have mappings of their own, and of their bytes.
 pub(crate) fn totals() -> (usize, usize) {
     let blocks = TABLE.iter().map(|slot| slot.bytes.load(Ordering::Relaxed)).filter(|&bytes| bytes > 0);
     blocks.fold((0, 0), |(count, sum), bytes| (count.wrapping_add(1), sum.wrapping_add(bytes)))

@@ -1,4 +1,4 @@
-//! The calls of the small C allocator that smalloc comes from: one heap, as large as `my_init` says.
+//! The calls of the small C allocator that is the origin of smalloc: one heap, whose size `my_init` sets.
 
 use crate::system::{fail, set_errno};
 use core::alloc::Layout;

@@ -60,11 +60,11 @@ pub(crate) fn value(name: &CStr) -> Option<&'static [u8]> {
 /// Writes `smalloc: <message>` and a newline to standard error.
 #[cold]
 pub(crate) fn say(message: fmt::Arguments<'_>) {
-    // A failure to write is not worth another message.
+    // A failure to write is not reported.
     let _ = writeln!(StandardError, "smalloc: {message}");
 }
 
-/// Says a message and aborts.
+/// Writes a message and aborts.
 #[cold]
 pub(crate) fn fatal(message: fmt::Arguments<'_>) -> ! {
     say(message);

@@ -80,7 +80,7 @@ fn libraries_export_what_they_promise_and_nothing_else() {
     let plain = libraries(false);
     assert_eq!(symbols(&plain.join("libsmalloc.so.0")), exported("smalloc.map"));
     assert_eq!(symbols(&plain.join(common::PRELOAD)), exported("preload.map"));
-    // A static library must not bring a malloc either.
+    // A static library must not define `malloc` either.
     let output =
         run(Command::new("nm").args(["--defined-only", "--format=posix"]).arg(plain.join("libsmalloc.a")));
     let defined = text(&output.stdout);

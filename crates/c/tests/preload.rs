@@ -1,4 +1,4 @@
-//! `libsmalloc-preload.so`: `malloc` and its kind in programs that do not know of it.
+//! `libsmalloc-preload.so`: `malloc` and its relatives in programs that were not compiled for it.
 
 mod common;
 
@@ -124,7 +124,8 @@ fn assert_aborts(output: &Output, what: &str, line: &str) {
     assert_eq!(output.status.signal(), Some(6), "{what}");
 }
 
-/// A budget is not escaped by mappings of their own, and under a limit of addresses the rest of the program lives.
+/// Blocks with mappings of their own do not escape a budget, and a limit of addresses leaves enough for the rest of the
+/// program.
 #[test]
 fn limits_hold() {
     let output = run(linked("cc", "budget.c", false).env("SMALLOC_REGION", "4M"));
@@ -159,7 +160,7 @@ fn any_program_can_be_recorded() {
     std::fs::remove_file(recording).unwrap();
 }
 
-/// Nothing that valgrind does not replace may reach the heap: its own blocks would come back to the wrong allocator.
+/// Functions that valgrind does not replace must not reach the heap: its blocks would be freed by the wrong allocator.
 #[test]
 fn valgrind_replaces_it() {
     if exists("valgrind") {

@@ -1,4 +1,4 @@
-//! Programs of the machine, with the preload library and without: the same output, byte for byte, and the same end.
+//! Programs of the machine, with the preload library and without: the same output, byte for byte, and the same exit.
 //!
 //! A program that is not installed is skipped. The ignored tests take more than a few seconds; `.ci/run` runs them too.
 
@@ -152,7 +152,7 @@ fn tests_of_python() {
     );
 }
 
-/// A server that takes load, saves, and ends.
+/// A server that handles load, saves its data, and ends.
 #[test]
 #[ignore = "takes half a minute"]
 fn servers() {

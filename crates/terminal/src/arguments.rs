@@ -2,11 +2,11 @@
 
 use std::str::FromStr;
 
-/// Reads a size in bytes: a number, or one with `K`, `M` or `G` behind it for 2^10, 2^20 or 2^30 bytes.
+/// Reads a size in bytes: a number, or one followed by `K`, `M` or `G` for 2^10, 2^20 or 2^30 bytes.
 ///
 /// # Errors
 ///
-/// Says in words which text would have been a size. 0 is none.
+/// If the text is not a size, or the size is 0 or too large: a message for the user.
 ///
 /// ```
 /// assert_eq!(smalloc_terminal::parse_size("64K"), Ok(65_536));

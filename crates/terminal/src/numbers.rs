@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-/// Shows a number with its thousands apart.
+/// Shows a number with its thousands separated by commas.
 ///
 /// ```
 /// assert_eq!(smalloc_terminal::Count(1_234_567).to_string(), "1,234,567");

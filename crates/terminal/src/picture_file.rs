@@ -6,7 +6,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// A file that a picture will be written to. It is opened before the work begins, so that a path that cannot be written
-/// is reported at once, and keeps its contents until there is a picture.
+/// is reported at once. It keeps its contents until there is a picture.
 pub struct PictureFile(File);
 
 impl PictureFile {
@@ -19,7 +19,7 @@ impl PictureFile {
         File::options().write(true).create(true).truncate(false).open(path).map(Self)
     }
 
-    /// Whether the path leads to this same file. A device or a pipe is none.
+    /// Whether the path leads to this file. False for a device or a pipe.
     pub fn is_same_as(&self, path: &Path) -> bool {
         let (Ok(own), Ok(other)) = (self.0.metadata(), path.metadata()) else { return false };
         own.is_file() && (own.dev(), own.ino()) == (other.dev(), other.ino())
@@ -29,7 +29,7 @@ impl PictureFile {
     ///
     /// # Errors
     ///
-    /// If not all of it could be written.
+    /// If the picture could not be written completely.
     pub fn replace(&self, picture: &[u8]) -> io::Result<()> {
         if self.0.metadata()?.is_file() {
             self.0.set_len(0)?;

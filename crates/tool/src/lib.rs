@@ -3,7 +3,7 @@
 //! - [`input`] reads traces of any format into calls.
 //! - [`replay`] makes the calls on heaps.
 //! - [`picture`] draws the outcome.
-//! - `report` tells and draws it as a page.
+//! - `report` describes and draws it as a page.
 //! - `convert` writes it for other tools.
 //! - [`command`] has a module for each subcommand, with its arguments.
 

@@ -10,10 +10,10 @@ use anyhow::{Result, ensure};
 use tempfile::Builder;
 use thiserror::Error;
 
-/// Why something could not be printed.
+/// The reason why something could not be printed.
 #[derive(Debug, Error)]
 pub(crate) enum PrintError {
-    /// The reader has seen enough, as `head` has: no error, and no reason to go on.
+    /// The reader has read enough, as `head` has: not an error, but a reason to stop.
     #[error("nobody reads standard output any more")]
     ReaderLeft,
     #[error("failed printing to stdout: {0}")]
@@ -30,9 +30,9 @@ pub(crate) fn print(text: impl AsRef<[u8]>) -> Result<(), PrintError> {
     })
 }
 
-/// Tells on standard error what is wrong with a subcommand.
+/// Reports an error of a subcommand on standard error.
 pub(crate) fn complain(command: &str, error: &dyn Display) {
-    // If standard error is closed, there is no one to tell.
+    // If standard error is closed, the message is lost.
     let _ = writeln!(io::stderr(), "smalloc {command}: {error:#}");
 }
 

@@ -221,3 +221,32 @@ fn recordings_with_stacks_are_converted() {
     assert_eq!(retained, live);
     assert!(live > 0 && points.iter().all(|point| point["tbk"].as_i64() > Some(0)));
 }
+
+#[test]
+fn pins_are_told_at_any_call() {
+    let folder = Folder::new("at");
+    let (all, sample) = (folder.record("1"), folder.record("2K"));
+    let text = told(&["pins", &all, "--rows", "1"]);
+    let pins = line(&text, &["These ", " blocks of sites::cache::insert (tests/sites.rs:", " keep "]);
+    let kept = pins.rsplit(' ').nth(1).expect("it tells a size").parse::<f64>().expect("a number");
+    // Each of 400 blocks keeps the rest of its page, and a quarter of them lie on two pages: 4 KiB on average.
+    assert!(pins.ends_with("MiB.") && (1.4..1.7).contains(&kept), "{pins}");
+    line(&text, &["After call ", " below top are free. ", " lie on pages that are in use in part."]);
+    line(&text, &["of sites::cache::insert", "highest: without", "lower."]);
+    line(&text, &["groups keep less (--rows shows more)."]);
+    // While the large blocks are in use, the small ones between them keep little.
+    let early = told(&["pins", &all, "--at", "1500", "--by", "site"]);
+    assert!(early.starts_with("After call 1,500, "), "{early}");
+    let text = told(&["pins", &sample]);
+    line(&text, &["The stack of one request in 2 KiB is known: these numbers are estimates."]);
+    assert!(!text.contains("highest"), "{text}");
+    for (arguments, message) in [
+        (&["pins", &all, "--at", "1000000000"][..], "there are only"),
+        (&["pins", &folder.record("0"), "--by", "site"][..], "the trace has no call stacks"),
+    ] {
+        let output = smalloc(arguments);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(String::from_utf8_lossy(&output.stderr).contains(message), "{output:?}");
+    }
+    assert!(told(&["pins", &folder.record("0")]).contains(" blocks of 1000 B keep "));
+}

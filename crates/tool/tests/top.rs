@@ -15,7 +15,7 @@ static FOLLOWED: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
 static AWAITED: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
 static LEFT: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
 
-/// A path at which there is nothing, and nothing any more after the test.
+/// A path at which there is no file, and none after the test.
 struct Place(PathBuf);
 
 impl Place {
@@ -124,7 +124,7 @@ fn it_shows_the_last_numbers_of_what_has_ended() {
     assert_prints(ended, &["The program has ended; these are its last numbers."]);
 }
 
-/// The reader of the lines may leave, as `head` does: that ends the command, and is no error.
+/// The reader of the lines may leave, as `head` does, which ends the command and is not an error.
 #[test]
 fn it_ends_when_its_reader_leaves() {
     let place = Place::new("left");

@@ -1,9 +1,9 @@
 //! Requests that are aligned to more than a granule.
 //!
-//! A free segment may be large enough and have no aligned place that is. A search looks at chunk after chunk whose bound
-//! promises enough, and that is short where many segments have such a place. Where few have, the alignment gets an index: a
-//! tree of [`Lengths`] that counts, of each free segment, the granules from its first aligned place on. It is made when looks in vain
-//! become frequent, is exact from then on, and goes away when no such request has come for long.
+//! A free segment may be large enough without an aligned place that is. A search looks at chunk after chunk whose bound
+//! promises enough, which is short if many segments have such a place. If few have, the alignment gets an index: a tree
+//! of [`Lengths`] that counts, of each free segment, the granules from its first aligned place on. It is made when
+//! looks in vain become frequent, is exact from then on, and goes away when no such request has come for long.
 //!
 //! While there is an index it has to be told of every change, so the fast paths decline.
 
@@ -24,7 +24,7 @@ const FEWEST_CHUNKS: usize = 300;
 const FREE_LOOKS: u32 = 3;
 /// An index is made when searches have taken so many more.
 const ENOUGH_LOOKS: u32 = 1024;
-/// What one search adds to them at most: a single long one says little about the next.
+/// The most that one search adds to them: a single long one says little about the next.
 const LOOKS_OF_ONE: usize = 128;
 /// Changes without such a request after which an index goes away.
 const LONG_UNUSED: u32 = 100_000;
@@ -298,7 +298,7 @@ fn chunks(group: usize) -> Range<usize> {
 fn longest(ground: &Ground, bounds: &Bounds, alignment: Alignment, group: usize, enough: usize) -> usize {
     let mut longest = 0;
     for chunk in chunks(group) {
-        // No segment that starts in the chunk is longer than its bound. Where that is 0, the map may say nothing.
+        // No segment that starts in the chunk is longer than its bound. If that is 0, the map may say nothing.
         if usize::from(bounds.get(chunk)) <= longest.min(CHUNK - 1) {
             continue;
         }

@@ -30,7 +30,7 @@ impl Indexed {
         place.map_or((fit, Granule(0)), |place| (fit.at(place.hole), place.at))
     }
 
-    /// The same without an index: chunk after chunk that promises enough. Where that takes long, the index is made.
+    /// The search without an index: chunk after chunk that promises enough. If that takes long, the index is made.
     fn walk(&mut self, ground: &Ground, n: usize, align: usize, fit: &mut Fit) -> Option<Place> {
         let mut from = if n <= LARGEST { self.hints.get(n) } else { 0 };
         while let Some(chunk) = self.candidate(ground, from, n, fit) {

@@ -43,7 +43,7 @@ pub(super) fn bound_of(n: usize) -> u8 {
 pub(super) struct Bounds {
     /// Bounds per chunk, then per [`FAN_OUT`] entries of the level below.
     levels: [Table<u8>; LEVELS],
-    /// Where each level moves when it grows.
+    /// The second place of each level, to which it moves when it grows.
     far: [Span; LEVELS],
     /// The level whose first node bounds everything that is committed.
     root: usize,

@@ -1,4 +1,4 @@
-//! Where a search for a small size begins: a chunk below which no free segment of that size or more begins.
+//! The start of a search for each small size: a chunk below which no free segment of that size or more begins.
 //!
 //! ```text
 //! chunk
@@ -40,7 +40,7 @@ pub(super) struct Hints {
     chunks: [i32; GROUP + SIZES + GROUP],
 }
 
-/// How a chunk is kept as a hint.
+/// The hint that stands for a chunk.
 #[inline(always)]
 const fn hint(chunk: usize) -> i32 {
     LEAST_HINT.wrapping_add(chunk as i32)

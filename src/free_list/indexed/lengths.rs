@@ -1,5 +1,5 @@
-//! How long the free segments are that begin in each group of [`GROUP`] chunks: the longest of them, in granules, and a tree
-//! of maxima over the groups, with 64 entries of a level below one entry of the next.
+//! The longest free segment that begins in each group of [`GROUP`] chunks, in granules, and a tree of maxima over the
+//! groups, with 64 entries of a level below one entry of the next.
 //!
 //! ```text
 //! level 1                      [ 70000  900 ...                 ]
@@ -37,7 +37,7 @@ pub(super) struct Lengths<const TREES: usize> {
     groups: Table<u16>,
     /// The levels above.
     upper: [Table<i32>; LEVELS - 1],
-    /// Where each level moves when it has more than one node, from level 0 on.
+    /// The second place of each level, from level 0 on, to which it moves when it has more than one node.
     far: [Span; LEVELS],
     /// The level whose first node has the maximum of everything that is open.
     root: usize,
@@ -177,7 +177,7 @@ impl<const TREES: usize> Lengths<TREES> {
         [limit(0, groups, one), one, two, three]
     }
 
-    /// Gives the system the pages of the trees back. What they hold is lost.
+    /// Gives the pages of the trees back to the system. Their contents are lost.
     pub(super) fn discard(&mut self) {
         self.groups.discard();
         self.upper.iter_mut().for_each(Table::discard);
@@ -188,7 +188,7 @@ impl<const TREES: usize> Lengths<TREES> {
         self.root
     }
 
-    /// Where the entry with this index of a tree's level is in the table of the level.
+    /// The index, in the table of a level, of the entry with this index of a tree.
     #[inline(always)]
     const fn place(tree: usize, index: usize) -> usize {
         Self::node(tree, index / NODE) * NODE + index % NODE

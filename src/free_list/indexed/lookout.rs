@@ -40,7 +40,7 @@ impl Indexed {
 struct Promises<'a> {
     /// The entry of a level.
     entry: &'a dyn Fn(usize, usize) -> usize,
-    /// What the entry of level 0 should be.
+    /// The value that the entry of level 0 should have.
     exact: &'a dyn Fn(usize) -> usize,
 }
 

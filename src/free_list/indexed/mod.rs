@@ -63,7 +63,8 @@ pub struct Indexed {
     aligned: Aligned,
 }
 
-/// Which bits of a bound the fast paths look at: none while an alignment has an index, which has to be told of every change.
+/// The bits of a bound that the fast paths look at: none while an alignment has an index, which has to be told of every
+/// change.
 #[derive(Debug)]
 struct Trusted {
     by_takes: u8,
@@ -418,7 +419,7 @@ impl Indexed {
     #[inline(always)]
     fn grew(&mut self, ground: &Ground, hole: Extent, end: Granule) {
         let (chunk, n) = (hole.start.chunk(), hole.len());
-        // Where the bound says so already, so does the hint (I4).
+        // If the bound says so already, so does the hint (I4).
         if self.bounds.get(chunk) < bound_of(n) {
             self.hints.lower(n, chunk);
         }

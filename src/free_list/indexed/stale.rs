@@ -1,24 +1,25 @@
-//! Which bounds may be too high: a few of them, however memory was taken.
+//! The bounds that may be too high: a few of them, however memory was taken.
 //!
-//! Taking memory leaves a bound as it is. Most of such bounds are raised again, or corrected by a search, before they mislead
-//! anybody, and many requests in a row are served by the same free segment. But a search looks at each chunk whose bound is too
-//! high in vain. So these chunks are written to a ring, and after every [`HALF`] of them, the older half is corrected.
+//! Taking memory leaves a bound as it is. Most of such bounds are raised again, or corrected by a search, before they
+//! mislead one, and many requests in a row are served by the same free segment. But a search looks at each chunk whose
+//! bound is too high in vain. So these chunks are written to a ring, and after every [`HALF`] of them, the older half
+//! is corrected.
 
-/// How many chunks are corrected at once, and half of those that may have a stale bound. With more, fewer are corrected for
-/// nothing; with fewer, the longest search is shorter.
+/// The number of chunks that are corrected at once, and half of those that may have a stale bound. With more, fewer are
+/// corrected for nothing; with fewer, the longest search is shorter.
 pub(super) const HALF: usize = 16;
-/// So many bounds are stale at most.
+/// The most bounds that are stale.
 pub(super) const CAPACITY: usize = 2 * HALF;
 
 /// The chunks with stale bounds. Some may have been corrected since.
 #[derive(Debug)]
 pub(super) struct Stale {
     chunks: [u32; CAPACITY],
-    /// How many chunks were written.
+    /// The number of chunks written.
     written: usize,
-    /// The same when chunks were last corrected.
+    /// The value of `written` when chunks were last corrected.
     corrected: usize,
-    /// How many may be written from then on until [`push`](Self::push) says so.
+    /// Chunks written since then at which [`push`](Self::push) says that it is time to correct some.
     limit: usize,
 }
 

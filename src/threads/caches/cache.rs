@@ -83,7 +83,7 @@ pub(crate) struct Cache {
     stacks: [Stack; MOST_GRANULES + 1],
 }
 
-/// What the payloads of a cache have in common.
+/// The properties that all payloads of a cache share.
 pub(crate) struct Home {
     pub(crate) heap: usize,
     pub(crate) region: usize,
@@ -91,15 +91,15 @@ pub(crate) struct Home {
     /// Addresses of the two bitmaps.
     pub(crate) bitmaps: (usize, usize),
     pub(crate) secret: u64,
-    /// The heap, if it never moves, and what gives a cache's payloads back to it.
+    /// The heap, if it never moves, and the function that gives payloads back to it.
     pub(crate) at_exit: Option<(*const (), &'static AtExit)>,
 }
 
 /// Gives the payloads of a cache back to the heap at an address, if it is there.
 ///
 /// # Safety
-/// A heap was at this address when the cache was opened for it, and its memory is still readable. Nobody else may enter
-/// the cache.
+/// A heap was at this address when the cache was opened for it, and its memory is still readable. No other thread may
+/// enter the cache.
 pub(crate) type AtExit = unsafe fn(*const (), &Cache);
 
 /// The outcome of a free that a cache was asked to take.

@@ -32,7 +32,7 @@ fn next_number() -> usize {
     LAST_NUMBER.fetch_add(1, Ordering::Relaxed).wrapping_add(1)
 }
 
-/// Who must see every call.
+/// A reason for which every call must reach the heap.
 #[derive(Clone, Copy)]
 #[repr(u8)]
 pub(crate) enum Bypass {
@@ -52,7 +52,7 @@ pub(crate) struct Caches {
     bypassed: AtomicU8,
     /// Hits of threads that have ended.
     past_hits: AtomicU64,
-    /// What the marks of cached payloads are made of; 0 before the first cache.
+    /// The secret from which the marks of cached payloads are made; 0 before the first cache.
     secret: AtomicU64,
     /// Whether the current fork has found all caches idle.
     idle_in_fork: AtomicBool,

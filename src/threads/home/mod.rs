@@ -46,7 +46,7 @@ pub(crate) fn number_slow() -> usize {
 #[inline(never)]
 fn assign() -> usize {
     let number = claim();
-    // Set before anything else: the calls below may allocate and ask for the number.
+    // Set before anything else: the calls below may allocate and need the number.
     word::set(ptr::without_provenance(number.wrapping_add(1)));
     errno::unchanged(|| release_at_exit(number));
     number
@@ -105,7 +105,7 @@ pub(super) fn delete_key() {
     }
 }
 
-/// Destructor of the key. The thread keeps its number until it is gone, but no longer counts.
+/// Destructor of the key. The thread keeps its number until its end, but no longer counts.
 unsafe extern "C" fn release(value: *mut libc::c_void) {
     if let Some(threads) = LIVING_THREADS.get(value.addr().wrapping_sub(1)) {
         threads.fetch_sub(1, Ordering::Relaxed);

@@ -12,7 +12,7 @@
 use super::{NUMBERS, number_of, number_slow, word};
 use core::ptr;
 
-/// A heap's address, by which scopes of several heaps are told apart.
+/// A heap's address, which tells the scopes of several heaps apart.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HeapId(pub(crate) usize);
 

@@ -5,7 +5,7 @@ use core::ptr;
 
 const PIECE: Layout = Layout::new::<[u8; 100]>();
 
-/// What the loader calls for a heap.
+/// Calls the function that the loader calls for a heap.
 fn unload<const REGIONS: usize>(heap: &'static SmallocGlobal<Indexed, REGIONS>) {
     // SAFETY: the heap is a static of this type.
     unsafe { SmallocGlobal::<Indexed, REGIONS>::unload(ptr::from_ref(heap).cast()) };

@@ -1,4 +1,4 @@
-//! How often a heap scans its holes.
+//! The number of times that a heap scans its holes.
 
 use super::{Heap, Purge};
 use crate::calls::{self, Own};
@@ -80,7 +80,7 @@ fn each_hole_once<L: FreeList>() {
     let mut heap = heap::<L>();
     let (mut pass, mut batches) = (Purge::ALL, 0);
     while let Some(mut pieces) = heap.begin_purge(&mut pass, 0) {
-        // SAFETY: the pieces are free, and the heap is this thread's.
+        // SAFETY: the pieces are free, and the heap belongs to this thread.
         unsafe { pieces.discard() };
         heap.end_purge(&mut pass, &pieces);
         work(&mut heap, 1);
@@ -96,7 +96,7 @@ fn huge_segment_over_the_cursor<L: FreeList>(filled_with: u8) {
     let mut heap = heap::<L>();
     let (mut pass, mut batches) = (Purge::ALL, 0);
     while let Some(mut pieces) = heap.begin_purge(&mut pass, 0) {
-        // SAFETY: the pieces are free, and the heap is this thread's.
+        // SAFETY: the pieces are free, and the heap belongs to this thread.
         unsafe { pieces.discard() };
         heap.end_purge(&mut pass, &pieces);
         batches += 1;

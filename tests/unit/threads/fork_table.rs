@@ -2,7 +2,7 @@ use super::TABLE;
 use crate::SmallocGlobal;
 use std::sync::Mutex;
 
-/// A heap may be moved out of its static and dropped elsewhere. Its entry goes with it, and that of the next heap in the
+/// A heap may be moved out of its static and dropped elsewhere. Its entry is removed, and that of the next heap in the
 /// static stays.
 #[test]
 fn dropped_heaps_leave_the_table() {

@@ -19,7 +19,7 @@ fn drained(ring: &FreeRing) -> Vec<u64> {
     blocks
 }
 
-/// However many blocks were drained before, only the slots of a cache line not emptied yet are missing.
+/// However many blocks were drained before, only the slots of a cache line that is not emptied yet are missing.
 #[test]
 fn rings_fill_up_at_any_position() {
     let ring = empty_ring();

@@ -1,13 +1,12 @@
-//! A block with a canary that tells its own length, since `free` has no size; and zeros in every new block.
+//! A block with a canary that holds its length, since `free` has no size; and zeros in every new block.
 //!
 //! ```text
 //! | block: the requested bytes | canary: 33 to 48 bytes, the last of them its length |
 //! ```
 //!
-//! The canary reaches two granules behind the block, or more: overflows often miss the first byte. One that has changed
-//! ends the process when the block is freed, resized, or asked for its size. Its bytes tell who allocated the block: no
-//! operator of C++, `new`, or `new[]`.
-
+//! The canary reaches two granules behind the block, or more: overflows often miss the first byte. A changed canary
+//! ends the process when the block is freed, resized, or asked for its size. Its bytes tell which operator of C++
+//! allocated the block: none, `new`, or `new[]`.
 use crate::global::HEAP;
 use crate::system::fatal;
 use core::alloc::{GlobalAlloc, Layout};
@@ -20,8 +19,8 @@ const OPERATORS: u8 = 2;
 const SHORTEST: usize = 33;
 const LONGEST: usize = 48;
 
-/// Called when the process exits, or the library is unloaded: blocks that were written to after their free, and whose
-/// turn in the quarantine has not come, are found now.
+/// Called when the process exits, or the library is unloaded: finds writes after a free to blocks that are still in
+/// quarantine.
 #[used]
 #[unsafe(link_section = ".fini_array")]
 static AT_EXIT: extern "C" fn() = {
@@ -56,7 +55,7 @@ pub(crate) fn contains(block: NonNull<u8>) -> bool {
     HEAP.contains(block.as_ptr())
 }
 
-/// The bytes that a block may use, which are those that were requested; `None` if it is none.
+/// The bytes that a block may use, which are the requested ones; `None` if it is not a block.
 pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
     let bytes = HEAP.usable_size(block)?;
     // SAFETY: a payload in use has this many bytes.
@@ -68,7 +67,7 @@ pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
     let known = (CANARY..=CANARY + OPERATORS).contains(&first) && (SHORTEST..=LONGEST).contains(&length);
     if !known || marks.iter().any(|&mark| mark != first) {
         fatal(format_args!(
-            "overflow: {block:p}: a byte behind the end of the block has changed, of {} bytes or less",
+            "overflow: {block:p}: a byte behind the end of the block, of {} bytes or less, has changed",
             bytes.len().wrapping_sub(SHORTEST)
         ));
     }
@@ -89,7 +88,7 @@ fn canary<'a>(block: NonNull<u8>, size: usize) -> &'a mut [u8] {
     let length = HEAP.usable_size(block).unwrap_or(size).wrapping_sub(size);
     // SAFETY: the payload has more bytes than the block, up to its usable size.
     let start = unsafe { block.add(size) };
-    // SAFETY: as above, and the canary is not the program's.
+    // SAFETY: the payload has these bytes, and the canary does not belong to the program.
     unsafe { slice::from_raw_parts_mut(start.as_ptr(), length) }
 }
 
@@ -108,14 +107,14 @@ pub(crate) fn check_mark(block: NonNull<u8>, kind: u8) {
     if found != 0 && found != kind {
         let name = |kind| if kind == 1 { "" } else { "[]" };
         fatal(format_args!(
-            "wrong operator: {block:p} is of new{}, and freed by delete{}",
+            "wrong operator: {block:p} was allocated by new{} and freed by delete{}",
             name(found),
             name(kind)
         ));
     }
 }
 
-/// Whether a block is one that was allocated with `size` bytes.
+/// Whether a block was allocated with `size` bytes.
 pub(crate) fn may_have(block: NonNull<u8>, wanted: usize) -> bool {
     size(block) == Some(wanted)
 }

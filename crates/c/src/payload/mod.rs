@@ -1,4 +1,4 @@
-//! A block of the heap: its allocation, its size, its end.
+//! A block of the heap: allocating, measuring, freeing.
 
 #[cfg(feature = "hardened")]
 mod hardened;

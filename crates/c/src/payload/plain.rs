@@ -24,12 +24,12 @@ pub(crate) fn contains(block: NonNull<u8>) -> bool {
     HEAP.contains(block.as_ptr())
 }
 
-/// The bytes that a block may use; `None` if it is none.
+/// The bytes that a block may use; `None` if it is not a block.
 pub(crate) fn size(block: NonNull<u8>) -> Option<usize> {
     HEAP.usable_size(block)
 }
 
-/// Whether a block can be one that was allocated with `size` bytes.
+/// Whether a block can have been allocated with `size` bytes.
 pub(crate) fn may_have(block: NonNull<u8>, size: usize) -> bool {
     HEAP.usable_size(block) == size.max(1).checked_next_multiple_of(16)
 }

@@ -13,14 +13,14 @@ pub fn package() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// A folder of the target folder.
+/// A folder in the target folder.
 pub fn folder(name: &str) -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("c").join(name);
     std::fs::create_dir_all(&folder).unwrap();
     folder
 }
 
-/// A command of the package that runs cargo, apart from what this test runs with.
+/// A command in the package that runs cargo, without the environment of this test.
 pub fn script(name: &str) -> Command {
     let mut command = Command::new(package().join(name));
     command
@@ -58,10 +58,10 @@ pub fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
-/// Compiles a program of `tests/c` with the libraries of a folder, and returns its path, which no other call has.
+/// Compiles a program of `tests/c` with the libraries of a folder. Returns its path, which is different for each call.
 pub fn compile(compiler: &str, source: &str, libraries: &Path, flags: &[&str]) -> PathBuf {
     let name = format!("{source}-{}", flags.join("").replace(|c: char| !c.is_alphanumeric(), "-"));
-    // A program that another test runs cannot be written.
+    // A program that another test is running cannot be written.
     static COMPILED: AtomicUsize = AtomicUsize::new(0);
     let number = COMPILED.fetch_add(1, Ordering::Relaxed);
     let program = folder("programs").join(format!("{name}-{}-{number}", std::process::id()));
@@ -79,7 +79,7 @@ pub fn compile(compiler: &str, source: &str, libraries: &Path, flags: &[&str]) -
     program
 }
 
-/// Whether a command exists. Only the tools that no machine with a C compiler lacks are taken for granted.
+/// Whether a command exists. Only tools that come with every C compiler may be missing without a failure.
 pub fn exists(tool: &str) -> bool {
     Command::new("sh")
         .args(["-c", &format!("command -v {tool}")])

@@ -3,10 +3,10 @@
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, anyhow};
-use clap::builder::ValueParser;
 use clap::{ValueHint, value_parser};
-use smalloc_terminal::{Count, parse_size};
+use smalloc_terminal::Count;
 
+use super::heap::HeapArgs;
 use super::progress::Progress;
 use crate::convert::{Format, Replayed, Value};
 use crate::input::Input;
@@ -42,12 +42,8 @@ pub struct Args {
     /// The heap map for Perfetto is as it is after call N [default: at the end]
     #[arg(long, value_name = "N", overrides_with = "at", value_parser = value_parser!(u64).range(1..))]
     at: Option<u64>,
-    /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G]
-    #[arg(long, value_name = "SIZE", overrides_with = "region", value_parser = ValueParser::new(parse_size))]
-    region: Option<usize>,
-    /// Which region, from 0 on, of a recording of several
-    #[arg(long, value_name = "N", overrides_with = "of")]
-    of: Option<u16>,
+    #[command(flatten)]
+    heap: HeapArgs,
 }
 
 /// Replays the trace and writes the file.
@@ -57,9 +53,9 @@ pub struct Args {
 /// If the trace cannot be read to its end, or the file cannot be written. A part of a trace is converted nevertheless.
 pub fn run(args: &Args) -> Result<()> {
     let mut input = Input::open(&args.trace)?;
-    input.choose(args.of)?;
+    input.choose(args.heap.of)?;
     input.name_sites();
-    let mut replay = Replay::new(&input, &[], args.region, args.at)?;
+    let mut replay = Replay::new(&input, &[], args.heap.region, args.at)?;
     replay.keep_lives();
     let progress = Progress::new(input.position());
     let unread = replay.run(&mut input, |call| progress.called(call))?;

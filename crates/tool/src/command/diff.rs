@@ -1,4 +1,4 @@
-//! `smalloc diff`: tells which blocks became more from one trace to another.
+//! `smalloc diff`: lists the groups of blocks that grew from one trace to another.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -32,10 +32,10 @@ pub struct Args {
     /// The trace that it is compared with
     #[arg(value_name = "B", value_hint = ValueHint::FilePath)]
     after: PathBuf,
-    /// How blocks are grouped [default: by site, or by size if a trace has no call stacks]
+    /// Group blocks by [default: site, or size if a trace has no call stacks]
     #[arg(long, value_name = "KIND", overrides_with = "by")]
     by: Option<Kind>,
-    /// How many groups are listed
+    /// Number of groups to list
     #[arg(long, value_name = "N", overrides_with = "rows", default_value_t = 20, value_parser = value_parser!(u32).range(1..))]
     rows: u32,
     /// The size of the heaps, such as 512M or 2G [default: that of the recording, or 32G]
@@ -50,7 +50,7 @@ struct Side {
     peak: Bytes,
     lives: Lives,
     sites: Option<Sites>,
-    /// Why its rest could not be read.
+    /// The error that ended reading it.
     unread: Option<Error>,
 }
 
@@ -122,7 +122,7 @@ fn replay(path: &Path, region: Option<usize>) -> Result<Side> {
 
 /// The groups in the order of their growth at the end, and then at their peaks.
 fn table(before: &Side, after: &Side, kind: Kind, most: usize) -> Result<String> {
-    // The number orders sizes as numbers. A site has another one in each trace, so its name stands for it.
+    // Sizes are ordered as numbers. A site has a different number in each trace, so its name stands for it.
     let mut groups: BTreeMap<(usize, String), Row> = BTreeMap::new();
     for (side, is_after) in [(before, false), (after, true)] {
         for (group, tally) in side.lives.tallies.of(kind).iter().enumerate().filter(|(_, it)| it.blocks > 0) {

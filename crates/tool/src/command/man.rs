@@ -16,7 +16,7 @@ Examples:
 #[derive(Debug, clap::Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Args {
-    /// The subcommand that the page is about [default: the page is about all]
+    /// The subcommand to describe [default: the command itself]
     command: Option<String>,
 }
 

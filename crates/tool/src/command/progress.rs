@@ -8,10 +8,10 @@ use crate::input::Position;
 
 /// A replay that takes less time shows nothing.
 const PATIENCE: Duration = Duration::from_millis(500);
-/// Calls between two looks at the clock.
+/// Calls between two readings of the clock.
 const STRIDE: u64 = 4096;
 
-/// A bar on standard error, if that is a terminal. It goes away when it is dropped.
+/// A bar on standard error, if that is a terminal. It disappears when it is dropped.
 pub(super) struct Progress {
     bar: ProgressBar,
     position: Position,
@@ -19,7 +19,7 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// For a file that is read.
+    /// A bar for a file that is being read.
     pub(super) fn new(position: Position) -> Self {
         let bar = ProgressBar::with_draw_target(position.total(), ProgressDrawTarget::hidden());
         Self { bar, position, started: Instant::now() }

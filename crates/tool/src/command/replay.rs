@@ -4,13 +4,12 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Error, Result, anyhow, ensure};
-use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, ArgMatches, FromArgMatches, ValueHint, value_parser};
 use smalloc::Snapshot;
 use smalloc::recording::{End, Head};
-use smalloc_terminal::{Count, PictureFile, Report, map_text, parse_size};
+use smalloc_terminal::{Count, PictureFile, Report, map_text};
 
-use super::lists::Lists;
+use super::heap::{HeapArgs, ListArgs};
 use super::progress::Progress;
 use crate::input::Input;
 use crate::output::{complain, name, print};
@@ -35,16 +34,10 @@ pub struct Args {
     /// or packed by gzip, zip, xz, zstd or bzip2; - is standard input
     #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
     trace: PathBuf,
-    /// The free list of the heap [default: that of the recording, or indexed]
-    #[arg(long, value_name = "LIST", overrides_with = "list")]
-    list: Option<Lists>,
-    /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G, of which only what is used
-    /// takes memory]
-    #[arg(long, value_name = "SIZE", overrides_with = "region", value_parser = ValueParser::new(parse_size))]
-    region: Option<usize>,
-    /// Which region, from 0 on, of a recording of several
-    #[arg(long, value_name = "N", overrides_with = "of")]
-    of: Option<u16>,
+    #[command(flatten)]
+    list: ListArgs,
+    #[command(flatten)]
+    heap: HeapArgs,
     #[command(flatten)]
     pictures: Pictures,
     /// Draw map and holes as they are after call N [default: at the end]
@@ -52,7 +45,7 @@ pub struct Args {
     at: Option<u64>,
 }
 
-/// The pictures that are asked for, in the order of their options, of which each may be given again.
+/// The requested pictures, in the order of their options, each of which may be repeated.
 #[derive(Debug)]
 struct Pictures(Vec<(Picture, PathBuf)>);
 
@@ -138,7 +131,7 @@ impl<'a> Canvas<'a> {
         file.replace(&picture).with_context(|| unwritable(self.picture, self.path))
     }
 
-    /// Says where the picture is, or shows it.
+    /// Prints the path of the picture, or shows it.
     fn tell(&self, snapshot: &Snapshot) -> Result<()> {
         let text = match self.file {
             None => format!("\n{}", map_text(snapshot)?),
@@ -173,8 +166,8 @@ pub fn run(args: &Args) -> Result<()> {
         canvases.push(Canvas::open(*picture, path, &args.trace, &canvases)?);
     }
     let mut input = Input::open(&args.trace)?;
-    input.choose(args.of)?;
-    let mut replay = Replay::new(&input, args.list.map_or(&[], Lists::lists), args.region, args.at)?;
+    input.choose(args.heap.of)?;
+    let mut replay = Replay::new(&input, args.list.lists(), args.heap.region, args.at)?;
     let progress = Progress::new(input.position());
     let unread = replay.run(&mut input, |call| progress.called(call))?;
     drop(progress);
@@ -183,7 +176,7 @@ pub fn run(args: &Args) -> Result<()> {
         let (at, calls) = (args.at.unwrap_or(0), Count(replay.calls()));
         return Err(anyhow!("--at {at}: there are only {calls} calls"));
     };
-    // The pictures come first: the reader of the report may leave before its end, as `head` does.
+    // The pictures are written first: the reader of the report may leave before its end, as `head` does.
     let name = name(&args.trace);
     let drawn: Vec<_> = canvases.iter().map(|canvas| canvas.draw(&replay, snapshot, &name)).collect();
     let mut wrong: Vec<Error> = Vec::new();
@@ -200,7 +193,7 @@ pub fn run(args: &Args) -> Result<()> {
     last.map_or(Ok(()), Err)
 }
 
-/// The report. `cut` if the trace could not be read to its end.
+/// Prints the report. `cut` if the trace could not be read to its end.
 fn report(replay: &Replay, input: &Input, cut: bool) -> Result<String> {
     let mut out = String::new();
     writeln!(out, "Replayed {} calls of {}.", Count(replay.calls()), input.format())?;
@@ -228,7 +221,7 @@ fn report(replay: &Replay, input: &Input, cut: bool) -> Result<String> {
     Ok(out)
 }
 
-/// How a recording ended, and what came of the comparison.
+/// The end of a recording, and the result of the comparison.
 fn report_head(out: &mut String, head: &Head, replay: &Replay, cut: bool) -> Result<()> {
     match head.end {
         End::Open if cut => {}

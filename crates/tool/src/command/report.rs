@@ -1,13 +1,12 @@
-//! `smalloc report`: replays a trace, and writes a page that tells and draws where the memory went.
+//! `smalloc report`: replays a trace, and writes a page that describes and draws where the memory went.
 
 use std::path::PathBuf;
 
 use anyhow::{Context, Result, ensure};
 use clap::ValueHint;
-use clap::builder::ValueParser;
-use smalloc_terminal::{Count, PictureFile, parse_size};
+use smalloc_terminal::{Count, PictureFile};
 
-use super::lists::Lists;
+use super::heap::{HeapArgs, ListArgs};
 use super::progress::Progress;
 use crate::input::Input;
 use crate::output::print;
@@ -31,31 +30,26 @@ pub struct Args {
     /// The page
     #[arg(short, long, value_name = "HTML", value_hint = ValueHint::FilePath, overrides_with = "output")]
     output: PathBuf,
-    /// The free list of the heap [default: that of the recording, or indexed]
-    #[arg(long, value_name = "LIST", overrides_with = "list")]
-    list: Option<Lists>,
-    /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G]
-    #[arg(long, value_name = "SIZE", overrides_with = "region", value_parser = ValueParser::new(parse_size))]
-    region: Option<usize>,
-    /// Which region, from 0 on, of a recording of several
-    #[arg(long, value_name = "N", overrides_with = "of")]
-    of: Option<u16>,
+    #[command(flatten)]
+    list: ListArgs,
+    #[command(flatten)]
+    heap: HeapArgs,
 }
 
-/// Replays the trace, writes the page and prints what stands out.
+/// Replays the trace, writes the page and prints the findings.
 ///
 /// # Errors
 ///
-/// If the trace cannot be read to its end, the replay differs from its recording, or the page cannot be written. A part
-/// of a trace gets a page nevertheless.
+/// If the trace cannot be read to its end, the replay differs from its recording, or the page cannot be written. If
+/// only a part of a trace can be read, the page shows that part.
 pub fn run(args: &Args) -> Result<()> {
     let unwritable = || format!("--output: cannot write {}", args.output.display());
     let file = PictureFile::open(&args.output).with_context(unwritable)?;
     ensure!(!file.is_same_as(&args.trace), "{}: it is the trace", unwritable());
     let mut input = Input::open(&args.trace)?;
-    input.choose(args.of)?;
+    input.choose(args.heap.of)?;
     input.name_sites();
-    let mut replay = Replay::new(&input, args.list.map_or(&[], Lists::lists), args.region, None)?;
+    let mut replay = Replay::new(&input, args.list.lists(), args.heap.region, None)?;
     replay.keep_lives();
     let progress = Progress::new(input.position());
     let unread = replay.run(&mut input, |call| progress.called(call))?;

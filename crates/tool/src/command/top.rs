@@ -34,11 +34,11 @@ pub struct Args {
     /// SmallocGlobal::publish_to
     #[arg(value_hint = ValueHint::FilePath)]
     file: PathBuf,
-    /// Time between two looks
+    /// Time between two updates
     #[arg(long, value_name = "SECONDS", default_value = "1", overrides_with = "interval")]
     #[arg(value_parser = ValueParser::new(parse_seconds))]
     interval: Duration,
-    /// Look once and end
+    /// Print once and end
     #[arg(long, overrides_with = "once")]
     once: bool,
     /// Wait for FILE if it is not there yet
@@ -57,7 +57,7 @@ fn parse_seconds(text: &str) -> Result<Duration, String> {
 ///
 /// # Errors
 ///
-/// If the file is not there, or is none to which a heap publishes.
+/// If the file does not exist, or is not a page that a heap publishes to.
 pub fn run(args: &Args) -> Result<()> {
     let live = open(args)?;
     let name = program_name(&live);
@@ -65,7 +65,7 @@ pub fn run(args: &Args) -> Result<()> {
     let mut screen = Screen { terminal, lines: 0 };
     let mut last: Option<(Instant, Published)> = None;
     loop {
-        // Asked for first: what a program wrote before its end is seen then.
+        // Checked first, so that the numbers which a program wrote before its end are still shown.
         let ended = !runs(&live);
         let (now, published) = (Instant::now(), live.read());
         let rates = Rates::between(last.as_ref(), now, &published);
@@ -105,10 +105,11 @@ fn open(args: &Args) -> Result<Live> {
 
 // ---- the process -------------------------------------------------------------------------------------------------
 
-/// Whether the process that publishes is still there, and is not another one that got its number later.
+/// Whether the publishing process still runs, and is not another one that got its number later.
 fn runs(live: &Live) -> bool {
     let Ok(status) = fs::read_to_string(format!("/proc/{}/stat", live.process())) else { return false };
-    // The name stands in brackets and may have any; 20 fields behind it is when the process started.
+    // The name stands in brackets and may contain any characters; 20 fields behind it is the time at which the process
+    // started.
     let fields = status.rsplit_once(')').map_or("", |(_, fields)| fields);
     let state = fields.split_whitespace().next().unwrap_or("Z");
     let ticks = fields.split_whitespace().nth(19).and_then(|ticks| ticks.parse::<f64>().ok()).unwrap_or(0.0);
@@ -128,7 +129,7 @@ fn uptime() -> Duration {
 
 // ---- the numbers -------------------------------------------------------------------------------------------------
 
-/// Calls per second between two looks. The first look has none.
+/// Calls per second between two updates. The first update has none.
 #[derive(Clone, Copy)]
 struct Rates {
     calls: u64,
@@ -142,12 +143,12 @@ impl Rates {
         let calls = published.calls.saturating_sub(earlier.calls);
         let delta = published.stats.since(&earlier.stats);
         let looked = now.duration_since(*then).as_secs_f64().max(0.001);
-        let told = published.at.saturating_sub(earlier.at).as_secs_f64().max(0.001);
+        let seconds = published.at.saturating_sub(earlier.at).as_secs_f64().max(0.001);
         let rate = |count: u64, seconds: f64| (count as f64 / seconds).round() as u64;
         Some(Self {
             calls: rate(calls, looked),
-            allocs: rate(delta.allocs, told),
-            frees: rate(delta.frees, told),
+            allocs: rate(delta.allocs, seconds),
+            frees: rate(delta.frees, seconds),
         })
     }
 }
@@ -206,7 +207,7 @@ impl Screen {
         if self.lines > 0 {
             all += &format!("\x1b[{}A", self.lines);
         }
-        // Each line clears what the last text had there, the last one all below.
+        // Each line clears the rest of the old line, the last one everything below.
         text.lines().for_each(|line| all += &format!("{line}\x1b[K\n"));
         all += "\x1b[J";
         self.lines = text.lines().count();

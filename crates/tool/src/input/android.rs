@@ -5,7 +5,7 @@
 //! of a freed block's bytes that were resident. None of it changes a replay.
 
 use super::call::{Call, MALLOC_ALIGN, Origin, address, allocated, reallocated};
-use super::text::{Line, Lines, Syntax, text};
+use super::lines::{Line, Lines, Syntax, text};
 
 #[derive(Default)]
 pub(super) struct Android {

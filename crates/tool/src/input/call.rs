@@ -1,4 +1,4 @@
-//! The calls that every format comes down to. They name blocks by the addresses that the traced program saw.
+//! The calls that every format is translated to. They name blocks by the addresses that the traced program saw.
 
 /// One call of a traced program. An address only names a block: a replay places the block anew.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,11 +16,11 @@ pub enum Call {
     Free {
         /// The block's name.
         block: u64,
-        /// Whether the format writes a free after the fact: another thread's block of the same address may then stand
-        /// before it.
+        /// Whether the format writes a free after it happened: another thread's block with the same address may then
+        /// come before it.
         late: bool,
     },
-    /// Gives a block another size and another name. Formats write it after the fact.
+    /// Gives a block another size and another name. Formats write it after it happened.
     Realloc {
         /// The block's name so far.
         old: u64,
@@ -33,11 +33,11 @@ pub enum Call {
     },
     /// A request that the program's allocator refused.
     Refused {
-        /// The block that was to be resized; none for a new one.
+        /// The block to be resized; none for a new one.
         block: Option<u64>,
         /// Bytes.
         size: usize,
-        /// Bytes, as the program asked: it need not be a power of two.
+        /// Bytes, as requested: it need not be a power of two.
         align: usize,
     },
     /// No call: a block that was in use when the trace began.
@@ -56,14 +56,14 @@ pub enum Call {
 
 /// The outcome of a call in a recording of smalloc, to be compared with the replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Told {
+pub struct Recorded {
     /// The payload's offset; none if the request was refused.
     pub offset: Option<usize>,
     /// The hops of the search.
     pub hops: usize,
 }
 
-/// The thread and the call stack of a call; 0 where the trace does not tell it.
+/// The thread and the call stack of a call; 0 if the trace does not contain it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The system's number of the thread.
@@ -82,13 +82,13 @@ impl Default for Origin {
     }
 }
 
-/// A call, where it came from, and its outcome, which only recordings of smalloc tell.
+/// A call, its origin, and its outcome, which only recordings of smalloc contain.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Event {
     /// The call.
     pub call: Call,
     /// Offset and hops.
-    pub told: Option<Told>,
+    pub recorded: Option<Recorded>,
     /// Thread, call stack and site.
     pub origin: Origin,
 }
@@ -106,7 +106,7 @@ pub(super) fn address(word: &str) -> Option<u64> {
     if word == "(nil)" { Some(0) } else { hexadecimal(word) }
 }
 
-/// The outcome of a request to `malloc`: a null pointer says that it was refused.
+/// The outcome of a request to `malloc`: a null pointer means that it was refused.
 pub(super) fn allocated(block: u64, size: usize, align: usize) -> Call {
     match block {
         0 => Call::Refused { block: None, size, align },

@@ -7,19 +7,19 @@
 //! The program's command line (`X`) and the names of files (`x`, `m`) are written as they are, line breaks included.
 
 use super::call::{Call, MALLOC_ALIGN, Origin, allocated, hexadecimal};
+use super::lines::{Line, Lines, Syntax, text};
 use super::sites::{Sites, Stacks};
-use super::text::{Line, Lines, Syntax, text};
 
-/// More bytes than a command line has here: heaptrack writes 4096 of it.
+/// More bytes than a command line has here: heaptrack writes at most 4096 of it.
 const COMMAND_LINE: usize = 64 << 10;
 /// No path is longer, in bytes.
 const PATH: u64 = 4096;
 
 #[derive(Default)]
 pub(super) struct Heaptrack {
-    /// None unless the names of sites are asked for.
+    /// None unless sites are requested.
     stacks: Option<Stacks>,
-    /// The path of the program, which is called `x` among the libraries.
+    /// The path of the program, whose name is `x` among the libraries.
     program: String,
     /// The stack of the allocation that was read last; 0 for a free.
     stack: u32,
@@ -151,8 +151,8 @@ fn skip_name(line: &[u8], length: Option<&str>, behind: &mut Lines) {
     }
 }
 
-/// The path in a line `x` or `m`: the word behind its length, or as many letters as the length says. Older versions write
-/// no length.
+/// The path in a line `x` or `m`: the word behind its length, or as many letters as the length says. Older versions
+/// write no length.
 fn line_name(text: &str) -> &str {
     let Some((_, rest)) = text.split_once(' ') else { return "" };
     let Some((length, name)) = rest.split_once(' ') else { return rest };
@@ -174,7 +174,7 @@ fn is_alloc_next(behind: &mut Lines) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::tests::lines;
+    use super::super::lines::tests::lines;
     use super::*;
 
     fn line(text: &str) -> Result<Line, &'static str> {
@@ -213,7 +213,7 @@ mod tests {
         }
     }
 
-    /// How many lines of `behind` a line takes.
+    /// The number of lines of `behind` that a line takes.
     fn takes(line: &str, behind: &str) -> usize {
         let mut lines = lines(behind);
         assert!(

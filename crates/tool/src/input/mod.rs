@@ -1,10 +1,11 @@
-//! Reads traces. The first bytes of a file tell how it is packed and of which format it is; its name is not looked at.
+//! Reads traces. The first bytes of a file tell its packing and its format; its name is ignored.
 //!
-//! [`Input`] stands between the formats and the rest: whatever is read, [`Event`]s come out.
+//! [`Input`] stands between the formats and the rest: it returns [`Event`]s for every format.
 
 mod android;
 mod call;
 mod heaptrack;
+mod lines;
 mod mtrace;
 mod recording;
 mod same;
@@ -23,13 +24,13 @@ use encoding_rs_io::DecodeReaderBytesBuilder;
 use smalloc::recording::{Head, MAGIC};
 
 pub(crate) use call::MALLOC_ALIGN;
-pub use call::{Call, Event, Origin, Told};
+pub use call::{Call, Event, Origin, Recorded};
 use same::Same;
 pub use sites::Sites;
 pub use unpack::Position;
 use unpack::Unpacked;
 
-/// All that can be read, for messages.
+/// All formats that can be read, for messages.
 const FORMATS: &str = "smalloc's recordings, and the texts of memory_replay, heaptrack --raw and mtrace, \
                        plain or packed by gzip, zip, xz, zstd or bzip2";
 
@@ -52,7 +53,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// If it cannot be opened or unpacked, or is of no format that can be read.
+    /// If it cannot be opened or unpacked, or is in no format that can be read.
     pub fn open(path: &Path) -> Result<Self> {
         if path.as_os_str() == "-" {
             return Self::of("standard input".to_owned(), Box::new(io::stdin()), None);
@@ -78,7 +79,7 @@ impl Input {
         }
     }
 
-    /// Chooses one region of a recording, by its number. Without a choice it is the only one.
+    /// Chooses one region of a recording, by its number. Without a choice there must be only one.
     ///
     /// # Errors
     ///
@@ -108,7 +109,7 @@ impl Input {
         }
     }
 
-    /// A sentence, without its full stop, on the calls that traces of this format lack; none if they are complete.
+    /// A sentence, without its full stop, about the calls that traces of this format lack; none if they are complete.
     pub fn remark(&self) -> Option<&'static str> {
         match &self.format {
             Format::Recording(_) => None,
@@ -116,7 +117,8 @@ impl Input {
         }
     }
 
-    /// Finds the sites of the call stacks that are read from now on, if the trace has any. That opens the program's files.
+    /// Finds the sites of the call stacks that are read from now on, if the trace has any. This opens the program's
+    /// files.
     pub fn name_sites(&mut self) {
         match &mut self.format {
             Format::Recording(reader) => reader.name_sites(),
@@ -124,17 +126,17 @@ impl Input {
         }
     }
 
-    /// The call sites so far that the numbers in [`Origin`] mean; none if the trace has no call stacks.
+    /// The call sites so far, for the numbers in [`Origin`]; none if the trace has no call stacks.
     pub fn sites(&self) -> Option<&Sites> {
         self.format.sites()
     }
 
-    /// The kinds of lines so far that are no calls, in the plural, and how many there were of each.
+    /// The kinds of lines so far that are not calls, in the plural, and the number of each.
     pub fn others(&self) -> &BTreeMap<&'static str, u64> {
         &self.others
     }
 
-    /// How far the file has been read. It goes on with the file.
+    /// The position in the file, which keeps up with further reads.
     pub fn position(&self) -> Position {
         self.position.clone()
     }
@@ -143,7 +145,7 @@ impl Input {
     ///
     /// # Errors
     ///
-    /// If the file cannot be read on: it is damaged, cut off, or not of the format that it began with.
+    /// If the rest of the file cannot be read: it is damaged, cut off, or not of the format that it began with.
     pub fn next_event(&mut self) -> Result<Option<Event>> {
         let next = match &mut self.format {
             Format::Recording(reader) => reader.next(),
@@ -169,7 +171,7 @@ impl Format {
         if file.head.starts_with(&MAGIC) {
             return Ok(Self::Recording(Box::new(recording::Reader::new(file.bytes)?)));
         }
-        // A text may begin with a mark that tells its encoding. Without one it is read as it is.
+        // A text may begin with a mark that tells its encoding. Otherwise it is read unchanged.
         let decoder = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(file.bytes);
         let (head, text) = unpack::sniff(Box::new(BufReader::new(decoder)))?;
         ensure!(!head.is_empty(), "the file is empty");

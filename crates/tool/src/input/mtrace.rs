@@ -5,7 +5,7 @@
 //! torn, and the halves of a `realloc` may be parted.
 
 use super::call::{Call, MALLOC_ALIGN, address, allocated, hexadecimal};
-use super::text::{Line, Lines, Syntax, text};
+use super::lines::{Line, Lines, Syntax, text};
 
 const PIECE: Line = Line::Other(
     "pieces of lines: two processes wrote to this file, as after a fork, and their calls are mixed",
@@ -45,7 +45,7 @@ impl Syntax for Mtrace {
 }
 
 impl Mtrace {
-    /// The call that a row stands for. None if the row is not in its place.
+    /// The call that a row stands for. None if the row is out of place.
     fn place(&mut self, row: Row) -> Option<Line> {
         let align = MALLOC_ALIGN;
         Some(match row {
@@ -82,7 +82,7 @@ impl Row {
         if text.starts_with("= Start") || text.starts_with("= End") {
             return Some(Self::Mark);
         }
-        // A caller's name may have spaces in it, and signs; so the line is read from its end.
+        // A caller's name may contain spaces and signs, so the line is read from its end.
         let mut words = text.strip_prefix("@ ")?.split_ascii_whitespace().rev();
         let (last, before) = (words.next()?, words.next()?);
         match before {
@@ -111,7 +111,7 @@ fn is_piece(text: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::text::tests::lines;
+    use super::super::lines::tests::lines;
     use super::*;
 
     #[test]
@@ -145,7 +145,7 @@ mod tests {
         }
     }
 
-    /// Pieces are passed over where more lines follow, and what else is no line is refused.
+    /// Pieces are skipped if more lines follow. Any other text that is not a line is refused.
     #[test]
     fn torn_lines() {
         let last = || lines("");

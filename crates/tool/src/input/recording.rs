@@ -6,14 +6,14 @@ use std::mem;
 use anyhow::{Context, Result, anyhow, bail};
 use smalloc::recording::{Call as Kind, HEAD_BYTES, Head, Line, Object, RECORD_BYTES, Record, TEXT_BYTES};
 
-use super::call::{Call, Event, Origin, Told};
+use super::call::{Call, Event, Origin, Recorded};
 use super::sites::{Sites, Stacks};
 
-/// Reads records, and puts the two of a `realloc` that moved together.
+/// Reads records, and joins the two records of a `realloc` that moved.
 pub(super) struct Reader {
     head: Head,
     input: Box<dyn BufRead>,
-    /// The record that was read one ahead.
+    /// The record read ahead, and its stack.
     ahead: Option<(Record, u32)>,
     read: u64,
     /// The region whose calls are read.
@@ -49,7 +49,7 @@ impl Reader {
         })
     }
 
-    /// Reads only the calls on that region: each is a heap of its own.
+    /// Reads only the calls on that region: each region is a heap of its own.
     pub(super) fn choose(&mut self, region: u16) {
         self.region = region;
     }
@@ -71,7 +71,7 @@ impl Reader {
     /// The next call; none at the end.
     pub(super) fn next(&mut self) -> Result<Option<Event>> {
         let Some((record, stack)) = self.take()? else { return Ok(None) };
-        let told = Some(Told { offset: record.offset, hops: record.hops() });
+        let recorded = Some(Recorded { offset: record.offset, hops: record.hops() });
         let (block, old) = (record.offset.map(name), record.old_offset.map(name));
         let (size, align) = (record.size, record.align);
         let call = match (record.call, block) {
@@ -85,7 +85,7 @@ impl Reader {
             (_, None) => Call::Refused { block: old, size, align },
         };
         let origin = self.origin(&record, stack);
-        Ok(Some(Event { call, told: told.filter(|_| !matches!(call, Call::Free { .. })), origin }))
+        Ok(Some(Event { call, recorded: recorded.filter(|_| !matches!(call, Call::Free { .. })), origin }))
     }
 
     fn origin(&self, record: &Record, stack: u32) -> Origin {
@@ -98,8 +98,8 @@ impl Reader {
         Origin { thread: record.thread, stack, site, weight }
     }
 
-    /// A `realloc` that moved frees its old place with the next record, unless another thread came in between. Then it
-    /// is an allocation, and a free later.
+    /// A `realloc` that moved frees its old place with the next record, unless another thread has come in between. Then
+    /// it becomes an allocation, and a free later.
     fn realloc(&mut self, old: Option<u64>, new: u64, size: usize, align: usize) -> Result<Call> {
         let old = old.with_context(|| format!("record {}: a realloc without an old offset", self.read))?;
         if old == new {
@@ -203,7 +203,7 @@ impl Reader {
         Ok(Some(record))
     }
 
-    /// No more records: an error where the head knows of more.
+    /// No more records: an error if the header says that there are more.
     fn end(&self) -> Result<Option<Line>> {
         let (read, all) = (self.read, self.head.records);
         if read < all { bail!("it ends after {read} of {all} records") } else { Ok(None) }
@@ -218,7 +218,7 @@ fn weight(size: usize, interval: u64, number: u64) -> u32 {
     (1.0 / chance + fraction) as u32
 }
 
-/// Why something could not be read: `cut_off` if the file is too short, or else the error.
+/// The reason of a failed read: `cut_off` if the file is too short, or else the error.
 fn incomplete(error: io::Error, cut_off: &'static str) -> anyhow::Error {
     match error.kind() {
         io::ErrorKind::UnexpectedEof => anyhow!(cut_off),

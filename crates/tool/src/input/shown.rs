@@ -1,6 +1,6 @@
 //! Bytes of a file in a message.
 
-/// Characters that are shown at most.
+/// The most characters shown.
 const SHOWN: usize = 60;
 
 /// The bytes in quotes, cut short, with escapes for all that is not printable text.

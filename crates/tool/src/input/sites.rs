@@ -7,7 +7,7 @@ use std::ops::Range;
 use addr2line::Loader;
 use object::Object;
 
-/// Functions that only pass a request on. A site is named after the first frame that is none of them.
+/// Functions that only pass a request on. A site is named after the first frame that is not one of them.
 const PLUMBING: [&str; 15] = [
     "operator new",
     "__rust_",
@@ -38,7 +38,7 @@ const ALLOCATOR: [&str; 8] = [
     "alloc::alloc::",
     "<alloc::alloc::",
 ];
-/// The name of a frame about which nothing is known.
+/// The name of an unknown frame.
 const UNKNOWN: &str = "unknown";
 
 /// A program file or a library in memory.
@@ -53,7 +53,7 @@ struct Module {
     build_id: Vec<u8>,
 }
 
-/// Stacks as a trace tells them: return addresses, each on top of an earlier stack, and where files were mapped.
+/// The stacks of a trace: return addresses, each on top of an earlier stack, and the places where files were mapped.
 #[derive(Default)]
 pub(super) struct Stacks {
     pub(super) sites: Sites,
@@ -63,7 +63,7 @@ pub(super) struct Stacks {
     names: HashMap<String, u32>,
     /// Whether each frame only passes a request on, by its number.
     plumbing: Vec<bool>,
-    /// The numbers of the frames at an address, as long as the files stay where they are.
+    /// The numbers of the frames at an address, which hold until files are mapped elsewhere.
     known: HashMap<u64, Vec<u32>>,
 }
 
@@ -79,7 +79,7 @@ impl Stacks {
                 frames
             }
         };
-        // A stack stands on an earlier one: no walk can go in a circle.
+        // A stack stands on an earlier one, so no walk can go in a circle.
         let parent = if (parent as usize) <= self.sites.stacks.len() { parent } else { 0 };
         let is_own = |frame: &&u32| !self.plumbing[**frame as usize];
         let inherited = Some(self.sites.site_of(parent)).filter(|&site| site > 0);
@@ -101,7 +101,7 @@ impl Stacks {
         self.known.clear();
     }
 
-    /// All files were unmapped, and those that are still there will be mapped again.
+    /// All files were unmapped; those that remain will be mapped again.
     pub(super) fn unmap(&mut self) {
         self.modules.clear();
         self.known.clear();
@@ -116,8 +116,8 @@ impl Stacks {
         })
     }
 
-    /// The names of the frames at an address, at least one: those that were inlined come first. They are found in files
-    /// that are still on this machine.
+    /// The names of the frames at an address, at least one: inlined ones come first. They are found in files that are
+    /// still on this machine.
     fn frames(&mut self, address: u64) -> Vec<Frame> {
         let module = self.modules.iter().rfind(|module| (module.from..module.to).contains(&address));
         let Some(module) = module else { return vec![Frame::new(UNKNOWN, None)] };

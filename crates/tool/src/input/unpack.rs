@@ -17,12 +17,12 @@ use super::shown::shown;
 
 /// As many bytes tell one format from another: a tar archive is known by bytes 257 to 262.
 const SNIFFED: u64 = 512;
-/// A file may be packed this many times over.
+/// The most times that a file may be packed over.
 const LAYERS: usize = 4;
-/// Files of an archive that are named at most.
+/// The most files of an archive that a message lists.
 const NAMED: usize = 12;
 
-/// How far a file has been read.
+/// The position in a file.
 #[derive(Clone)]
 pub struct Position {
     read: Rc<Cell<u64>>,
@@ -35,13 +35,13 @@ impl Position {
         self.read.get()
     }
 
-    /// Bytes there are; none if that is not known, as of a pipe.
+    /// Bytes in all; none if that is not known, as for a pipe.
     pub fn total(&self) -> Option<u64> {
         self.total
     }
 }
 
-/// Counts what is read of a file.
+/// Counts the bytes that are read from a file.
 struct Counted<R> {
     input: R,
     position: Position,
@@ -61,11 +61,11 @@ impl<R: Read> Read for Counted<R> {
     }
 }
 
-/// A file, unpacked.
+/// An unpacked file.
 pub(super) struct Unpacked {
     /// Its first bytes.
     pub(super) head: Vec<u8>,
-    /// All of it.
+    /// All of its contents.
     pub(super) bytes: Box<dyn BufRead>,
     pub(super) position: Position,
 }
@@ -91,12 +91,12 @@ pub(super) fn unpack(file: Box<dyn Read>, total: Option<u64>) -> Result<Unpacked
     bail!("the file is packed more than {LAYERS} times over");
 }
 
-/// Whether these are the first bytes of a zip archive: a file, the end of an empty one, or of one in parts.
+/// Whether these are the first bytes of a zip archive: a file, the end of an empty archive, or an archive in parts.
 fn is_archive(head: &[u8]) -> bool {
     [b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08"].iter().any(|magic| head.starts_with(*magic))
 }
 
-/// The first bytes of an input, and the whole of it.
+/// The first bytes of an input, and all of it.
 pub(super) fn sniff(mut input: Box<dyn Read>) -> io::Result<(Vec<u8>, Box<dyn BufRead>)> {
     let mut head = Vec::new();
     input.by_ref().take(SNIFFED).read_to_end(&mut head)?;
@@ -104,7 +104,7 @@ pub(super) fn sniff(mut input: Box<dyn Read>) -> io::Result<(Vec<u8>, Box<dyn Bu
     Ok((head, Box::new(BufReader::with_capacity(1 << 16, whole))))
 }
 
-/// A way in which one file is packed.
+/// A way of packing one file.
 #[derive(Clone, Copy)]
 enum Packing {
     Bzip2,
@@ -114,7 +114,7 @@ enum Packing {
 }
 
 impl Packing {
-    /// By the first bytes of a file; none if it is not packed, or in another way.
+    /// Told by the first bytes of a file; none if it is not packed, or in another way.
     fn of(head: &[u8]) -> Option<Self> {
         match head {
             [0x1f, 0x8b, ..] => Some(Self::Gzip),
@@ -146,7 +146,7 @@ impl Packing {
     }
 }
 
-/// An error for what is known, and cannot be read here.
+/// An error for a packing that is known but cannot be read here.
 fn refuse_foreign(head: &[u8]) -> Result<()> {
     let magics: [(&[u8], &str); 6] = [
         (b"\x04\x22\x4d\x18", "packed by lz4"),
@@ -251,13 +251,13 @@ impl Read for Zstd {
 
 // ---- zip ---------------------------------------------------------------------------------------------------------
 
-/// Opens the only file of an archive. The archive is read whole, since what is in it is told at its end.
+/// Opens the only file of an archive. The archive is read whole, since its list of files is at its end.
 fn open_archive(mut bytes: Box<dyn BufRead>) -> Result<(Box<dyn Read>, Position)> {
     let mut all = Vec::new();
     bytes.read_to_end(&mut all)?;
     let mut archive = ZipArchive::new(Cursor::new(all))?;
     let index = only_file(&mut archive)?;
-    // The archive lends its files out, and only while it is there itself: so the file is read from the archive's bytes.
+    // The archive lends its files out only while it exists itself, so the file is read from the archive's bytes.
     let file = archive.by_index_raw(index)?;
     ensure!(!file.encrypted(), "the file in it is encrypted");
     let start = file.data_start().context("the file in it is nowhere")?;
@@ -279,7 +279,7 @@ fn open_archive(mut bytes: Box<dyn BufRead>) -> Result<(Box<dyn Read>, Position)
     Ok((Box::new(Checked { unpacked: CrcReader::new(unpacked), sum }), position))
 }
 
-/// The number of the only file in an archive. Folders are none, nor is what a Mac keeps beside each file.
+/// The number of the only file in an archive. Folders do not count, nor does the file that macOS adds for each one.
 fn only_file(archive: &mut ZipArchive<Cursor<Vec<u8>>>) -> Result<usize> {
     let mut files = Vec::new();
     for index in 0..archive.len() {
@@ -304,7 +304,7 @@ fn only_file(archive: &mut ZipArchive<Cursor<Vec<u8>>>) -> Result<usize> {
     }
 }
 
-/// Fails at the end if the checksum is another one.
+/// Fails at the end if the checksum differs.
 struct Checked {
     unpacked: CrcReader<Box<dyn Read>>,
     sum: u32,

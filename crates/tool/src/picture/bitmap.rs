@@ -29,7 +29,7 @@ impl Bitmap {
         }
     }
 
-    /// A filled rectangle; what lies outside is left out.
+    /// A filled rectangle; parts outside of the picture are left out.
     pub(crate) fn fill(&mut self, x: usize, y: usize, width: usize, height: usize, colour: Colour) {
         for y in y..y + height {
             for x in x..x + width {

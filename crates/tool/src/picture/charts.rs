@@ -12,7 +12,7 @@ use smalloc_terminal::{Bytes, Count};
 use super::raster::step_of;
 use crate::replay::{Bin, Series, Sizes};
 
-/// Colours that differ for every kind of sight (Okabe and Ito), and in lightness too.
+/// Colours that differ for all kinds of colour vision (Okabe and Ito), and in lightness too.
 const BLACK: RGBColor = RGBColor(0x22, 0x22, 0x22);
 const BLUE: RGBColor = RGBColor(0x00, 0x72, 0xb2);
 const ORANGE: RGBColor = RGBColor(0xd5, 0x5e, 0x00);
@@ -26,7 +26,7 @@ const WIDE: u32 = 1000;
 const PANEL: u32 = 300;
 /// Pixels for the title and the legend of a panel.
 const HEAD: u32 = 56;
-/// How many lines a grid has at most each way.
+/// The most lines of a grid in each direction.
 const LINES: f64 = 8.0;
 const COLUMNS: f64 = 10.0;
 
@@ -47,13 +47,13 @@ impl Curve {
     }
 }
 
-/// How the numbers of a panel's upright axis are placed and written.
+/// The placement and the format of the numbers of a panel's upright axis.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Scale {
     Bytes,
     Counts,
     Calls,
-    /// As the logarithm of one more, so that 0 has a place.
+    /// The logarithm of one more, so that 0 has a place.
     Logarithms,
 }
 
@@ -106,7 +106,7 @@ impl Ranged for Axis {
         from + (f64::from(to - from) * share).round() as i32
     }
 
-    /// All lines of the grid are bold ones: light ones in between say nothing more.
+    /// All lines of the grid are bold ones: light ones in between add nothing.
     fn key_points<Hint: KeyPointHint>(&self, hint: Hint) -> Vec<f64> {
         if hint.weight().allow_light_points() { Vec::new() } else { self.scale.ticks(self.most) }
     }
@@ -130,7 +130,7 @@ pub(crate) fn memory(series: &Series, name: &str) -> Result<String> {
         let most = points.iter().map(|point| point.1).fold(0.0, f64::max);
         Curve { name: format!("{name}, at most {}", Bytes(most as usize)), colour, width, points }
     };
-    // In the order in which they lie, from the top; the upper ones are wider, so that what they cover shows.
+    // In the order in which they lie, from the top. The upper ones are wider, so that covered ones show.
     let mut curves = [
         curve("footprint", SKY, 3, |sizes| sizes.footprint),
         curve("top", ORANGE, 2, |sizes| sizes.top),
@@ -152,12 +152,12 @@ pub(crate) fn memory(series: &Series, name: &str) -> Result<String> {
     Ok(picture)
 }
 
-/// The hops of each list: how many searches took how many, and over time, with the holes below.
+/// The hops of each list: the distribution, and hops over time, with the holes below.
 pub(crate) fn hops(series: &Series, stats: &[(&str, Stats)], name: &str) -> Result<String> {
     let colours = [(BLUE, SKY), (ORANGE, RGBColor(0xe6, 0x9f, 0x00))];
     let mut curves = Vec::new();
     for (index, &(list, _)) in stats.iter().enumerate() {
-        // A list has its colour whether the other is there or not.
+        // A list has the same colour if it is alone.
         let (mean_colour, most_colour) = colours[usize::from(list == "linked")];
         let most = |bin: &Bin| {
             let searches = bin.searches[index];
@@ -205,7 +205,7 @@ fn stacked(upper: &str, lower: &str) -> String {
     )
 }
 
-/// Width and height, as the first element tells them.
+/// Width and height, taken from the first element.
 fn size_of_svg(picture: &str) -> (f64, f64) {
     let number = |name: &str| {
         let rest = picture.split_once(&format!(" {name}=\"")).map_or("", |(_, rest)| rest);
@@ -250,7 +250,7 @@ fn legend(area: &Panel<'_>, curves: &[Curve]) -> Result<()> {
         area.draw(&PathElement::new(line, curve.colour.stroke_width(curve.width.max(2))))?;
         let style = TextStyle::from((FONT, 13).into_font()).color(&BLACK);
         area.draw(&Text::new(curve.name.clone(), (x + 30, 35), style))?;
-        // Letters are not measured, since which font will be there is not known: 8 pixels are enough for each.
+        // Letters are not measured, since the font is not known: 8 pixels are enough for each.
         x += 54 + 7 * curve.name.chars().count() as i32;
     }
     Ok(())

@@ -8,7 +8,6 @@ use anyhow::Result;
 use smalloc::{MapOptions, Snapshot};
 
 use crate::replay::Replay;
-pub(crate) use raster::Raster;
 
 /// A picture that can be drawn of a replay.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,10 +25,10 @@ pub enum Picture {
 }
 
 impl Picture {
-    /// All there are.
+    /// All pictures.
     pub const ALL: [Self; 5] = [Self::Raster, Self::Hops, Self::Memory, Self::Map, Self::Holes];
 
-    /// The name of the option that asks for it.
+    /// The name of the option for it.
     pub fn option(self) -> &'static str {
         match self {
             Self::Raster => "raster",
@@ -56,7 +55,7 @@ impl Picture {
         match self {
             Self::Raster => {
                 let mut bytes = Vec::new();
-                replay.raster.clone().write(name, &mut bytes)?;
+                raster::write(replay.raster.clone(), name, &mut bytes)?;
                 return Ok(bytes);
             }
             Self::Hops => text = charts::hops(&replay.series, &replay.stats(), name)?,

@@ -51,7 +51,7 @@ impl Life {
         self.birth <= call && call < self.death
     }
 
-    /// Room in the picture, in granules times calls.
+    /// Area in the picture, in granules times calls.
     pub(crate) fn area(&self) -> u64 {
         self.granules().saturating_mul(u64::from(self.death - self.birth))
     }

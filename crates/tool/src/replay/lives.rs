@@ -1,15 +1,15 @@
-//! The lives of all blocks: where each lay, from which call to which, and where it came from.
+//! The lives of all blocks: the place of each, its first and last call, and its origin.
 //!
-//! A trace of any length comes to a bounded number of lives. When there are too many, those that take the least room in
-//! the picture of address over time, bytes times calls, are dropped. They stay in every [`Tallies`],
-//! and in the [`Residue`] that tells how much of the picture they took.
+//! A trace of any length gives a bounded number of lives. If there are too many, those with the smallest area in the
+//! picture of address over time, bytes times calls, are dropped. They stay in every [`Tallies`], and in the [`Residue`]
+//! that tells how much of the picture they took.
 
 use super::life::{ALIVE, GRANULE, Life};
 use super::residue::Residue;
 use super::script::{Change, Step};
 use super::tally::Tallies;
 
-/// Lives that are kept at most.
+/// The most lives that are kept.
 const MOST: usize = 4_000_000;
 
 /// All lives so far.
@@ -50,7 +50,7 @@ impl Lives {
     fn born(&mut self, change: &Change, step: &Step, call: u32) {
         if self.all.len() >= self.most {
             self.keep(self.most / 2);
-            // Where most are in use, little can be dropped, and the next try is to come late enough.
+            // If most of them are in use, little can be dropped, and the next try has to come late enough.
             self.most = self.most.max(self.all.len() * 2);
         }
         let life = Life {
@@ -109,7 +109,7 @@ impl Lives {
             }
             !is_dropped
         });
-        // Blocks that are no longer in use have numbers too, whose lives nobody asks for.
+        // Blocks that are no longer in use have numbers too, but their lives are not needed.
         self.of_block.iter_mut().for_each(|life| *life = moved.get(*life as usize).copied().unwrap_or(0));
     }
 }

@@ -1,9 +1,10 @@
 //! Replays a trace on heaps, and gathers the numbers for its pictures.
 
+mod late_frees;
 mod life;
 mod lives;
-mod owed;
 mod player;
+mod raster;
 mod residue;
 mod script;
 mod series;
@@ -17,9 +18,9 @@ use smalloc::{Snapshot, Stats};
 use smalloc_terminal::{Bytes, List};
 
 use crate::input::Input;
-use crate::picture::Raster;
 pub(crate) use life::{ALIVE, GRANULE, Life};
 pub(crate) use lives::Lives;
+pub(crate) use raster::{GRANULE as RASTER_GRANULE, ROWS as RASTER_ROWS, Raster};
 pub(crate) use residue::{COLUMNS as RESIDUE_COLUMNS, Residue};
 pub(crate) use script::{Change, Compared};
 use script::{Script, Step};
@@ -30,17 +31,19 @@ pub(crate) use tally::{Tally, sizes_of_group};
 /// The region for a trace that does not tell its size, in bytes.
 const REGION: usize = 32 << 30;
 
-/// A trace, as it is replayed on one heap for each list.
+/// A trace, replayed on one heap for each list.
 pub struct Replay {
     script: Script,
     pub(crate) raster: Raster,
     pub(crate) series: Series,
     /// The call after which a snapshot is taken.
     at: Option<u64>,
+    /// The call after which the replay stops.
+    last: Option<u64>,
     snapshot: Option<Snapshot>,
     /// The lives of all blocks, if they are kept.
     lives: Option<Lives>,
-    /// Why the heap cannot be compared with the recording; none for what is no recording, too.
+    /// The reason why the heap cannot be compared with the recording; none if the trace is not a recording, too.
     incomparable: Option<String>,
 }
 
@@ -58,18 +61,32 @@ impl Replay {
         let lists = if lists.is_empty() { &recorded } else { lists };
         let players =
             lists.iter().map(|&list| player::player(list, region)).collect::<Result<Vec<_>, _>>()?;
-        // A heap may have got more or less than it was asked for.
+        // A heap may have got more or less than requested.
         let region = players.first().map_or(region, |player| player.stats().region_size);
         let incomparable = head.and_then(|head| incomparable(head, region));
         let comparable = head.filter(|_| incomparable.is_none());
         let series = Series::new(players.len());
         let script = Script::new(players, comparable);
-        Ok(Self { script, raster: Raster::new(), series, at, snapshot: None, lives: None, incomparable })
+        Ok(Self {
+            script,
+            raster: Raster::new(),
+            series,
+            at,
+            last: None,
+            snapshot: None,
+            lives: None,
+            incomparable,
+        })
     }
 
     /// Keeps the lives of all blocks from now on, as reports need them.
     pub(crate) fn keep_lives(&mut self) {
         self.lives = Some(Lives::new());
+    }
+
+    /// Stops the replay after a call, counted from 1; at the end if there is none.
+    pub(crate) fn stop_after(&mut self, call: Option<u64>) {
+        self.last = call;
     }
 
     /// Takes the lives of all blocks, if they were kept.
@@ -87,7 +104,7 @@ impl Replay {
     pub fn run(&mut self, input: &mut Input, mut called: impl FnMut(u64)) -> Result<Option<Error>> {
         let mut step = Step::default();
         let mut unread = None;
-        loop {
+        while self.last.is_none_or(|last| self.calls() < last) {
             let event = match input.next_event() {
                 Ok(Some(event)) => event,
                 Ok(None) => break,
@@ -141,12 +158,12 @@ impl Replay {
         Ok(())
     }
 
-    /// The calls that have been replayed.
+    /// The number of calls replayed.
     pub fn calls(&self) -> u64 {
         self.script.calls
     }
 
-    /// Bytes that the program has in use now, without what rounding adds.
+    /// Bytes that the program has in use now, without rounding.
     pub fn live(&self) -> Bytes {
         Bytes(self.script.live)
     }
@@ -156,7 +173,7 @@ impl Replay {
         (Bytes(self.script.peak_live.0), self.script.peak_live.1)
     }
 
-    /// Bytes that were in use at the peak, with what rounding adds.
+    /// Bytes that were in use at the peak, with rounding.
     pub(crate) fn used_at_peak(&self) -> Bytes {
         Bytes(self.script.used_at_peak)
     }
@@ -171,18 +188,18 @@ impl Replay {
         self.script.players.iter().map(|player| (player.list(), player.stats())).collect()
     }
 
-    /// The first heap at the moment that was asked for; none if the replay has not come to it.
+    /// The first heap at the chosen moment; none if the replay has not reached it.
     pub fn snapshot(&self) -> Option<&Snapshot> {
         self.snapshot.as_ref()
     }
 
-    /// The outcome of the comparison with the recording, or why there is none.
+    /// The result of the comparison with the recording, or the reason why there is none.
     pub(crate) fn compared(&self) -> Result<&Compared, &str> {
         self.incomparable.as_deref().map_or(Ok(&self.script.compared), Err)
     }
 }
 
-/// Why a recording is not compared with its replay; none if it is.
+/// The reason why a recording is not compared with its replay; none if it is.
 fn incomparable(head: &Head, region: usize) -> Option<String> {
     if head.hardened {
         return Some("it was made with the feature `hardened`, which places differently".into());

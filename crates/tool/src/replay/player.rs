@@ -1,4 +1,4 @@
-//! Plays calls on a heap of either list.
+//! Makes calls on a heap of either list.
 
 use std::alloc::Layout;
 use std::ptr::NonNull;
@@ -12,11 +12,11 @@ use smalloc_terminal::List;
 pub(super) trait Player {
     /// The name of the heap's list.
     fn list(&self) -> &'static str;
-    /// Allocates block number `number`, which is not there.
+    /// Allocates block number `number`, which must not exist.
     fn alloc(&mut self, number: usize, layout: Layout) -> MallocStatus;
-    /// Gives a block that is there another size.
+    /// Gives an existing block another size.
     fn realloc(&mut self, number: usize, layout: Layout, new_size: usize) -> MallocStatus;
-    /// Frees a block that is there.
+    /// Frees an existing block.
     fn free(&mut self, number: usize, layout: Layout);
     fn set_limit(&mut self, bytes: usize);
     fn stats(&self) -> Stats;

@@ -1,8 +1,8 @@
-//! How much of the picture of address over time the lives took that were dropped: a grid of a bounded size.
+//! The area that dropped lives took in the picture of address over time: a grid of a bounded size.
 
 use std::ops::Range;
 
-/// Columns and rows of the grid. Cells are joined in pairs where more would be needed.
+/// Columns and rows of the grid. Cells are joined in pairs if more would be needed.
 pub(crate) const COLUMNS: usize = 1024;
 const ROWS: usize = 256;
 
@@ -17,12 +17,12 @@ pub(crate) struct Residue {
 }
 
 impl Residue {
-    /// How many lives were dropped.
+    /// The number of lives dropped.
     pub(crate) fn dropped(&self) -> u64 {
         self.dropped
     }
 
-    /// Granules times calls of all of them.
+    /// The area of all of them, in granules times calls.
     #[cfg(test)]
     pub(crate) fn sum(&self) -> f64 {
         self.cells.iter().copied().map(f64::from).sum()
@@ -72,7 +72,7 @@ impl Residue {
     }
 }
 
-/// The cells of an axis that a range touches, and how much of it lies in each.
+/// The cells of an axis that a range touches, and the part of the range in each.
 fn parts(range: &Range<u64>, cell: u64) -> impl Iterator<Item = (usize, u64)> + use<> {
     let (from, to) = (range.start, range.end);
     let cells = from / cell..to.div_ceil(cell);

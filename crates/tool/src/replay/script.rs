@@ -7,11 +7,11 @@ use anyhow::{Context, Result, bail};
 use smalloc::MallocStatus;
 use smalloc::recording::Head;
 
-use super::owed::Owed;
+use super::late_frees::LateFrees;
 use super::player::Player;
-use crate::input::{Call, Event, MALLOC_ALIGN, Origin, Told};
+use crate::input::{Call, Event, MALLOC_ALIGN, Origin, Recorded};
 
-/// Why calls are left out or changed.
+/// The reasons why calls are left out or changed.
 const UNKNOWN_FREE: &str = "frees of blocks that were never seen";
 const UNKNOWN_REALLOC: &str = "reallocs of blocks that were never seen, made allocations";
 const LATE: &str = "frees that were written late, after their address was allocated again";
@@ -33,14 +33,14 @@ pub(crate) struct Step {
     pub(crate) changes: Vec<Change>,
     /// The hops of the search on each heap; empty if there was none.
     pub(crate) hops: Vec<usize>,
-    /// Where the call came from.
+    /// The origin of the call.
     pub(crate) origin: Origin,
 }
 
 /// A segment that came into use, or went out of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Change {
-    /// The number of the block, which no other block has while it is in use.
+    /// The number of the block, which is unique while it is in use.
     pub(crate) number: usize,
     /// Bytes that the program asked for.
     pub(crate) size: usize,
@@ -64,7 +64,7 @@ pub(crate) struct Script {
     pub(crate) players: Vec<Box<dyn Player>>,
     /// The number of each block that is in use, by its address in the trace.
     numbers: HashMap<u64, usize>,
-    owed: Owed,
+    late_frees: LateFrees,
     blocks: Vec<Option<Block>>,
     unused: Vec<usize>,
     /// Blocks that fill the holes between the segments in use when a recording began, until its first call.
@@ -75,7 +75,7 @@ pub(crate) struct Script {
     comparing_hops_of: Option<String>,
     pub(crate) compared: Compared,
     pub(crate) calls: u64,
-    /// Bytes in use, as the program counts them, and with what rounding adds.
+    /// Bytes in use, as the program counts them, and with rounding.
     pub(crate) live: usize,
     pub(crate) used: usize,
     pub(crate) peak_live: (usize, u64),
@@ -89,7 +89,7 @@ impl Script {
         Self {
             players,
             numbers: HashMap::new(),
-            owed: Owed::default(),
+            late_frees: LateFrees::default(),
             blocks: Vec::new(),
             unused: Vec::new(),
             fillers: Vec::new(),
@@ -106,7 +106,7 @@ impl Script {
         }
     }
 
-    /// Makes a call on every heap, and tells in `step` what it did.
+    /// Makes a call on every heap, and records its effect in `step`.
     pub(crate) fn play(&mut self, event: Event, step: &mut Step) -> Result<()> {
         step.clear();
         step.origin = event.origin;
@@ -120,28 +120,28 @@ impl Script {
             return Ok(());
         }
         self.calls += 1;
-        // Fillers are not the program's: they do not count as live.
+        // Fillers do not belong to the program: they do not count as live.
         let live = self.live;
         for filler in std::mem::take(&mut self.fillers) {
             self.free_number(filler, &mut Step::default());
         }
         self.live = live;
         match event.call {
-            Call::Alloc { block, size, align } => self.alloc(block, size, align, event.told, step)?,
-            Call::Realloc { old, new, size, align } if self.owed.pay(old) => {
+            Call::Alloc { block, size, align } => self.alloc(block, size, align, event.recorded, step)?,
+            Call::Realloc { old, new, size, align } if self.late_frees.take(old) => {
                 self.skip(LATE);
-                self.alloc(new, size, align, event.told, step)?;
+                self.alloc(new, size, align, event.recorded, step)?;
             }
             Call::Realloc { old, new, size, align } => match self.numbers.remove(&old) {
-                Some(number) => self.realloc(number, new, size, event.told, step)?,
+                Some(number) => self.realloc(number, new, size, event.recorded, step)?,
                 None => {
                     self.skip(UNKNOWN_REALLOC);
-                    self.alloc(new, size, align, event.told, step)?;
+                    self.alloc(new, size, align, event.recorded, step)?;
                 }
             },
-            Call::Free { block, late: true } if self.owed.pay(block) => self.skip(LATE),
+            Call::Free { block, late: true } if self.late_frees.take(block) => self.skip(LATE),
             Call::Free { block, late } => self.free(block, late, step),
-            Call::Refused { block, size, align } => self.refused(block, size, align, event.told, step)?,
+            Call::Refused { block, size, align } => self.refused(block, size, align, event.recorded, step)?,
             Call::Held { .. } | Call::Limit { .. } => {}
         }
         self.count(step);
@@ -160,11 +160,11 @@ impl Script {
 
     fn free(&mut self, block: u64, late: bool, step: &mut Step) {
         let Some(number) = self.numbers.remove(&block) else {
-            let why = if self.owed.pay_doubtful(block) { LATE } else { UNKNOWN_FREE };
+            let why = if self.late_frees.take_doubtful(block) { LATE } else { UNKNOWN_FREE };
             return self.skip(why);
         };
         if !late {
-            self.owed.doubt(block);
+            self.late_frees.doubt(block);
         }
         self.free_number(number, step);
     }
@@ -172,7 +172,7 @@ impl Script {
     /// The calls so far that were left out or changed, by the reason.
     pub(crate) fn skipped(&self) -> BTreeMap<&'static str, u64> {
         let mut skipped = self.skipped.clone();
-        let unwritten = self.owed.count();
+        let unwritten = self.late_frees.count();
         if unwritten > 0 {
             skipped.insert(UNWRITTEN, unwritten);
         }
@@ -183,7 +183,8 @@ impl Script {
         *self.skipped.entry(why).or_default() += 1;
     }
 
-    /// A block is where it was when the recording began; the holes around it are filled for as long as that takes.
+    /// A block has the same place as when the recording began; the holes around it are filled for as long as that
+    /// takes.
     fn hold(&mut self, block: u64, size: usize, step: &mut Step) -> Result<()> {
         let offset = block as usize - 1;
         let end = offset.checked_add(size).context("a segment that was in use has no end")?;
@@ -198,7 +199,7 @@ impl Script {
         }
         // The cost of a search of the index depends on the searches before it, which are not recorded.
         self.comparing_hops_of.take_if(|list| list == "indexed");
-        self.alloc(block, size, MALLOC_ALIGN, Some(Told { offset: Some(offset), hops: 0 }), step)?;
+        self.alloc(block, size, MALLOC_ALIGN, Some(Recorded { offset: Some(offset), hops: 0 }), step)?;
         self.held_end = end;
         Ok(())
     }
@@ -208,11 +209,11 @@ impl Script {
         block: u64,
         size: usize,
         align: usize,
-        told: Option<Told>,
+        recorded: Option<Recorded>,
         step: &mut Step,
     ) -> Result<()> {
         if let Some(number) = self.numbers.remove(&block) {
-            self.owed.add(block);
+            self.late_frees.add(block);
             self.free_number(number, step);
         }
         let Ok(layout) = Layout::from_size_align(size, align) else {
@@ -220,7 +221,7 @@ impl Script {
             return Ok(());
         };
         let number = self.unused_number();
-        match self.place(number, layout, told, step)? {
+        match self.place(number, layout, recorded, step)? {
             true => drop(self.numbers.insert(block, number)),
             false => self.unused.push(number),
         }
@@ -228,10 +229,16 @@ impl Script {
     }
 
     /// Allocates on every heap. False if there was no room.
-    fn place(&mut self, number: usize, layout: Layout, told: Option<Told>, step: &mut Step) -> Result<bool> {
+    fn place(
+        &mut self,
+        number: usize,
+        layout: Layout,
+        recorded: Option<Recorded>,
+        step: &mut Step,
+    ) -> Result<bool> {
         let answers: Vec<MallocStatus> =
             self.players.iter_mut().map(|player| player.alloc(number, layout)).collect();
-        let offset = self.agree(&answers, told)?;
+        let offset = self.agree(&answers, recorded)?;
         step.hops.extend(answers.iter().map(|status| status.hops));
         self.blocks[number] = offset.map(|offset| Block { offset, layout });
         if let Some(offset) = offset {
@@ -246,7 +253,7 @@ impl Script {
         number: usize,
         new: u64,
         size: usize,
-        told: Option<Told>,
+        recorded: Option<Recorded>,
         step: &mut Step,
     ) -> Result<()> {
         let before = self.blocks[number].expect("a block that has a number is there");
@@ -256,13 +263,13 @@ impl Script {
             return Ok(());
         };
         if let Some(taken) = self.numbers.insert(new, number) {
-            self.owed.add(new);
+            self.late_frees.add(new);
             self.free_number(taken, step);
         }
         let realloc = |player: &mut Box<dyn Player>| player.realloc(number, before.layout, size);
         let answers: Vec<MallocStatus> = self.players.iter_mut().map(realloc).collect();
-        let offset = self.agree(&answers, told)?;
-        // The program believes that the block has its new size; here it keeps the old one.
+        let offset = self.agree(&answers, recorded)?;
+        // The program assumes that the block has its new size; here it keeps the old one.
         let Some(offset) = offset else { return Ok(()) };
         if offset != before.offset {
             step.hops.extend(answers.iter().map(|status| status.hops));
@@ -284,13 +291,13 @@ impl Script {
         step.changes.push(block.change(number, false));
     }
 
-    /// Only where offsets are compared is a request that was refused made: it will be refused again, and costs hops.
+    /// A refused request is made only if offsets are compared: it will be refused again, and costs hops.
     fn refused(
         &mut self,
         block: Option<u64>,
         size: usize,
         align: usize,
-        told: Option<Told>,
+        recorded: Option<Recorded>,
         step: &mut Step,
     ) -> Result<()> {
         let known = block.map(|block| self.numbers.get(&block).copied());
@@ -311,7 +318,7 @@ impl Script {
             }
         };
         step.hops.extend(answers.iter().map(|status| status.hops));
-        self.agree(&answers, told)?;
+        self.agree(&answers, recorded)?;
         Ok(())
     }
 
@@ -322,26 +329,26 @@ impl Script {
         })
     }
 
-    /// The offset that all heaps gave, and the recording too.
-    fn agree(&mut self, answers: &[MallocStatus], told: Option<Told>) -> Result<Option<usize>> {
+    /// The offset in all heaps, and in the recording too.
+    fn agree(&mut self, answers: &[MallocStatus], recorded: Option<Recorded>) -> Result<Option<usize>> {
         let offset = answers[0].payload_offset;
         for (player, answer) in self.players.iter().zip(answers) {
             if answer.payload_offset != offset {
                 bail!(self.differs(player.list(), answer.payload_offset, "the other list", offset));
             }
         }
-        let Some(told) = told.filter(|_| self.comparing) else { return Ok(offset) };
-        if told.offset != offset {
-            bail!(self.differs("the replay", offset, "the recording", told.offset));
+        let Some(recorded) = recorded.filter(|_| self.comparing) else { return Ok(offset) };
+        if recorded.offset != offset {
+            bail!(self.differs("the replay", offset, "the recording", recorded.offset));
         }
         self.compared.offsets += 1;
         for (player, answer) in self.players.iter().zip(answers) {
             if self.comparing_hops_of.as_deref() != Some(player.list()) {
                 continue;
             }
-            if answer.hops != told.hops {
+            if answer.hops != recorded.hops {
                 let (call, hops) = (self.calls, answer.hops);
-                bail!("call {call}: {hops} hops here, {} in the recording", told.hops);
+                bail!("call {call}: {hops} hops here, {} in the recording", recorded.hops);
             }
             self.compared.hops += 1;
         }

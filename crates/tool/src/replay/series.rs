@@ -22,7 +22,7 @@ impl Searches {
         }
     }
 
-    /// Hops of a search in the mean; none where there was none.
+    /// Mean hops of a search; none without a search.
     pub(crate) fn mean(self) -> Option<f64> {
         (self.count > 0).then(|| self.hops as f64 / self.count as f64)
     }
@@ -69,7 +69,7 @@ pub(crate) struct Bin {
     pub(crate) end: u64,
     /// The searches of each heap.
     pub(crate) searches: Vec<Searches>,
-    /// The most that was live and in use, and the highest that top was; holes as they are at the end.
+    /// The most live and used bytes, and the highest top; holes at the end.
     pub(crate) sizes: Sizes,
 }
 
@@ -89,7 +89,7 @@ pub(crate) struct Series {
 }
 
 impl Series {
-    /// For that many heaps.
+    /// For so many heaps.
     pub(crate) fn new(heaps: usize) -> Self {
         let current = Bin { searches: vec![Searches::default(); heaps], ..Bin::default() };
         Self { bins: Vec::new(), widest: (0, 0), calls_per_bin: 1, current }
@@ -129,7 +129,7 @@ impl Series {
         self.bins.push(Bin { sizes: whole.sizes.join(sizes), ..whole });
     }
 
-    /// How many calls there were, and at least one, as charts need it.
+    /// The number of calls, and at least one, as charts need it.
     pub(crate) fn calls(&self) -> f64 {
         self.bins.last().map_or(1.0, |bin| bin.end as f64)
     }

@@ -71,10 +71,10 @@ impl Tally {
     }
 }
 
-/// How blocks are grouped.
+/// The property by which blocks are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Kind {
-    /// By call site: the function and the line that asked for the block.
+    /// By call site: the function and the line that requested the block.
     Site,
     /// By call stack.
     Stack,
@@ -93,6 +93,11 @@ impl Kind {
             Self::Size => size_group(life.size),
             Self::Thread => life.thread as usize,
         }
+    }
+
+    /// Whether groups follow from call stacks.
+    pub(crate) fn is_of_stacks(self) -> bool {
+        matches!(self, Self::Site | Self::Stack)
     }
 
     /// The blocks of a life's group that it stands for: not one if stacks are known of a sample alone.

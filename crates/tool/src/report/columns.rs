@@ -14,9 +14,9 @@ use flate2::write::ZlibEncoder;
 
 use crate::replay::{ALIVE, Life, Lives, Residue};
 
-/// Bytes of all columns in Base64 at most.
+/// The most bytes of all columns in Base64.
 const MOST: usize = 29 << 20;
-/// How hard the compressor tries.
+/// The effort of the compressor.
 const LEVEL: u32 = 2;
 
 /// The names of the columns.
@@ -30,7 +30,7 @@ pub(super) struct Column {
     pub(super) base64: String,
 }
 
-/// Packs all lives. Where they take too much room, the smallest are dropped first.
+/// Packs all lives. If they take too much room, the smallest are dropped first.
 pub(super) fn columns(lives: &mut Lives) -> Result<Vec<Column>> {
     loop {
         let packed = pack(&lives.all)?;
@@ -45,7 +45,7 @@ pub(super) fn columns(lives: &mut Lives) -> Result<Vec<Column>> {
     }
 }
 
-/// The grid of what was dropped, as 32-bit floating-point numbers.
+/// The grid of dropped lives, as 32-bit floating-point numbers.
 pub(super) fn residue(residue: &Residue) -> Result<Column> {
     let bytes: Vec<u8> = residue.cells.iter().flat_map(|cell| cell.to_le_bytes()).collect();
     Ok(Column { name: "residue", base64: compress(&bytes)? })

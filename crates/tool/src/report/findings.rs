@@ -1,4 +1,4 @@
-//! The sentences that tell what stands out in a replay, each with the place in the picture that shows it.
+//! The sentences that describe the findings of a replay, each with the place in the picture that shows it.
 
 use smalloc_terminal::{Bytes, Count};
 
@@ -7,17 +7,16 @@ use super::moment::Moment;
 use crate::input::Sites;
 use crate::replay::{ALIVE, GRANULE, Kind, Life, Lives, Tally, sizes_of_group};
 
-/// Bytes that are too few for a sentence, and the share of top that is.
+/// The least bytes for a sentence, and the least share of top.
 const LITTLE: u64 = 16 << 10;
 const LITTLE_SHARE: u64 = 100;
-/// Parts of the trace in each of which the blocks of a group must become more, to be told as growing, and how many such
-/// groups are told at most.
+/// A group grows if its blocks become more in each of so many parts of the trace; at most so many groups are listed.
 const PARTS: usize = 8;
 const MOST_GROWING: usize = 3;
-/// Hops in the mean above which a search is long.
+/// Mean hops above which a search is long.
 const LONG_SEARCH: f64 = 8.0;
 
-/// A sentence, and where it is to be seen.
+/// A sentence, and its place in the picture.
 #[derive(Debug, Default)]
 pub(crate) struct Finding {
     pub(crate) text: String,
@@ -25,11 +24,11 @@ pub(crate) struct Finding {
     pub(crate) call: Option<u32>,
     /// Offsets in granules.
     pub(crate) offsets: Option<(u64, u64)>,
-    /// The group of blocks that it is about.
+    /// The group of blocks of the sentence.
     pub(crate) group: Option<usize>,
 }
 
-/// All that stands out.
+/// All findings.
 pub(super) fn find(report: &Report<'_>) -> Vec<Finding> {
     let mut found = vec![peak(report)];
     let last = u32::try_from(report.replay.calls()).unwrap_or(ALIVE);
@@ -41,7 +40,7 @@ pub(super) fn find(report: &Report<'_>) -> Vec<Finding> {
         gap_at_end = (end.top() - end.used()) * GRANULE;
         found.extend(moment(report, &end, None));
     }
-    // A moment that is much like the end tells nothing more.
+    // A moment much like the end adds nothing.
     if gap as u64 > LITTLE && gap as u64 > gap_at_end + gap_at_end / 8 && widest < last {
         found.extend(moment(report, &Moment::new(&report.lives, widest), Some(widest)));
     }
@@ -75,7 +74,7 @@ fn peak(report: &Report<'_>) -> Finding {
     Finding { text, call: u32::try_from(call).ok(), ..Finding::default() }
 }
 
-/// The blocks that keep memory from going back at one moment, those that keep top, and the largest hole.
+/// The blocks that keep memory from being returned at one moment, those that keep top, and the largest hole.
 fn moment(report: &Report<'_>, moment: &Moment<'_>, call: Option<u32>) -> Vec<Finding> {
     let (top, used) = (moment.top(), moment.used());
     let enough = |granules: u64| granules * GRANULE >= LITTLE && granules >= top / LITTLE_SHARE;
@@ -141,7 +140,7 @@ fn told(report: &Report<'_>, life: &Life) -> String {
     }
 }
 
-/// The group whose blocks keep most memory from going back, how many they are, and granules.
+/// The group whose blocks keep most memory from being returned, the number of the blocks, and granules.
 fn most_pinned(report: &Report<'_>, moment: &Moment<'_>) -> Option<(usize, usize, u64)> {
     let groups = report.lives.tallies.of(report.kind).len();
     let mut pinned = vec![(0, 0.0); groups];
@@ -158,7 +157,7 @@ fn most_pinned(report: &Report<'_>, moment: &Moment<'_>) -> Option<(usize, usize
 fn growing(report: &Report<'_>) -> Vec<Finding> {
     let calls = report.replay.calls();
     let ends: Vec<u64> = (1..=PARTS as u64).map(|part| calls * part / PARTS as u64).collect();
-    // The end itself is where a program frees everything: the last part is looked at just before it.
+    // At the very end a program frees everything, so the last part is checked just before it.
     let ends = ends.iter().map(|&end| end.min(calls - calls / 64)).collect::<Vec<_>>();
     let mut live = vec![[0_u64; PARTS]; report.lives.tallies.of(report.kind).len()];
     for life in &report.lives.all {

@@ -1,22 +1,25 @@
-//! Reports: one file of HTML that tells where the memory of a program went, and draws it.
+//! Reports: one file of HTML that describes where the memory of a program went, and draws it.
 //!
-//! - [`moment`] tells who holds what at one moment.
-//! - [`findings`] says in words what stands out.
+//! - [`moment`] finds the holders of memory at one moment.
+//! - [`pins`] sums what each group of blocks keeps from going back.
+//! - [`findings`] describes in words what stands out.
 //! - [`columns`] packs the lives of all blocks.
-//! - [`page`] puts all of it into one file, beside the styles and the scripts in the folder `page`.
+//! - [`page`] puts all of it into one file, together with the styles and the scripts in the folder `page`.
 
 mod columns;
 mod findings;
 mod moment;
 mod page;
+mod pins;
 
 use anyhow::Result;
 
 use crate::input::{Input, Sites};
 use crate::replay::{Kind, Lives, Replay};
 pub(crate) use findings::{Finding, group_name};
+pub(crate) use pins::Pins;
 
-/// The replay of a trace, and what stands out in it.
+/// The replay of a trace, and its findings.
 pub(crate) struct Report<'a> {
     /// The name of the trace.
     name: String,
@@ -25,13 +28,13 @@ pub(crate) struct Report<'a> {
     replay: &'a Replay,
     lives: Lives,
     sites: Option<Sites>,
-    /// How the findings group blocks: by site if the trace tells the sites.
+    /// The grouping in findings: by site if the trace has sites.
     kind: Kind,
     findings: Vec<Finding>,
 }
 
 impl<'a> Report<'a> {
-    /// Of a trace that was replayed to its end, with the lives of its blocks.
+    /// The report of a trace that was replayed to its end, with the lives of its blocks.
     pub(crate) fn new(name: String, input: &Input, replay: &'a Replay, lives: Lives) -> Self {
         let sites = input.sites().cloned();
         let kind = if sites.is_some() { Kind::Site } else { Kind::Size };
@@ -41,7 +44,7 @@ impl<'a> Report<'a> {
         report
     }
 
-    /// The sentences that tell what stands out.
+    /// The sentences of the findings.
     pub(crate) fn findings(&self) -> &[Finding] {
         &self.findings
     }

@@ -1,5 +1,5 @@
-//! Who holds what at one moment: the blocks in use, the holes between them, and the free memory that each block keeps
-//! from going back to the system.
+//! The holders of memory at one moment: the blocks in use, the holes between them, and the free memory that each block
+//! keeps from being returned to the system.
 
 use crate::replay::{ALIVE, GRANULE, Life, Lives};
 
@@ -41,7 +41,7 @@ impl<'a> Moment<'a> {
         Self { blocks }
     }
 
-    /// Where the blocks end, in granules.
+    /// The end of the last block, in granules.
     pub(super) fn top(&self) -> u64 {
         self.blocks.last().map_or(0, |life| life.extent().end)
     }
@@ -72,7 +72,7 @@ impl<'a> Moment<'a> {
         Some(Highest { group: own, blocks, offset, keeps: self.top() - below })
     }
 
-    /// For each block the free granules that it keeps from going back: those of each page that is free in part are
+    /// For each block the free granules that it keeps from being returned: those of each page that is free in part are
     /// shared equally among the blocks on it.
     pub(super) fn pins(&self) -> Vec<f64> {
         let mut pins = vec![0.0; self.blocks.len()];
@@ -132,7 +132,7 @@ mod tests {
         lives
     }
 
-    /// Against the definition, page by page and granule by granule.
+    /// Compared with the definition, page by page and granule by granule.
     #[test]
     fn the_free_bytes_of_a_page_are_shared_among_its_blocks() {
         for blocks in [

@@ -12,7 +12,7 @@ use crate::replay::{Kind, RESIDUE_COLUMNS, Tally};
 
 const PAGE: &str = include_str!("page/page.html");
 const STYLE: &str = include_str!("page/style.css");
-/// The scripts, in the order in which they need each other.
+/// The scripts, in the order of their dependencies.
 const SCRIPTS: [&str; 9] = [
     include_str!("page/numbers.js"),
     include_str!("page/blocks.js"),
@@ -66,7 +66,7 @@ fn summary(report: &Report<'_>) -> String {
     format!("{calls} calls of {}, replayed with the list {}.", report.format, lists.join(" and the list "))
 }
 
-/// A finding as an item of a list. The script puts a button behind those that can be shown.
+/// A finding as an item of a list. The script adds a button to those that can be shown.
 fn finding(finding: &Finding) -> String {
     let mut item = String::from("<li");
     let (low, high) = finding.offsets.unzip();
@@ -169,7 +169,7 @@ fn groups(report: &Report<'_>, kind: Kind) -> Value {
     used.map(row).collect()
 }
 
-/// The stacks that have blocks, each with its site and its frames, and the names of all frames. Null if the trace tells
+/// The stacks that have blocks, each with its site and its frames, and the names of all frames. Null if the trace has
 /// none.
 fn sites(report: &Report<'_>) -> Value {
     let Some(sites) = &report.sites else { return Value::Null };

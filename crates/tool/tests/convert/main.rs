@@ -1,47 +1,21 @@
 //! `smalloc convert`: each format is read back by the tool that it is for.
 //!
 //! `SMALLOC_TEST_PYTHON` names a Python that has the package `perfetto`, and `SMALLOC_TEST_PPROF` Go's `pprof`, as
-//! `.ci/run` does. Where a tool is missing its test is skipped, but for a CI.
+//! `.ci/run` does. If a tool is missing, its test is skipped, except in CI.
 
 #[path = "../report/browser.rs"]
 #[expect(dead_code, reason = "the tests of the report use more of it")]
 mod browser;
+#[path = "../common/mod.rs"]
+mod common;
 mod consumers;
 
+use common::Folder;
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{env, fs};
 
 use serde_json::Value;
-
-/// A folder for the files of one test, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("smalloc-convert-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a name in Unicode").to_owned()
-    }
-
-    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        fs::write(&path, contents).expect("a file can be written");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // An error leaves files behind in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
 
 /// A trace of heaptrack with call stacks: `main` calls `insert` in two places of one line, and `insert` calls `grow`. The
 /// names are those of files that do not exist, with an offset.
@@ -121,7 +95,7 @@ fn files_are_replaced_whole_or_not_at_all() {
     for (arguments, error) in [
         (&[&trace, "--to", "frob", "-o", &out][..], "invalid value 'frob' for '--to <FORMAT>'"),
         (&[&folder.path("none"), "--to", "dhat", "-o", &out], "cannot read"),
-        (&[&folder.file("text", "hello\n"), "--to", "dhat", "-o", &out], "is of no format that can be read"),
+        (&[&folder.file("text", "hello\n"), "--to", "dhat", "-o", &out], "is in no format that can be read"),
         (&[&trace, "--to", "dhat", "-o", &trace], "it is the trace"),
         (&[&trace, "--to", "perfetto", "--at", "99", "-o", &out], "--at 99: there are only 9 calls"),
         (&[&trace, "--to", "dhat", "-o", &folder.path("none/out")], "--output: cannot write"),
@@ -149,7 +123,7 @@ fn files_are_replaced_whole_or_not_at_all() {
     let text = fs::read_to_string(&out).expect("it is there");
     assert_eq!(convert(&[&trace, "--to", "folded", "-o", "-"]).stdout, text.as_bytes());
     // No temporary file stays.
-    let files = fs::read_dir(&folder.0).expect("the folder is there").count();
+    let files = fs::read_dir(folder.path("")).expect("the folder is there").count();
     assert_eq!(files, ["trace", "out", "text", "link"].len());
 
     let full = convert(&[&trace, "--to", "firefox", "-o", "/dev/full"]);

@@ -1,4 +1,4 @@
-//! `smalloc replay`: what it compares, reads, refuses and draws.
+//! `smalloc replay`: its comparisons, inputs, errors and pictures.
 
 use crate::{
     Folder, assert_prints, assert_refuses, churn, command, read, record_program, record_threads, replay,
@@ -29,7 +29,7 @@ fn it_replays_recordings_and_compares() {
     assert_prints(&[&linked, "--region", "1M"], &["Not compared with the recording: its heap was of 64 KiB"]);
     assert_prints(&[&program], &["The recording ended with its process.", "The same as recorded"]);
 
-    // One hop more in one record is seen, and named.
+    // One hop more in one record is detected, and reported.
     let mut bytes = fs::read(&linked).expect("the recording is there");
     let at = records.iter().position(|record| record.call == Call::Alloc).expect("an allocation");
     bytes[HEAD_BYTES + 32 * at + 24] += 1;
@@ -40,7 +40,7 @@ fn it_replays_recordings_and_compares() {
     assert_refuses(&[&damaged], "the recording takes offset 0x10");
 }
 
-/// A recording that begins late has what was in use in it.
+/// A recording that begins late contains the blocks in use at that moment.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
 fn it_replays_what_began_late() {
@@ -82,7 +82,7 @@ fn it_says_what_it_cannot_read_and_where() {
         assert_refuses(&[&file], &format!("{file}: {error}"));
     };
     refuses("empty", b"", "the file is empty");
-    refuses("prose", b"Once upon a time\n", "line 1: \"Once upon a time\" is of no format that can be read");
+    refuses("prose", b"Once upon a time\n", "line 1: \"Once upon a time\" is in no format that can be read");
     refuses("android", b"1: malloc 0x10 9\n1: mall", "line 2: \"1: mall\": not a line of memory_replay");
     refuses("heaptrack", b"v 1 2\n+ 0\n", "line 2: \"+ 0\": heaptrack has taken the addresses out");
     refuses("mtrace", b"= Start\n@ a > 0x1 0x2\n", "line 2: \"@ a > 0x1 0x2\": not a line of mtrace");
@@ -97,7 +97,7 @@ fn it_says_what_it_cannot_read_and_where() {
     refuses("call", &whole, "record 2: damaged: call 77 is unknown");
     whole[8] = 3;
     refuses("version", &whole, "format version 3 is not supported, only 1 and 2");
-    // All that could be read is replayed before the error is told, and no file is lost.
+    // The readable part is replayed before the error is reported, and no file is lost.
     let file = folder.file("packed-cut", b"1: malloc 0x10 9\n1: mall");
     let picture = folder.file("picture", "a picture");
     let output = replay(&[&file, "--holes", &picture]);
@@ -120,7 +120,7 @@ fn it_says_what_it_cannot_read_and_where() {
     assert_refuses(&[&path, "--at", "99999999"], "--at 99999999: there are only");
 }
 
-/// A picture that cannot be written keeps nothing else from being drawn or told.
+/// A picture that cannot be written does not prevent the others or the report.
 #[test]
 fn it_tells_all_that_is_wrong() {
     let folder = Folder::new("wrong");
@@ -187,7 +187,7 @@ fn it_draws() {
     }
 }
 
-/// A head that knows of more records than there are: the end is missing, whether it is cut off or empty.
+/// A header with a larger number of records than there are: the end is missing, whether the file is cut off or empty.
 #[test]
 fn it_misses_records_that_are_gone() {
     let folder = Folder::new("gone");
@@ -203,7 +203,7 @@ fn it_misses_records_that_are_gone() {
     assert_refuses(&[&zeros], &format!("it ends after 5 of {all} records"));
 }
 
-/// Blocks in use when a recording began count, and may not fit where it is replayed.
+/// Blocks in use when a recording began count, and may not fit in the replay.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
 fn it_counts_what_was_in_use_before() {
@@ -222,7 +222,7 @@ fn it_counts_what_was_in_use_before() {
     assert!(heap.stop_recording().is_some_and(|recorded| recorded.complete));
     assert_prints(&[&path], &["Live at most: 48.9 KiB after call 0; at the end: 162 B."]);
     assert_prints(&[&path, "--region", "64K"], &["Not compared with the recording", "Replayed 2 calls"]);
-    // A segment that cannot be.
+    // An impossible segment.
     let mut bytes = fs::read(&path).expect("the recording is there");
     bytes[HEAD_BYTES + 8..HEAD_BYTES + 16].fill(0xff);
     let damaged = folder.file("damaged", &bytes);

@@ -1,4 +1,4 @@
-//! Files as real tracers, editors and shells leave them.
+//! Files as real tracers, editors and shells write them.
 
 use crate::{Folder, assert_prints, assert_refuses, replay};
 use smalloc_terminal::Bytes;
@@ -112,7 +112,7 @@ fn late_frees_free_nothing() {
              @ ./p:[0x1] + 0x2000 0x10\n= End\n",
             "216 B",
         ),
-        // One thread moves its block, another gets the old place and writes that first.
+        // One thread moves its block, another gets the old place and is written first.
         (
             "mtrace-realloc",
             "= Start\n@ ./p:[0x1] + 0x1000 0x64\n@ ./p:[0x1] + 0x1000 0xc8\n@ ./p:[0x1] < 0x1000\n\
@@ -179,7 +179,7 @@ fn live_bytes_come_out_right_however_late_frees_are() {
 
 // ---- mtrace after a fork -----------------------------------------------------------------------------------------
 
-/// Two processes write in pieces of lines, each ending in the midst of one.
+/// Two processes write in pieces of lines, each ending in the middle of one.
 #[test]
 fn pieces_of_lines_are_passed_over() {
     let trace = "= Start\n@ ./a:[0x1] + 0x1000 0x64\n@ ./a:[0x1] - 0x10@ ./a:[0x1] + 0x2000 0x10\n\
@@ -197,7 +197,7 @@ fn pieces_of_lines_are_passed_over() {
 
 // ---- what is refused ---------------------------------------------------------------------------------------------
 
-/// Nothing of a file that is no text reaches the terminal as it is.
+/// Contents of a file that is not text are escaped before they reach the terminal.
 #[test]
 fn refusals_are_printable() {
     let folder = Folder::new("garbage");
@@ -207,20 +207,20 @@ fn refusals_are_printable() {
         b"1: malloc 0x10 9\n\x1b[2J\x1b]0;title\x07\xff\xfe \xc2\x9b31m\x08 and more, until it is cut\n"
             .to_vec();
     for (name, contents, error) in [
-        ("garbage", garbage.clone(), "the file is no text, and of no format that can be read"),
+        ("garbage", garbage.clone(), "the file is not text, and in no format that can be read"),
         (
             "latin",
             b"Gr\xfc\xdfe aus dem Wald\n".to_vec(),
-            r#"line 1: "Gr\xfc\xdfe aus dem Wald" is of no format"#,
+            r#"line 1: "Gr\xfc\xdfe aus dem Wald" is in no format"#,
         ),
-        ("escapes", escapes, "line 2 is no text, and not a line of memory_replay"),
-        ("amid", [b"= Start\n", garbage.as_slice()].concat(), "line 2 is no text, and not a line of mtrace"),
-        ("heaptrack", [b"v 10400 3\n", garbage.as_slice()].concat(), "line 2 is no text, and"),
+        ("escapes", escapes, "line 2 is not text, and not a line of memory_replay"),
+        ("amid", [b"= Start\n", garbage.as_slice()].concat(), "line 2 is not text, and not a line of mtrace"),
+        ("heaptrack", [b"v 10400 3\n", garbage.as_slice()].concat(), "line 2 is not text, and"),
         ("title", b"1: malloc 0x10 9\n\x1b[2J\x1b]0;title\n".to_vec(), r#"line 2: "\u{1b}[2J\u{1b}]0;title"#),
         ("program", b"\x7fELF\x02\x01\x01\0\0\0".to_vec(), "the file is a program or a library"),
         ("lz4", b"\x04\x22\x4d\x18\x64\x40\xa7\0\0\0".to_vec(), "the file is packed by lz4"),
         ("7z", b"7z\xbc\xaf\x27\x1c\0\x04\0\0".to_vec(), "the file is a 7-Zip archive"),
-        ("control\n\x1b[31mname", b"prose\n".to_vec(), "line 1: \"prose\" is of no format"),
+        ("control\n\x1b[31mname", b"prose\n".to_vec(), "line 1: \"prose\" is in no format"),
     ] {
         let file = folder.file(name, contents);
         assert_refuses(&[&file], error);

@@ -1,15 +1,17 @@
-//! A replay of a recording comes to the same, call by call, and `smalloc replay` says so. It refuses what it cannot
-//! read, and says where that is.
+//! A replay of a recording gives the same result, call by call, and `smalloc replay` says so. It refuses files that it
+//! cannot read, and names the place of the error.
 
 mod command;
+#[path = "../common/mod.rs"]
+mod common;
 mod inputs;
 mod packings;
 
+use common::Folder;
 use smalloc::recording::{Call, HEAD_BYTES, Head, Record};
 use smalloc::{FreeList, Heap, Indexed, Linked, MallocStatus, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::ptr::NonNull;
 use std::sync::Barrier;
@@ -18,38 +20,9 @@ use std::{env, fs, thread};
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 
-/// A folder for the files of one test, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("smalloc-replay-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a name in Unicode").to_owned()
-    }
-
-    /// A file with that in it.
-    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        fs::write(&path, contents).expect("a file can be written");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // An error leaves files behind in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 // ---- programs that are recorded ----------------------------------------------------------------------------------
 
-/// Allocates, resizes and frees by numbers that look random, and keeps some.
+/// Allocates, resizes and frees by pseudo-random numbers, and keeps some blocks.
 fn churn(heap: &impl GlobalAlloc, seed: u64, rounds: usize) {
     let mut random = seed;
     let mut blocks: Vec<Option<(*mut u8, Layout)>> = vec![None; 100];
@@ -71,7 +44,7 @@ fn churn(heap: &impl GlobalAlloc, seed: u64, rounds: usize) {
                 }
             };
         }
-        // A request that found no room is no block.
+        // A request that found no room gives no block.
         blocks[slot] = blocks[slot].filter(|(block, _)| !block.is_null());
     }
 }
@@ -89,7 +62,7 @@ fn record_program(path: &str) {
     assert!(String::from_utf8_lossy(&output.stdout).contains("1 passed"), "{output:?}");
 }
 
-/// Not a test: the program that is recorded, with collections, and threads whose calls come in between each other's.
+/// Not a test: the recorded program, with collections, and threads whose calls interleave.
 #[test]
 #[ignore = "runs in a process of its own, started by the other tests"]
 fn busy() {
@@ -106,7 +79,7 @@ fn busy() {
     assert_eq!(lens, [97; 3]);
 }
 
-/// A heap that is recorded from its first call on, by several threads, until it is full now and then.
+/// A heap that is recorded from its first call on, by several threads, and that is full now and then.
 fn record_threads<L: FreeList>(path: &str) {
     let heap = SmallocGlobal::<L>::with_region_size(1 << 16);
     heap.record_to(path).expect("the file can be made");
@@ -192,8 +165,8 @@ fn the_same_calls_come_to_the_same() {
     assert_replays::<Indexed>(&head, &records);
 }
 
-/// Giving memory back is not recorded, and when it is due depends on the way that a free takes: searches cost the same
-/// with it and without.
+/// Purges are not recorded, and their times depend on the path that a free takes: searches cost the same with and
+/// without them.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
 fn giving_back_changes_no_search() {
@@ -206,7 +179,7 @@ fn giving_back_changes_no_search() {
     unsafe {
         let blocks: Vec<_> = (0..200).map(|_| (heap.alloc(large), heap.alloc(small))).collect();
         blocks.iter().for_each(|block| heap.dealloc(block.0, large));
-        // The holes are filled, and the index does not know. A search from the bottom would learn it.
+        // The holes are filled without the knowledge of the index. A search from the bottom would learn it.
         let again: Vec<_> = (0..150).map(|_| heap.alloc(large)).collect();
         heap.dealloc(again[0], large);
         assert_eq!(heap.alloc(large), again[0]);
@@ -219,7 +192,7 @@ fn giving_back_changes_no_search() {
     assert_replays::<Indexed>(&head, &records);
 }
 
-/// A limit refuses what there is room for, so it is in the recording: the one that there was, and each that follows.
+/// A limit refuses requests for which there is room, so the recording contains it: the first one, and each change.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
 fn limits_are_replayed() {
@@ -245,7 +218,7 @@ fn limits_are_replayed() {
     assert_prints(&[&path], &["The same as recorded"]);
 }
 
-/// Each region is a heap of its own, and what several threads did to it is in one order.
+/// Each region is a heap of its own, and the recording has the calls of several threads on it in one order.
 #[test]
 #[cfg_attr(feature = "hardened", ignore = "the feature places differently")]
 fn every_region_comes_to_the_same() {
@@ -254,7 +227,7 @@ fn every_region_comes_to_the_same() {
     let path = folder.path("regions");
     let heap = SmallocGlobal::<Indexed, REGIONS>::with_region_size(1 << 16);
     heap.record_to(&path).expect("the file can be made");
-    // A thread has its home from its first request on, and while it lives nobody else is dealt that.
+    // A thread has its home from its first request on, and while it lives no other thread gets that home.
     let all_have_homes = Barrier::new(4);
     thread::scope(|scope| {
         for seed in 1..=4 {

@@ -1,4 +1,4 @@
-//! Traces that are packed, once or twice. The contents tell how; the names of the files here do not.
+//! Traces that are packed, once or twice. Their contents show the packing; the names of the files here do not.
 
 use crate::{Folder, assert_prints, assert_refuses, command, record_threads, replay};
 use smalloc::Linked;
@@ -35,7 +35,7 @@ fn zstd(bytes: &[u8]) -> Vec<u8> {
     ruzstd::encoding::compress_to_vec(bytes, ruzstd::encoding::CompressionLevel::Fastest)
 }
 
-/// An archive of these files, not packed.
+/// An archive of these files, not compressed.
 fn zip(files: &[(&str, &[u8])]) -> Vec<u8> {
     let mut archive = ZipWriter::new(Cursor::new(Vec::new()));
     let stored = SimpleFileOptions::default().compression_method(CompressionMethod::Stored);
@@ -95,7 +95,7 @@ fn recordings_are_unpacked() {
     }
 }
 
-/// A file may have been packed in parts, one behind the other, and zstd has parts that are to be skipped.
+/// A file may be packed in parts, one behind the other, and zstd has parts to be skipped.
 #[test]
 fn parts_are_read_one_after_the_other() {
     let folder = Folder::new("parts");
@@ -129,7 +129,7 @@ fn an_archive_with_one_file_is_that_file() {
     assert_refuses(&[&folder.file("encrypted", encrypted)], "the file in it is encrypted");
 }
 
-/// As far as a trace can be unpacked it is replayed, and then it is said what is wrong.
+/// The part that can be unpacked is replayed, and then the error is reported.
 #[test]
 fn damage_is_told_in_words() {
     let folder = Folder::new("damage");

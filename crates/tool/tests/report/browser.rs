@@ -16,7 +16,7 @@ use tungstenite::{Message, WebSocket};
 /// The names of the program on the systems that have it.
 const NAMES: [&str; 5] =
     ["chromium-headless-shell", "chromium", "chromium-browser", "google-chrome", "chrome-headless-shell"];
-/// A page that is not ready after this time never will be.
+/// The longest time in which a page gets ready.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The browser and the page that it shows.
@@ -31,7 +31,7 @@ pub(crate) struct Browser {
 }
 
 impl Browser {
-    /// Starts it. None if there is no such program, which only a CI may not lack.
+    /// Starts the browser. None if there is no such program, which is an error only in CI.
     pub(crate) fn start(name: &str) -> Option<Self> {
         let folders: Vec<PathBuf> = env::split_paths(&env::var_os("PATH")?).collect();
         let found = NAMES.iter().flat_map(|name| folders.iter().map(move |folder| folder.join(name)));
@@ -53,7 +53,7 @@ impl Browser {
         let line = lines.find(|line| line.contains("ws://")).expect("the browser tells its address");
         let (socket, _) =
             tungstenite::connect(&line[line.find("ws://").expect("it is there")..]).expect("connect");
-        // What else it writes must not fill the pipe.
+        // The rest of its output must not fill the pipe.
         thread::spawn(move || lines.for_each(drop));
         let mut browser =
             Self { process, profile, socket, session: Value::Null, sent: 0, console: Vec::new() };
@@ -66,7 +66,7 @@ impl Browser {
         Some(browser)
     }
 
-    /// Calls a method of the protocol, and collects what the page says meanwhile.
+    /// Calls a method of the protocol, and collects the messages of the page meanwhile.
     pub(crate) fn call(&mut self, method: &str, parameters: Value) -> Value {
         self.sent += 1;
         let mut message = json!({ "id": self.sent, "method": method, "params": parameters });
@@ -92,7 +92,7 @@ impl Browser {
         }
     }
 
-    /// The value of an expression in the page, once it is settled.
+    /// The value of an expression in the page, after its promise.
     #[track_caller]
     pub(crate) fn value(&mut self, expression: &str) -> Value {
         let parameters = json!({ "expression": expression, "returnByValue": true, "awaitPromise": true });
@@ -101,7 +101,7 @@ impl Browser {
         result["result"]["value"].clone()
     }
 
-    /// Opens a file and waits until the page is drawn. Returns the time that it took.
+    /// Opens a file and waits until the page is drawn. Returns the time taken.
     pub(crate) fn open(&mut self, path: &str) -> Duration {
         let begin = Instant::now();
         self.call("Page.navigate", json!({ "url": format!("file://{path}") }));
@@ -130,7 +130,7 @@ impl Browser {
         ));
     }
 
-    /// Sends a mouse event at a place of an element, in shares of its width and height.
+    /// Sends a mouse event at a place in an element, in shares of its width and height.
     pub(crate) fn mouse(&mut self, kind: &str, id: &str, x: f64, y: f64, more: Value) {
         let corner = self.value(&format!(
             "(() => {{ const box = document.getElementById('{id}').getBoundingClientRect(); \
@@ -159,7 +159,7 @@ impl Browser {
         STANDARD.decode(shot["data"].as_str().expect("there is a picture")).expect("it is Base64")
     }
 
-    /// What the page has said since the last time: errors, exceptions, messages.
+    /// The messages of the page since the last call: errors, exceptions, logs.
     pub(crate) fn console(&mut self) -> Vec<String> {
         std::mem::take(&mut self.console)
     }
@@ -167,7 +167,8 @@ impl Browser {
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // Asked to close, it ends the processes that it started. The test is over: errors change nothing.
+        // The browser ends the processes that it started when it is asked to close. The test is over, so errors are
+        // ignored.
         let _ = self.socket.send(Message::text(json!({ "id": 0, "method": "Browser.close" }).to_string()));
         let begin = Instant::now();
         while self.process.try_wait().is_ok_and(|ended| ended.is_none()) && begin.elapsed() < PATIENCE {

@@ -1,10 +1,12 @@
-//! `smalloc report`: what the command says, and what the page shows in a browser. `smalloc diff`.
+//! `smalloc report`: the output of the command, and the page in a browser. `smalloc diff`.
 
 mod browser;
+#[path = "../common/mod.rs"]
+mod common;
 
+use common::Folder;
 use std::alloc::Layout;
 use std::fmt::Write;
-use std::path::PathBuf;
 use std::process::{Command, Output};
 use std::{env, fs};
 
@@ -17,39 +19,11 @@ const LEAKED: usize = 512;
 const PIN: usize = 48;
 const LARGE: usize = 20_000;
 
-/// A folder for the files of one test, which goes with it.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = env::temp_dir().join(format!("smalloc-report-{}-{name}", std::process::id()));
-        fs::create_dir_all(&path).expect("a folder can be made");
-        Self(path)
-    }
-
-    fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().expect("a name in Unicode").to_owned()
-    }
-
-    fn file(&self, name: &str, contents: impl AsRef<[u8]>) -> String {
-        let path = self.path(name);
-        fs::write(&path, contents).expect("a file can be written");
-        path
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        // An error leaves files behind in the folder for temporary files.
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
 fn report(arguments: &[&str]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_smalloc")).arg("report").args(arguments).output().expect("it starts")
 }
 
-/// Reports on a trace, and returns what is printed, and the path of the page.
+/// Reports on a trace, and returns the output, and the path of the page.
 #[track_caller]
 fn page(folder: &Folder, trace: &str, more: &[&str]) -> (String, String) {
     let (path, page) = (folder.file("trace", trace), folder.path("page.html"));
@@ -58,8 +32,8 @@ fn page(folder: &Folder, trace: &str, more: &[&str]) -> (String, String) {
     (String::from_utf8(output.stdout).expect("it prints text"), page)
 }
 
-/// 200 large blocks with small ones between them, the large ones freed; and a small one leaked with each call that
-/// comes and goes.
+/// 200 large blocks with small ones between them, the large ones freed; and a small one leaked with each short-lived
+/// block.
 fn planted() -> String {
     let mut trace = String::new();
     for block in 0..200 {
@@ -114,7 +88,7 @@ fn errors_are_told() {
     assert!(String::from_utf8_lossy(&output.stdout).contains("Replayed 2 calls"), "the rest has a page");
 }
 
-/// The size that was leaked in the second trace alone comes first.
+/// The size that only the second trace leaked comes first.
 #[test]
 fn the_groups_that_grew_are_listed() {
     let folder = Folder::new("diff");
@@ -147,7 +121,7 @@ fn the_groups_that_grew_are_listed() {
     assert_eq!(refused.stderr, b"smalloc diff: --by site: not both traces have call stacks\n");
 }
 
-/// Names in traces are text, whatever is in them.
+/// Names in traces are text, whatever they contain.
 #[test]
 fn names_are_no_html() {
     let folder = Folder::new("names");
@@ -189,7 +163,7 @@ fn the_page_is_drawn_and_zoomed_and_finds_what_was_planted() {
     browser.wait_until(&format!("view.t0 < {before}"));
     assert!(browser.value("state.marked").is_null(), "dragging is no click");
 
-    // Keys do, too; down to single blocks and calls.
+    // Keys zoom and move too, down to single blocks and calls.
     browser.act("document.getElementById('picture').focus(); redraw()");
     (0..40).for_each(|_| browser.key("+"));
     browser.wait_until("view.t1 - view.t0 === 2 && view.a1 - view.a0 === 4");
@@ -208,7 +182,7 @@ fn the_page_is_drawn_and_zoomed_and_finds_what_was_planted() {
     let leaked = browser.value(row);
     assert_eq!((&leaked[0], &leaked[2]), (&json!("512 B"), &json!("4,000")), "{leaked}");
 
-    // Hovering tells, and a click marks. The first block lies at the bottom, until it is freed.
+    // Hovering shows a block, and a click marks its group. The first block lies at the bottom until it is freed.
     browser.act("lookAt(100, 110, 0, 1000); redraw()");
     browser.mouse("mouseMoved", "picture", 0.5, 0.7, json!({}));
     let first =
@@ -235,7 +209,8 @@ fn color(browser: &mut Browser, name: &str) -> [u8; 3] {
     [0, 1, 2].map(|i| color[i].as_u64().expect("a number") as u8)
 }
 
-/// Twenty points of the picture have the color that the heap says, in both themes, drawn block by block and as shares.
+/// Twenty points of the picture have the colour that the heap determines, in both themes, drawn block by block and as
+/// shares.
 #[test]
 fn a_screenshot_shows_what_the_heap_says() {
     const BLOCKS: usize = 20;

@@ -42,7 +42,7 @@ use sse2::{bytes_at_least, shorts_at_least, words_at_least};
 #[cfg(target_arch = "x86_64")]
 pub(super) use sse2::{highest, highest_short, lower, raise};
 
-/// What a node has 64 of. None is negative.
+/// The type of a node's 64 entries. None is negative.
 pub(super) trait Entry: Copy {
     /// The entries that are `least` or more, one bit each.
     fn at_least(entries: &[Self; PART], least: Self) -> u32;

@@ -13,7 +13,7 @@ impl Numbers {
     }
 }
 
-/// The first entry that is high enough, by looking at one after the other.
+/// The first entry that is high enough, found by looking at one after the other.
 #[track_caller]
 fn expect_first<T: Entry + PartialEq + core::fmt::Debug>(
     node: &Node<T>,
@@ -26,7 +26,7 @@ fn expect_first<T: Entry + PartialEq + core::fmt::Debug>(
     }
 }
 
-/// The chosen implementation against its slow, obvious twin. The highest bit of a byte is a mark.
+/// The chosen implementation compared with its slow, obvious twin. The highest bit of a byte is a mark.
 #[test]
 fn bytes_as_scalar() {
     let mut numbers = Numbers(0x9e37_79b9_7f4a_7c15);
@@ -54,7 +54,7 @@ fn wider_entries_as_scalar() {
     }
 }
 
-/// All implementations there are, on parts of any node.
+/// All implementations of the target, on parts of any node.
 #[test]
 fn parts_as_scalar() {
     let mut numbers = Numbers(1);
