@@ -209,7 +209,7 @@ fn recordings_with_stacks_are_converted() {
     let estimate = insert(&folded);
     assert!((all / 3..all * 3).contains(&estimate), "{estimate} of {all}");
 
-    // What Firefox retains are allocations less frees.
+    // Allocations less frees are what Firefox retains.
     let firefox = told(&["convert", &sample, "--to", "firefox", "-o", "-"]);
     let firefox: Value = serde_json::from_str(&firefox).expect("it is JSON");
     let weights = firefox["threads"][0]["nativeAllocations"]["weight"].as_array().expect("an array");
