@@ -36,7 +36,7 @@ type Free = unsafe extern "C" fn(*mut c_void);
 #[derive(Debug)]
 pub struct Heaptrack<A> {
     heap: A,
-    /// What is known of the profiler.
+    /// Whether the profiler is there, if that is known.
     state: AtomicU8,
     /// Its functions, [`Malloc`], [`Realloc`] and [`Free`]: none is null while it is [`PRESENT`].
     malloc: AtomicPtr<c_void>,
@@ -73,7 +73,7 @@ impl<A> Heaptrack<A> {
     #[cold]
     fn look_up(&self, state: u8) -> bool {
         if state == NEW {
-            // Of several threads, one made the first call.
+            // One of several threads made the first call.
             return self.state.compare_exchange(NEW, CALLED, Ordering::Relaxed, Ordering::Acquire)
                 == Err(PRESENT);
         }
