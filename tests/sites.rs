@@ -41,7 +41,7 @@ impl Scratch {
 
 impl Drop for Scratch {
     fn drop(&mut self) {
-        // What a test did not make is not there.
+        // The test may not have made it.
         let _ = fs::remove_file(&self.0);
     }
 }

@@ -143,7 +143,7 @@ fn a_sample_tells_about_all() {
     // Nearly every large block is in the sample.
     let parser = row("sites::parser::reserve");
     assert_eq!(parser[0], "0", "{parser:?}");
-    // Of 400 blocks of 1000 bytes 155 are in the sample, with a standard deviation of 10.
+    // The sample has 155 of 400 blocks of 1000 bytes, with a standard deviation of 10.
     let near = |count: usize| (BLOCKS / 2..BLOCKS * 3 / 2).contains(&count);
     let count = pinning(&text);
     assert!(near(count), "{count} blocks are estimated");

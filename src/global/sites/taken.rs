@@ -15,7 +15,7 @@ const COPY_ATTEMPTS: usize = 4;
 /// Frames of this file at the inside of a stack: `Stack::take` and `enter_taking_stack`.
 const OWN_FRAMES: usize = 2;
 
-/// What a heap knows about call sites.
+/// A heap's knowledge of call sites.
 pub(crate) struct CallSites {
     /// Whether calls are recorded, or counted by call stack.
     is_on: AtomicBool,

@@ -35,7 +35,7 @@ pub struct Args {
     /// How blocks are grouped [default: by site, or by size if the trace has no call stacks]
     #[arg(long, value_name = "KIND", overrides_with = "by")]
     by: Option<Kind>,
-    /// How many groups are listed
+    /// The number of groups to list
     #[arg(long, value_name = "N", overrides_with = "rows", default_value_t = 20, value_parser = value_parser!(u32).range(1..))]
     rows: u32,
     /// The size of the heap, such as 512M or 2G [default: that of the recording, or 32G]
@@ -50,7 +50,7 @@ pub struct Args {
 ///
 /// # Errors
 ///
-/// If the trace cannot be read so far, or has fewer calls. Of a part of a trace the end is told nevertheless.
+/// If the trace cannot be read so far, or has fewer calls. The end of a readable part is printed nevertheless.
 pub fn run(args: &Args) -> Result<()> {
     let mut input = Input::open(&args.trace)?;
     input.choose(args.of)?;

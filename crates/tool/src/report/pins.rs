@@ -25,7 +25,7 @@ pub(crate) struct Pins {
 }
 
 impl Pins {
-    /// Of the blocks that are in use at the end of a replay.
+    /// The pins of the blocks that are in use at the end of a replay.
     pub(crate) fn at_end(lives: &Lives, kind: Kind) -> Self {
         let moment = Moment::new(lives, ALIVE);
         let pinned = moment.pins();
