@@ -170,7 +170,10 @@ fn pinning(text: &str) -> usize {
 fn sites_are_compared_and_may_be_off() {
     let folder = Folder::new("off");
     let (all, none) = (folder.record("1"), folder.record("0"));
-    let text = told(&["diff", &all, &all, "--rows", "1000"]);
+    // Groups that did not change are not listed, so the other trace has another site.
+    let other = folder.path("other");
+    fs::write(&other, "v 10400 3\nt 1100 0\n+ 10 1 10\n").expect("a file can be written");
+    let text = told(&["diff", &other, &all, "--rows", "1000"]);
     line(&text, &["sites::cache::insert (tests/sites.rs:"]);
     let text = told(&["report", &none, "-o", &folder.path("page.html")]);
     assert!(!text.contains("sites::"), "{text}");
@@ -191,6 +194,35 @@ fn another_build_names_nothing() {
     let text = told(&["report", &recording, "-o", &folder.path("page.html")]);
     assert!(!text.contains("cache::insert"), "{text}");
     line(&text, &["blocks of sites-", "+0x", "kept"]);
+}
+
+/// Each format has the bytes of a site, also where its stacks are a sample.
+#[test]
+fn recordings_with_stacks_are_converted() {
+    let folder = Folder::new("converted");
+    let insert = |folded: &str| -> u64 {
+        let own = folded.lines().filter(|line| line.contains("cache::insert"));
+        own.filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).sum()
+    };
+    let all = (BLOCKS * 1000) as u64;
+    let recording = folder.record("1");
+    assert_eq!(insert(&told(&["convert", &recording, "--to", "folded", "--value", "end", "-o", "-"])), all);
+    let sample = folder.record("20000");
+    let folded = told(&["convert", &sample, "--to", "folded", "--value", "end", "-o", "-"]);
+    let estimate = insert(&folded);
+    assert!((all / 3..all * 3).contains(&estimate), "{estimate} of {all}");
+
+    // Allocations less frees are what Firefox retains.
+    let firefox = told(&["convert", &sample, "--to", "firefox", "-o", "-"]);
+    let firefox: Value = serde_json::from_str(&firefox).expect("it is JSON");
+    let weights = firefox["threads"][0]["nativeAllocations"]["weight"].as_array().expect("an array");
+    let retained: i64 = weights.iter().filter_map(Value::as_i64).sum();
+    let dhat = told(&["convert", &sample, "--to", "dhat", "-o", "-"]);
+    let dhat: Value = serde_json::from_str(&dhat).expect("it is JSON");
+    let points = dhat["pps"].as_array().expect("an array");
+    let live: i64 = points.iter().filter_map(|point| point["eb"].as_i64()).sum();
+    assert_eq!(retained, live);
+    assert!(live > 0 && points.iter().all(|point| point["tbk"].as_i64() > Some(0)));
 }
 
 #[test]

@@ -128,10 +128,7 @@ impl Input {
 
     /// The call sites so far, for the numbers in [`Origin`]; none if the trace has no call stacks.
     pub fn sites(&self) -> Option<&Sites> {
-        match &self.format {
-            Format::Recording(reader) => reader.sites(),
-            Format::Text(text) => text.syntax.sites(),
-        }
+        self.format.sites()
     }
 
     /// The kinds of lines so far that are not calls, in the plural, and the number of each.
@@ -155,11 +152,7 @@ impl Input {
             Format::Text(text) => text.next(&mut self.others),
         };
         let mut event = next.with_context(|| self.name.clone())?;
-        let sites = match &self.format {
-            Format::Recording(_) => None,
-            Format::Text(text) => text.syntax.sites(),
-        };
-        if let (Some(event), Some(sites)) = (&mut event, sites) {
+        if let (Some(event), Some(sites)) = (&mut event, self.format.sites()) {
             event.origin.stack = self.same.first(event.origin.stack, sites);
         }
         Ok(event)
@@ -167,6 +160,13 @@ impl Input {
 }
 
 impl Format {
+    fn sites(&self) -> Option<&Sites> {
+        match self {
+            Self::Recording(reader) => reader.sites(),
+            Self::Text(text) => text.syntax.sites(),
+        }
+    }
+
     fn of(file: Unpacked) -> Result<Self> {
         if file.head.starts_with(&MAGIC) {
             return Ok(Self::Recording(Box::new(recording::Reader::new(file.bytes)?)));
