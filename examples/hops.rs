@@ -20,8 +20,8 @@ use smalloc_terminal::{Count, HopChart, parse_size};
 const STRIDE: usize = 256;
 
 const HELP: &str = "\
-Run the same workload on both free lists, hold their placements against each
-other call by call, and show the hops and the time of each.
+Run the same workload on both free lists, compare their placements call by call,
+and show the hops and the time of each.
 
 usage: hops [OPTIONS]
 
@@ -30,7 +30,7 @@ usage: hops [OPTIONS]
   --calls N        how many calls to make with that many objects alive
                    [default: 100000]
   --region SIZE    the size of each heap [default: 256M]
-  --seed N         what the random sizes begin with [default: 1]
+  --seed N         the seed of the random sizes [default: 1]
   -h, --help       print this
 
 Sizes are log-normal around 96 bytes, one request in sixteen is aligned to 32

@@ -9,7 +9,7 @@ use core::alloc::{GlobalAlloc, Layout};
 macro_rules! by_reference {
     ($(#[$doc:meta])* $heap:ident) => {
         $(#[$doc])*
-        // SAFETY: the heap's own methods do it all.
+        // SAFETY: a reference to a heap is as good as the heap: every call is passed on unchanged.
         unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for &$heap<L, REGIONS> {
             #[inline]
             unsafe fn alloc(&self, layout: Layout) -> *mut u8 {

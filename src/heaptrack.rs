@@ -36,7 +36,7 @@ type Free = unsafe extern "C" fn(*mut c_void);
 #[derive(Debug)]
 pub struct Heaptrack<A> {
     heap: A,
-    /// What is known of the profiler.
+    /// The search for the profiler: one of the constants below.
     state: AtomicU8,
     /// Its functions, [`Malloc`], [`Realloc`] and [`Free`]: none is null while it is [`PRESENT`].
     malloc: AtomicPtr<c_void>,
@@ -73,7 +73,7 @@ impl<A> Heaptrack<A> {
     #[cold]
     fn look_up(&self, state: u8) -> bool {
         if state == NEW {
-            // Of several threads, one made the first call.
+            // If several threads come here, only one of them makes the first call.
             return self.state.compare_exchange(NEW, CALLED, Ordering::Relaxed, Ordering::Acquire)
                 == Err(PRESENT);
         }
@@ -133,7 +133,7 @@ fn symbol(name: &CStr) -> *mut c_void {
     unsafe { libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()) }
 }
 
-// SAFETY: the heap does it all.
+// SAFETY: every call is passed on to the heap unchanged, which meets the contract.
 unsafe impl<A: GlobalAlloc> GlobalAlloc for Heaptrack<A> {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         // SAFETY: guaranteed by the caller.

@@ -19,9 +19,9 @@
 //! - [`Heap`] is an arena of one thread, [`HeapCell`] shares one among several collections, and [`HeapLock`] among
 //!   threads.
 //! - Features: `allocator-api2` and `allocator-api2-04` (the trait `Allocator` of that crate, 0.2 and 0.4), `nightly`
-//!   (that of the standard library), `serde`, and the checks `hardened`, `asan` and `valgrind`.
+//!   (that of the standard library), `serde`, `sites`, and the checks `hardened`, `asan` and `valgrind`.
 //! - Environment variables: `SMALLOC_REGION`, `SMALLOC_REGIONS`, `SMALLOC_BASE`, `SMALLOC_REPORT`, `SMALLOC_LIVE`,
-//!   `SMALLOC_RECORD` and `SMALLOC_STRICT`.
+//!   `SMALLOC_RECORD`, `SMALLOC_SITES` and `SMALLOC_STRICT`.
 //!
 //! A heap in a variable needs its type, since the list has no default there: `let heap: SmallocGlobal =
 //! SmallocGlobal::new()`, and `<Heap>::with_region_size(1 << 20)`.
@@ -70,8 +70,9 @@
 //! | `allocator` | the traits `Allocator`, with the features `allocator-api2`, `allocator-api2-04` and `nightly` | arena global heap free_list system |
 //! | `by_reference` | `GlobalAlloc` for references to heaps | cached global free_list |
 //! | `cached` | [`Cached`]: a `SmallocGlobal` behind caches of its threads | global threads heap free_list region |
-//! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | calls watch threads heap free_list inspect recording region checkers debugger system |
+//! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | sites calls watch threads heap free_list inspect recording region checkers debugger system |
 //! | `heaptrack` | [`Heaptrack`]: what the profiler of this name is told | |
+//! | `sites` | call stacks, with the feature `sites`: taking, numbering and counting them | threads system |
 //! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`], and handles to these | calls threads heap free_list inspect region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
 //! | `threads` | the lock, regions side by side, remote frees, `fork` | watch heap free_list inspect region system |
@@ -141,6 +142,8 @@ mod region;
 
 mod checkers;
 mod segment_map;
+#[cfg(feature = "sites")]
+mod sites;
 mod system;
 mod threads;
 mod watch;
@@ -156,6 +159,8 @@ pub use heap::{Corruption, Heap, MallocStatus};
 pub use heaptrack::Heaptrack;
 pub use inspect::*;
 pub use region::InitError;
+#[cfg(feature = "sites")]
+pub use sites::{Site, Sites};
 
 // `cargo test --doc` compiles and runs the code of every page; tests/docs.rs checks that none is missing.
 #[cfg(doctest)]
@@ -180,6 +185,9 @@ mod doc_tests {
     struct Realtime;
     #[doc = include_str!("../docs/recipes.md")]
     struct Recipes;
+    #[cfg(feature = "sites")]
+    #[doc = include_str!("../docs/sites.md")]
+    struct CallSites;
     #[doc = include_str!("../docs/recording.md")]
     struct Recording;
     #[doc = include_str!("../docs/report.md")]

@@ -71,7 +71,7 @@ fn an_unknown_variable_is_reported_once() {
     assert_eq!(
         outcome.stderr,
         "smalloc: SMALLOC_REGOIN: unknown variable (use SMALLOC_REGION, SMALLOC_BASE, \
-         SMALLOC_REGIONS, SMALLOC_REPORT, SMALLOC_RECORD, SMALLOC_LIVE or SMALLOC_STRICT)\n"
+         SMALLOC_REGIONS, SMALLOC_REPORT, SMALLOC_RECORD, SMALLOC_LIVE, SMALLOC_SITES or SMALLOC_STRICT)\n"
     );
 }
 

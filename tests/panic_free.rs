@@ -109,7 +109,11 @@ fn package() -> PathBuf {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("panic-free");
     fs::create_dir_all(folder.join("src")).expect("the folder can be made");
     let write = |name: &str, text: &str| fs::write(folder.join(name), text).expect("the file can be written");
-    let features = if cfg!(feature = "hardened") { "\"hardened\"" } else { "" };
+    let features = match () {
+        () if cfg!(feature = "hardened") => "\"hardened\"",
+        () if cfg!(feature = "sites") => "\"sites\"",
+        () => "",
+    };
     write("Cargo.toml", &MANIFEST.replace("LIBRARY", library).replace("FEATURES", features));
     write("src/main.rs", PROGRAM);
     let locked = fs::read_to_string(Path::new(library).join("Cargo.lock"));

@@ -21,7 +21,7 @@ commands: all replay cold footprint churn random efficiency cheese threads larso
 --rounds N          interleaved rounds (5, churn 3, programs 7); fills of efficiency (10)
 --out DIR           writes a CSV file for each table
 --limit S           seconds until one allocator's round is cut and marked * (1)
---touch T           what a timed replay writes of its blocks: none, first (byte), all (none)
+--touch T           the part of each block that a timed replay writes: none, first (byte), all (none)
 --align N           the largest alignment of a plain request in a replay (8)
 --region-mib N      the region of a replay (256)
 --live N,N          live blocks of churn (1000,10000,100000,1000000)

@@ -103,7 +103,7 @@ fn parse_twice(files: &[PathBuf], map: Option<MapFile>) -> Outcome {
         return Err(format!("the second walk met something else: {second:?}").into());
     }
     HEAP.check()?;
-    println!("The second walk met exactly the same. Before the trees were dropped, the heap was:");
+    println!("The second walk counted exactly the same. Before the trees were dropped, the heap was:");
     println!("\n{}", Report(&full));
     map.map_or(Ok(()), |(file, snapshot)| file.draw(&snapshot))
 }

@@ -43,7 +43,7 @@ usage: cache [OPTIONS]
   --operations N   how many requests to serve [default: 4000000]
   --threads N      how many threads serve them [default: 4]
   --keys N         how many keys there are [default: 500000]
-  --capacity SIZE  how much the values may take before the cache throws some out
+  --capacity SIZE  the size of all values above which the cache evicts some
                    [default: 64M]
   --list LIST      the free list of the values' heap: linked or indexed; linked
                    takes thousands of hops, so ask for fewer operations
@@ -51,7 +51,7 @@ usage: cache [OPTIONS]
   --regions N      how many regions the values' heap has, each with a lock of its
                    own: 1, 2, 4, 8 or 16 [default: 1]
   --region SIZE    the size of the heap, such as 512M or 2G
-  --seed N         what the random keys and sizes begin with [default: 1]
+  --seed N         the seed of the random keys and sizes [default: 1]
   -h, --help       print this
 
 Keys are drawn from a Zipf distribution, sizes from a log-normal one around 256
@@ -237,7 +237,7 @@ fn report<L: FreeList, const R: usize>(tally: &Tally, cache: &Cache<SmallocGloba
         Count(tally.refused),
     );
     println!(
-        "{:.1} % of {} questions were answered from it, each with the right value.",
+        "{:.1} % of {} requests were answered from it, each with the right value.",
         tally.hit_percent(),
         Count(tally.asked)
     );

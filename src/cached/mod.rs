@@ -7,7 +7,7 @@ use crate::free_list::{FreeList, Indexed};
 use crate::global::SmallocGlobal;
 use crate::heap::granules;
 use crate::region::GRANULE;
-use crate::threads::caches::{Caches, MOST_GRANULES, Pushed};
+use crate::threads::caches::{Caches, MOST_GRANULES, Refusal};
 use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Deref;
 use core::ptr::NonNull;
@@ -56,8 +56,8 @@ use core::ptr::NonNull;
 /// that sleep, and so does [`trim`](SmallocGlobal::trim). Both stop the other threads' use of their caches by the system
 /// call `membarrier`. If the process may not call it, each thread empties its cache in its next call instead.
 ///
-/// Caches are bypassed, in all threads, while calls are recorded ([`record_to`](SmallocGlobal::record_to)) or measured
-/// ([`measure_thread`](SmallocGlobal::measure_thread)); by a thread in [`in_region`](SmallocGlobal::in_region) or
+/// Caches are bypassed, in all threads, while calls are recorded ([`record_to`](SmallocGlobal::record_to)), measured
+/// ([`measure_thread`](SmallocGlobal::measure_thread)) or counted by call site (`count_sites`); by a thread in [`in_region`](SmallocGlobal::in_region) or
 /// [`prefer_region`](SmallocGlobal::prefer_region); and with the features `hardened`, `asan` and `valgrind`.
 ///
 /// # Misuse
@@ -153,17 +153,14 @@ impl<L: FreeList, const REGIONS: usize> Cached<L, REGIONS> {
                     // SAFETY: the caller of `dealloc` guarantees it.
                     return unsafe { self.global.dealloc(payload, layout) };
                 }
-                let push = || cache.push(self.global.caches.gate(), payload, n, layout.align());
-                let mut pushed = push();
-                if pushed == Pushed::No {
+                let (gate, align) = (self.global.caches.gate(), layout.align());
+                if cache.refusal(gate, payload, n, align) == Refusal::Unseen {
                     self.global.look_further(cache);
-                    pushed = push();
                 }
-                if pushed == Pushed::Full {
+                if cache.refusal(gate, payload, n, align) == Refusal::Full {
                     self.global.make_room(cache, n);
-                    pushed = push();
                 }
-                if pushed == Pushed::Done {
+                if cache.push(gate, payload, n, align) {
                     return;
                 }
             }
@@ -192,6 +189,12 @@ impl<L: FreeList, const REGIONS: usize> Cached<L, REGIONS> {
     }
 }
 
+/// The number of the stack for a size. That of size 0 is always empty, so it needs no test.
+#[inline(always)]
+const fn stack(size: usize) -> usize {
+    size.wrapping_add(GRANULE - 1) / GRANULE
+}
+
 // SAFETY: a payload comes from the heap or from a cache. The heap's are valid for their layouts. A cached payload is a
 // segment in use of exactly as many granules as the layout takes, aligned to a granule or checked for more, and in one
 // cache only; a thread takes it out of its cache before it hands it out. No method unwinds, because nothing panics.
@@ -199,7 +202,7 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for Cached<L, REGIONS
     #[inline]
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         if layout.align() <= GRANULE
-            && let Some(payload) = Caches::of_thread().pop(self.global.caches.gate(), granules(layout.size()))
+            && let Some(payload) = Caches::of_thread().pop(self.global.caches.gate(), stack(layout.size()))
         {
             return payload;
         }
@@ -208,8 +211,8 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for Cached<L, REGIONS
 
     #[inline]
     unsafe fn dealloc(&self, payload: *mut u8, layout: Layout) {
-        let (gate, n) = (self.global.caches.gate(), granules(layout.size()));
-        if Caches::of_thread().push(gate, payload, n, layout.align()) != Pushed::Done {
+        let (gate, n) = (self.global.caches.gate(), stack(layout.size()));
+        if !Caches::of_thread().push(gate, payload, n, layout.align()) {
             self.dealloc_slow(payload, layout);
         }
     }
@@ -233,17 +236,16 @@ unsafe impl<L: FreeList, const REGIONS: usize> GlobalAlloc for Cached<L, REGIONS
         let (n, new_n) = (granules(layout.size()), granules(new_size));
         if n <= MOST_GRANULES {
             let gate = self.global.caches.gate();
-            match Caches::of_thread().owns(gate, payload, n, layout.align()) {
-                Pushed::Done if n == new_n => return payload,
-                Pushed::Done if new_n <= MOST_GRANULES => {
-                    // SAFETY: guaranteed by the caller.
-                    let moved = unsafe { self.realloc_cached(payload, layout, new_size) };
-                    if !moved.is_null() {
-                        return moved;
-                    }
+            if !Caches::of_thread().owns(gate, payload, n, layout.align()) {
+                self.global.refuse_cached(payload, Some(layout));
+            } else if n == new_n {
+                return payload;
+            } else if new_n <= MOST_GRANULES {
+                // SAFETY: guaranteed by the caller.
+                let moved = unsafe { self.realloc_cached(payload, layout, new_size) };
+                if !moved.is_null() {
+                    return moved;
                 }
-                Pushed::Done => {}
-                _ => self.global.refuse_cached(payload, Some(layout)),
             }
         }
         // SAFETY: guaranteed by the caller.

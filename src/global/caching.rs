@@ -23,6 +23,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if self.caches.is_asked(cache) {
             self.empty(cache);
             self.caches.answer(cache);
+            if let Some(depot) = cache.depot().filter(|depot| self.caches.seize_asked(depot)) {
+                self.empty(depot);
+                self.caches.answer(depot);
+            }
         }
         self.caches.admits(cache).then_some(cache)
     }
@@ -57,14 +61,19 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     // ---- filling and spilling ----------------------------------------------------------------------------------
 
-    /// Places a batch for a cache with the lock held once, and returns one payload of it, the lowest.
+    /// Fills a cache with a batch, from the depot or else placed with the lock held once. Returns one payload of it; of
+    /// those placed, the lowest.
     #[inline(never)]
     pub(crate) fn refill(&self, cache: &Cache, n: usize) -> Option<*mut u8> {
         let region = cache.region();
-        let payload = match self.enter_drained(region) {
-            Some(held) => self.refill_from(held, cache, n),
-            None => self.refill_from(self.enter_slow(region), cache, n),
-        }?;
+        let deposited = cache.depot().and_then(|depot| cache.withdraw(self.caches.gate(), depot, n));
+        let payload = match deposited {
+            Some(payload) => payload,
+            None => match self.enter_drained(region) {
+                Some(held) => self.refill_from(held, cache, n),
+                None => self.refill_from(self.enter_slow(region), cache, n),
+            }?,
+        };
         if cache.refilled(n) {
             self.age(cache);
         }
@@ -94,7 +103,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[inline(never)]
     pub(crate) fn make_room(&self, cache: &Cache, n: usize) {
         let (spare, age) = cache.overflowed(n);
-        self.spill(cache, n, spare);
+        let deposited = cache.depot().map_or(0, |depot| cache.deposit(self.caches.gate(), depot, n, spare));
+        self.spill(cache, n, spare.saturating_sub(deposited));
         if age {
             self.age(cache);
         }
@@ -130,6 +140,13 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.caches.adjust(cache, used.saturating_mul(REGIONS));
         for n in 1..=MOST_GRANULES {
             self.spill(cache, n, cache.age(n));
+            if let Some(depot) = cache.depot()
+                && let idle @ 1.. = depot.idle(n)
+            {
+                self.give_back(depot.region(), n, |out| {
+                    depot.take_deposited(self.caches.gate(), n, idle, out)
+                });
+            }
         }
     }
 
@@ -188,6 +205,10 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         if global.is_registered() {
             global.caches.keep_hits(cache);
             global.empty(cache);
+            if let Some(depot) = global.caches.seize_last(cache) {
+                global.empty(depot);
+                depot.retire();
+            }
         }
     }
 

@@ -34,7 +34,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     #[cold]
     #[inline(never)]
     pub(super) fn alloc_slow<const ZEROED: bool>(&self, layout: Layout) -> *mut u8 {
-        calls::alloc::<_, _, ZEROED>(self.enter_slow(self.regions.home_number()), layout)
+        calls::alloc::<_, _, ZEROED>(self.enter_for(self.regions.home_number(), layout.size()), layout)
     }
 
     /// Allocates if nothing fits at home, or no region is mapped yet.
@@ -53,12 +53,22 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Places a request at home, otherwise in another region.
     pub(super) fn place(&self, request: Request) -> Placed<'_, L, REGIONS> {
-        let placed = self.place_in(self.regions.home_number(), request);
-        if placed.fit.start().is_some() { placed } else { self.place_elsewhere(placed) }
+        self.place_or_elsewhere(self.enter_for(self.regions.home_number(), request.size), request)
     }
 
-    fn place_in(&self, region: usize, request: Request) -> Placed<'_, L, REGIONS> {
-        let mut held = self.enter_slow(region);
+    fn place_or_elsewhere<'a>(
+        &'a self,
+        mut held: LockedSlow<'a, L, REGIONS>,
+        request: Request,
+    ) -> Placed<'a, L, REGIONS> {
+        let fit = calls::place(&mut held, &request);
+        let placed = Placed { held, fit, request };
+        if fit.start().is_some() { placed } else { self.place_elsewhere(placed) }
+    }
+
+    /// Places a request of this call stack in a region.
+    fn place_in(&self, region: usize, request: Request, stack: u32) -> Placed<'_, L, REGIONS> {
+        let mut held = self.enter_with(region, stack);
         let fit = calls::place(&mut held, &request);
         Placed { held, fit, request }
     }
@@ -67,19 +77,19 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// low-memory callback.
     #[cold]
     fn place_elsewhere<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
-        let (region, request) = (placed.held.region(), placed.request);
+        let (region, request, stack) = (placed.held.region(), placed.request, placed.held.guard.stack);
         if placed.held.guard.base().is_null() {
             drop(placed);
             match self.init() {
                 Ok(()) => return self.place(request),
                 Err(error) => tell_once(&error),
             }
-            placed = self.place_in(region, request);
+            placed = self.place_in(region, request, stack);
         } else {
             placed = self.place_in_others(placed);
             if placed.fit.start().is_none() && self.caches.totals().0 > 0 {
                 drop(placed);
-                placed = self.place_from_caches(request);
+                placed = self.place_from_caches(request, stack);
             }
         }
         if placed.fit.start().is_none() && self.regions.may_use_reserve() {
@@ -89,12 +99,12 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             let last = placed.held.region();
             drop(placed);
             let retry = || {
-                let home = self.place_in(self.regions.home_number(), request);
+                let home = self.place_in(self.regions.home_number(), request, stack);
                 let mut placed = if home.fit.start().is_some() { home } else { self.place_in_others(home) };
                 // The callback may have freed payloads to its thread's cache.
                 if placed.fit.start().is_none() && self.caches.totals().0 > 0 {
                     drop(placed);
-                    placed = self.place_from_caches(request);
+                    placed = self.place_from_caches(request, stack);
                 }
                 placed.fit.start().is_some().then_some(placed)
             };
@@ -112,9 +122,9 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Empties the caches of all threads and tries again before they fill up: no request fails while a cache holds what
     /// would serve it.
     #[cold]
-    fn place_from_caches(&self, request: Request) -> Placed<'_, L, REGIONS> {
+    fn place_from_caches(&self, request: Request, stack: u32) -> Placed<'_, L, REGIONS> {
         let _stopped = self.empty_caches();
-        let home = self.place_in(self.regions.home_number(), request);
+        let home = self.place_in(self.regions.home_number(), request, stack);
         if home.fit.start().is_some() { home } else { self.place_in_others(home) }
     }
 
@@ -137,14 +147,14 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Places a request that its region refused in one of the others. Counts it as failed if none has room.
     fn place_in_others<'a>(&'a self, mut placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
-        let (region, request) = (placed.held.region(), placed.request);
+        let (region, request, stack) = (placed.held.region(), placed.request, placed.held.guard.stack);
         if REGIONS == 1 {
             return placed;
         }
         for other in self.regions.others(region) {
             // One lock at a time: several may be taken only in region order.
             drop(placed);
-            placed = self.place_in(other, request);
+            placed = self.place_in(other, request, stack);
             if placed.fit.start().is_some() {
                 return placed;
             }
@@ -156,11 +166,11 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Places a request that found no room in the reserves.
     fn place_in_reserve<'a>(&'a self, placed: Placed<'a, L, REGIONS>) -> Placed<'a, L, REGIONS> {
-        let request = placed.request;
+        let (request, stack) = (placed.request, placed.held.guard.stack);
         drop(placed);
         let home = self.regions.home_number();
         let place = |region| {
-            let mut held = self.enter_slow(region);
+            let mut held = self.enter_with(region, stack);
             self.open_reserve(region, &mut held.guard);
             let fit = calls::place(&mut held, &request);
             self.close_reserve(region, &mut held.guard);
@@ -218,7 +228,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         new_size: usize,
     ) -> *mut u8 {
         // SAFETY: guaranteed by the caller.
-        unsafe { calls::realloc(self.enter_slow(region), payload, layout, new_size) }
+        unsafe { calls::realloc(self.enter_for(region, new_size), payload, layout, new_size) }
     }
 
     /// Moves a payload that its region could not resize, or that lies outside the thread's home, to a region with room.
@@ -235,6 +245,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         layout: Layout,
         new_size: usize,
     ) -> *mut u8 {
+        let stack = guard.stack;
         drop(guard);
         if REGIONS == 1 && self.caches.totals().0 > 0 {
             // SAFETY: guaranteed by the caller.
@@ -259,7 +270,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             );
         }
         let alloc = |heap: &mut &Self, layout| {
-            let placed = heap.place(Request::new(Call::Alloc, layout));
+            let held = heap.enter_with(heap.regions.home_number(), stack);
+            let placed = heap.place_or_elsewhere(held, Request::new(Call::Alloc, layout));
             placed.hand_out().map_or(ptr::null_mut(), NonNull::as_ptr)
         };
         let free = |heap: &mut &Self, payload, layout| heap.free_slow(payload, Some(layout));

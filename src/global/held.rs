@@ -58,6 +58,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     fn entered_slow<'a>(&'a self, region: usize, guard: Guard<'a, Guarded<L>>) -> LockedSlow<'a, L, REGIONS> {
         let mut held = Locked { global: self, guard }.drained(region);
+        held.guard.stack = 0;
         if held.guard.lock().has(SlowReason::Reserve) {
             self.close_reserve(region, &mut held.guard);
         }
@@ -108,9 +109,9 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     #[inline(always)]
     fn with<'w, R>(&'w mut self, work: impl FnOnce(&mut Heap<L>, &mut Self::Watch<'w>) -> R) -> R {
         let (global, lock) = (self.global, self.guard.lock());
-        let Guarded { heap, hardened, .. } = &mut *self.guard;
+        let Guarded { heap, hardened, stack, .. } = &mut *self.guard;
         let slow = (PublishWatch { global, lock }, MeasureWatch { global, lock });
-        work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock }, slow)))
+        work(heap, &mut ((hardened, Checkers), (RecordWatch { global, lock, stack: *stack }, slow)))
     }
 
     #[inline(always)]
@@ -166,7 +167,10 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     }
 
     fn alloc_elsewhere(self, call: Call, layout: Layout) -> *mut u8 {
-        let Self { global, guard } = self;
+        let Self { global, mut guard } = self;
+        if !SLOW {
+            guard.stack = 0;
+        }
         global.alloc_elsewhere(guard, call, layout)
     }
 
@@ -176,7 +180,10 @@ impl<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> Held<L> for Locked
     }
 
     unsafe fn realloc_elsewhere(self, payload: *mut u8, layout: Layout, new_size: usize) -> *mut u8 {
-        let Self { global, guard } = self;
+        let Self { global, mut guard } = self;
+        if !SLOW {
+            guard.stack = 0;
+        }
         // SAFETY: guaranteed by the caller.
         unsafe { global.realloc_elsewhere(guard, payload, layout, new_size) }
     }

@@ -23,6 +23,7 @@ mod reporting;
 mod reserve;
 mod scope;
 mod settings;
+mod sites;
 mod statistics;
 mod thread_measure;
 mod unload;
@@ -101,6 +102,8 @@ pub struct SmallocGlobal<L: FreeList = Indexed, const REGIONS: usize = 1> {
     /// Threads that are being measured. Written with all locks held.
     measured_threads: AtomicUsize,
     recorder: Lock<Recorder>,
+    #[cfg(feature = "sites")]
+    sites: sites::CallSites,
     /// Filled only by [`Cached`](crate::Cached).
     pub(crate) caches: Caches,
     files: Files,
@@ -166,6 +169,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
             published: Lock::new(None),
             measured_threads: AtomicUsize::new(0),
             recorder: Lock::new(Recorder::OFF),
+            #[cfg(feature = "sites")]
+            sites: sites::CallSites::off(),
             caches: Caches::new(),
             files: Files::none(),
             forked_inside: AtomicBool::new(false),

@@ -78,8 +78,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         recorded
     }
 
-    /// Keeps threads from their caches while the heap is recorded.
-    fn bypass_caches_for_recorder(&self) {
+    /// Keeps threads from their caches while the heap is recorded, or counted by call site.
+    pub(super) fn bypass_caches_for_recorder(&self) {
         let is_recorded = || self.regions.all().iter().any(|shared| shared.lock.has(SlowReason::Recorder));
         self.bypass_caches(Bypass::Recording, is_recorded);
     }
@@ -87,7 +87,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Ends the recording, if there is one. The caller holds all locks.
     pub(super) fn end_recording(&self, heaps: &mut [Guard<'_, Guarded<L>>; REGIONS]) -> Option<Recorded> {
         let recorded = errno::unchanged(|| self.recorder.lock().stop());
-        heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, false));
+        self.set_recorded(heaps);
         recorded
     }
 
@@ -98,41 +98,60 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 
     /// Begins to record regions that are mapped.
     pub(super) fn begin_recording(&self, file: AppendFile) -> Result<(), RecordError> {
+        self.prepare_sites();
         // Cached payloads need not be recorded as in use.
         drop(self.empty_caches());
         let mut heaps = self.lock_all();
         let mut recorder = self.recorder.lock();
         let size = heaps.first().map_or(0, |heap| heap.region().size());
         recorder.begin(file, Head::new(L::NAME, REGIONS as u32, size))?;
+        self.record_sites(&mut recorder);
         for (region, heap) in heaps.iter().enumerate() {
             for run in heap.runs().flatten().filter(|run| run.in_use) {
                 let held = Record::new(Call::Held, run.extent.bytes(), Some(run.extent.start.bytes()));
-                recorder.write(Record { region: region as u16, ..held });
+                let held = Record { region: region as u16, ..held };
+                recorder.write(held, self.stack_of(&held));
             }
             if let Some(limit) = heap.limit() {
                 let limit = Record::new(Call::Limit, limit, None);
-                recorder.write(Record { region: region as u16, ..limit });
+                recorder.write(Record { region: region as u16, ..limit }, 0);
             }
         }
-        heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, recorder.is_on()));
         drop(recorder);
+        self.set_recorded(&mut heaps);
         drop(heaps);
         self.bypass_caches_for_recorder();
         Ok(())
     }
 
-    /// Records a call on a region, whose lock is held, if the heap is being recorded.
+    /// Sends the calls on all regions through their slow paths while they are recorded, or counted by call site.
+    pub(super) fn set_recorded(&self, heaps: &mut [Guard<'_, Guarded<L>>; REGIONS]) {
+        let is_recording = self.recorder.lock().is_on();
+        let is_on = self.set_sites(is_recording);
+        heaps.iter_mut().for_each(|heap| heap.set_slow(SlowReason::Recorder, is_on));
+    }
+
+    /// Records a call on a region, whose lock is held, if the heap is being recorded. `stack` is the number of the
+    /// call's stack, 0 for none.
     #[inline(always)]
-    pub(super) fn record(&self, region: usize, lock: &Lock<Guarded<L>>, record: impl FnOnce() -> Record) {
+    pub(super) fn record(
+        &self,
+        region: usize,
+        lock: &Lock<Guarded<L>>,
+        stack: u32,
+        record: impl FnOnce() -> Record,
+    ) {
         if lock.is_slow() {
-            self.record_slow(lock, Record { region: region as u16, ..record() });
+            self.record_slow(lock, Record { region: region as u16, ..record() }, stack);
         }
     }
 
     #[cold]
     #[inline(never)]
-    fn record_slow(&self, lock: &Lock<Guarded<L>>, record: Record) {
-        if !errno::unchanged(|| self.recorder.lock().write(record)) {
+    fn record_slow(&self, lock: &Lock<Guarded<L>>, record: Record, stack: u32) {
+        let is_recorded = errno::unchanged(|| self.recorder.lock().write(record, stack));
+        let is_counted = self.count_site(&record, stack);
+        if !is_recorded && !is_counted {
             lock.set_slow(SlowReason::Recorder, false);
         }
     }
@@ -142,13 +161,16 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
 pub(super) struct RecordWatch<'a, L: FreeList, const REGIONS: usize, const SLOW: bool> {
     pub(super) global: &'a SmallocGlobal<L, REGIONS>,
     pub(super) lock: &'a Lock<Guarded<L>>,
+    /// The number of the call's stack; 0 is none.
+    pub(super) stack: u32,
 }
 
 impl<L: FreeList, const REGIONS: usize, const SLOW: bool> RecordWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
-    fn record(&self, record: impl FnOnce() -> Record) {
+    fn record(&self, stack: u32, record: impl FnOnce() -> Record) {
         if SLOW {
-            self.global.record(self.global.regions.number_of_lock(self.lock), self.lock, record);
+            let region = self.global.regions.number_of_lock(self.lock);
+            self.global.record(region, self.lock, stack, record);
         }
     }
 }
@@ -156,12 +178,12 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> RecordWatch<'_, L, REG
 impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for RecordWatch<'_, L, REGIONS, SLOW> {
     #[inline(always)]
     fn placed(&mut self, _heap: &Heap<L>, request: &Request, fit: Fit) {
-        self.record(|| placed(request, fit));
+        self.record(self.stack, || placed(request, fit));
     }
 
     #[inline(always)]
     fn freeing(&mut self, _heap: &mut Heap<L>, segment: Extent, named: Named) -> Free {
-        self.record(|| {
+        self.record(0, || {
             let at = Some(segment.start.bytes());
             let with = |call, layout: Layout| Record {
                 align: layout.align(),
@@ -179,7 +201,9 @@ impl<L: FreeList, const REGIONS: usize, const SLOW: bool> Watch<L> for RecordWat
     #[inline(always)]
     fn resized(&mut self, _heap: &Heap<L>, resize: &Resize) {
         let at = resize.segment.start;
-        self.record(|| placed(&Request::moving(resize.layout, resize.new_size, at), Fit::NONE.at(at)));
+        self.record(self.stack, || {
+            placed(&Request::moving(resize.layout, resize.new_size, at), Fit::NONE.at(at))
+        });
     }
 }
 

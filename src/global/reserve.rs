@@ -85,7 +85,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     /// Sets the limit of a heap, and returns it: `bytes`, or top if that is higher.
     fn limit(&self, region: usize, heap: &mut Guard<'_, Guarded<L>>, bytes: usize) -> usize {
         let limit = heap.set_limit(bytes);
-        self.record(region, heap.lock(), || Record::new(Call::Limit, bytes, None));
+        self.record(region, heap.lock(), 0, || Record::new(Call::Limit, bytes, None));
         limit
     }
 }

@@ -38,6 +38,7 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         let in_use = heaps.iter().any(|heap| heap.used_and_top().0 > 0);
         if !in_use {
             self.regions.all().iter().for_each(|shared| debugger::remove(ptr::from_ref(shared).addr()));
+            self.close_sites();
             self.regions.unmap(&mut heaps);
             if let Some(stopped) = &stopped {
                 stopped.forget();

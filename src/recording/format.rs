@@ -11,8 +11,10 @@ pub const HEAD_BYTES: usize = 64;
 /// Bytes of a record.
 pub const RECORD_BYTES: usize = 32;
 
-/// The version that this library writes and reads.
+/// The version of a recording of calls alone.
 const VERSION: u32 = 1;
+/// The version of a recording that may have [call sites](super::Line) too. This library reads both.
+const VERSION_WITH_SITES: u32 = 2;
 /// Flag of a heap built with the feature `hardened`.
 const HARDENED: u32 = 1;
 /// Bytes reserved for the name of the list.
@@ -45,8 +47,10 @@ pub struct Head {
     pub regions: u32,
     /// The size of a region in bytes.
     pub region_size: usize,
-    /// The number of records; 0 if the recording is [`End::Open`].
+    /// The number of records, those of call sites included; 0 if the recording is [`End::Open`].
     pub records: u64,
+    /// Whether the recording may have records of call sites.
+    pub sites: bool,
     name: [u8; NAME_BYTES],
 }
 
@@ -57,6 +61,7 @@ impl Head {
         regions: 1,
         region_size: 0,
         records: 0,
+        sites: cfg!(feature = "sites"),
         name: [0; NAME_BYTES],
     };
 
@@ -90,7 +95,7 @@ impl Head {
         [
             [
                 u64::from_le_bytes(MAGIC),
-                pair(VERSION, RECORD_BYTES as u32),
+                pair(if self.sites { VERSION_WITH_SITES } else { VERSION }, RECORD_BYTES as u32),
                 pair(GRANULE as u32, flags),
                 pair(end, self.regions),
             ],
@@ -111,7 +116,8 @@ impl Head {
         }
         let (version, record) = halves(word());
         let (granule, flags) = halves(word());
-        if (version, record, granule) != (VERSION, RECORD_BYTES as u32, GRANULE as u32) {
+        let sites = version == VERSION_WITH_SITES;
+        if !(sites || version == VERSION) || (record, granule) != (RECORD_BYTES as u32, GRANULE as u32) {
             return Err(FormatError::Version(version));
         }
         let (end, regions) = halves(word());
@@ -123,7 +129,7 @@ impl Head {
         };
         let (region_size, records) = (word() as usize, word());
         let name = (u128::from(word()) | u128::from(word()) << 64).to_le_bytes();
-        Ok(Self { hardened: flags & HARDENED != 0, end, regions, region_size, records, name })
+        Ok(Self { hardened: flags & HARDENED != 0, end, regions, region_size, records, sites, name })
     }
 }
 
@@ -207,10 +213,10 @@ impl Record {
         ]
     }
 
-    /// Decodes a record. None at the end of the recording.
+    /// Decodes a record of a call. None at the end of the recording.
     ///
     /// # Errors
-    /// The bytes are not a record.
+    /// The bytes are not a record, or one of call sites, which [`Line`](super::Line) decodes too.
     pub fn from_bytes(bytes: &[u8; RECORD_BYTES]) -> Result<Option<Self>, FormatError> {
         let mut words = bytes.as_chunks().0.iter().map(|word| u64::from_le_bytes(*word));
         let mut word = || words.next().unwrap_or(0);
@@ -262,7 +268,10 @@ impl fmt::Display for FormatError {
         match self {
             Self::NoRecording => f.write_str("not a recording of smalloc"),
             Self::Version(version) => {
-                write!(f, "format version {version} is not supported, only {VERSION}")
+                write!(
+                    f,
+                    "format version {version} is not supported, only {VERSION} and {VERSION_WITH_SITES}"
+                )
             }
             Self::End(end) => write!(f, "damaged: unknown end {end}"),
             Self::Call(call) => write!(f, "damaged: call {call} is unknown, or its alignment is invalid"),

@@ -4,7 +4,7 @@
 //! `SMALLOC_RECORD` from the first allocation on. A program that makes the same calls on a heap of the same size gets
 //! the same offsets and, with the same list, the same hops: `smalloc replay` replays a recording and compares.
 //!
-//! # The format, version 1
+//! # The format, versions 1 and 2
 //!
 //! A head of 64 bytes is followed by records of 32 bytes, in the order in which the heap served the calls. All numbers
 //! are little-endian.
@@ -12,14 +12,14 @@
 //! | head: bytes | content |
 //! |---|---|
 //! | 0 to 7 | [`MAGIC`] |
-//! | 8 to 11 | version of the format, 1 |
+//! | 8 to 11 | version of the format: 2 if there may be records of call sites, otherwise 1 |
 //! | 12 to 15 | bytes per record, 32 |
 //! | 16 to 19 | bytes per granule, 16: the unit of offsets |
 //! | 20 to 23 | flags: bit 0 is set if the heap was built with the feature `hardened` |
 //! | 24 to 27 | how the recording ended: 0 with the process or not yet, 1 stopped, 2 no room for the next record |
 //! | 28 to 31 | number of regions |
 //! | 32 to 39 | bytes per region |
-//! | 40 to 47 | number of records, if the recording ended before the process |
+//! | 40 to 47 | number of all records, if the recording ended before the process |
 //! | 48 to 63 | name of the free list, padded with zeros |
 //!
 //! | record: bytes | content |
@@ -40,11 +40,29 @@
 //! A `realloc` with two equal offsets was in place. One that moves takes two records: it is placed (6), then the
 //! payload is copied while other threads may call, then the old place is freed (7).
 //!
+//! # Call sites
+//!
+//! A program built with the feature `sites` writes recordings of version 2. Further records then tell which code made
+//! the calls, in bytes 0 to 31; all other bytes are 0. [`Line`] decodes every record.
+//!
+//! | record | bytes | content |
+//! |---|---|---|
+//! | 10, interval | 8 to 15 | from now on the stack is taken of one request in so many bytes: 1 is all, 0 is none |
+//! | 11, object | 2 to 3, 4 to 7 | bytes of the build ID and of the path of the program or a library |
+//! | | 8 to 15 | difference between addresses in memory and in the file |
+//! | | 16 to 31 | first address in memory, and the address behind the last one |
+//! | 12, text | 8 to 31 | the next 24 bytes of the build ID and the path of the object before, filled up with zeros |
+//! | 13, frame | 4 to 7, 8 to 15 | number of the caller's frame, 0 for none, and the address to which this one returns |
+//! | 14, stack | 4 to 7 | the next record's call was made with this frame as the innermost one |
+//!
+//! Frames are numbered from 1 on in the order of their records; each stands behind its caller. At most 32 frames of a
+//! stack are kept, the innermost. They include those of the allocator.
+//!
 //! A process that ends without stopping the recording leaves up to 1 MiB of zeros behind the last record.
 //!
 //! ```
 //! use smalloc::SmallocGlobal;
-//! use smalloc::recording::{Call, Head, Record};
+//! use smalloc::recording::{Call, Head, Line};
 //! use std::alloc::Layout;
 //!
 //! static HEAP: SmallocGlobal = SmallocGlobal::with_region_size(1 << 20);
@@ -60,14 +78,20 @@
 //! let (head, records) = file.split_first_chunk().unwrap();
 //! assert_eq!(Head::from_bytes(head)?.region_size, 1 << 20);
 //! let (records, _) = records.as_chunks();
-//! let first = Record::from_bytes(&records[0])?.unwrap();
+//! let mut calls = records.iter().filter_map(|record| match Line::from_bytes(record) {
+//!     Ok(Some(Line::Call(call))) => Some(call),
+//!     _ => None,
+//! });
+//! let first = calls.next().unwrap();
 //! assert_eq!((first.call, first.size, first.offset), (Call::Smalloc, 100, status.payload_offset));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 mod format;
+mod line;
 mod recorder;
 
 pub use format::{Call, End, FormatError, HEAD_BYTES, Head, MAGIC, RECORD_BYTES, Record};
+pub use line::{Line, Object, TEXT_BYTES};
 pub use recorder::{RecordError, Recorded};
 pub(crate) use recorder::{Recorder, create, from_environment};

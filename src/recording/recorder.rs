@@ -1,8 +1,11 @@
 //! Writing a recording, without allocating. The caller preserves `errno`.
 
 use super::format::{End, Head, MAGIC, Record};
+use super::line::Line;
+#[cfg(feature = "sites")]
+use super::line::{Object, TEXT_BYTES};
 use crate::region::InitError;
-use crate::system::append_file::AppendFile;
+use crate::system::append_file::{AppendFile, Entry};
 use crate::system::environment;
 use crate::system::errno::Reason;
 use crate::system::fatal::say;
@@ -13,7 +16,7 @@ use core::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Recorded {
-    /// The number of records.
+    /// The number of records, without those of call sites.
     pub records: u64,
     /// Whether all calls were recorded. If not, there was no room for more: the disk is full, the file has reached its
     /// size limit, or the program has closed it.
@@ -60,14 +63,27 @@ impl core::error::Error for RecordError {}
 pub(crate) struct Recorder {
     log: Option<AppendFile>,
     head: Head,
-    /// Records written by the current or the last recording.
+    /// Records written by the current or the last recording, without those of call sites.
     records: u64,
+    /// Records of call sites.
+    site_records: u64,
+    /// Loaded objects that have been written.
+    #[cfg(feature = "sites")]
+    objects: usize,
     /// The recording ended on its own, and `stop` has not reported it yet.
     ended: bool,
 }
 
 impl Recorder {
-    pub(crate) const OFF: Self = Self { log: None, head: Head::NONE, records: 0, ended: false };
+    pub(crate) const OFF: Self = Self {
+        log: None,
+        head: Head::NONE,
+        records: 0,
+        site_records: 0,
+        #[cfg(feature = "sites")]
+        objects: 0,
+        ended: false,
+    };
 
     pub(crate) fn is_on(&self) -> bool {
         self.log.is_some()
@@ -81,24 +97,57 @@ impl Recorder {
         for entry in head.to_entries() {
             log.push(entry).map_err(|errno| RecordError::System { errno })?;
         }
-        *self = Self { log: Some(log), head, records: 0, ended: false };
+        *self = Self { log: Some(log), head, ..Self::OFF };
         Ok(())
     }
 
-    /// Appends a record. False if the recording has ended, now or earlier.
-    pub(crate) fn write(&mut self, record: Record) -> bool {
+    /// Appends a record of a call, made with the call stack of this number, 0 for none. False if the recording has ended,
+    /// now or earlier.
+    pub(crate) fn write(&mut self, record: Record, stack: u32) -> bool {
+        if stack != 0 && !self.write_site(Line::Stack { frame: stack }) {
+            return false;
+        }
+        let record = || Record { thread: thread(), ..record }.to_entry();
+        let written = self.push(record);
+        self.records = self.records.wrapping_add(written.into());
+        written
+    }
+
+    /// Appends a record of call sites. False if the recording has ended, now or earlier.
+    pub(crate) fn write_site(&mut self, line: Line) -> bool {
+        let written = self.push(|| line.to_entry());
+        self.site_records = self.site_records.wrapping_add(written.into());
+        written
+    }
+
+    /// Loaded objects that have been written.
+    #[cfg(feature = "sites")]
+    pub(crate) fn objects(&self) -> usize {
+        self.objects
+    }
+
+    /// Appends a loaded object with its build ID and its path.
+    #[cfg(feature = "sites")]
+    pub(crate) fn write_object(&mut self, object: Object, build_id: &[u8], path: &[u8]) {
+        self.objects = self.objects.wrapping_add(1);
+        self.write_site(Line::Object(object));
+        let mut bytes = build_id.iter().chain(path).peekable();
+        while bytes.peek().is_some() {
+            let mut text = [0; TEXT_BYTES];
+            text.iter_mut().zip(&mut bytes).for_each(|(to, &from)| *to = from);
+            self.write_site(Line::Text(text));
+        }
+    }
+
+    fn push(&mut self, entry: impl FnOnce() -> Entry) -> bool {
         let Some(log) = &mut self.log else { return false };
         if log.is_copy() {
             // A forked child: the file belongs to the parent. Unmap this process's window.
             self.log = None;
             return false;
         }
-        let record = Record { thread: thread(), ..record };
-        match log.push(record.to_entry()) {
-            Ok(()) => {
-                self.records = self.records.wrapping_add(1);
-                true
-            }
+        match log.push(entry()) {
+            Ok(()) => true,
             Err(errno) => {
                 self.close(End::NoRoom);
                 self.ended = true;
@@ -128,7 +177,8 @@ impl Recorder {
 
     fn close(&mut self, end: End) {
         if let Some(log) = self.log.take() {
-            log.finish(&self.head.ended(end, self.records).to_entries());
+            let records = self.records.wrapping_add(self.site_records);
+            log.finish(&self.head.ended(end, records).to_entries());
         }
     }
 }

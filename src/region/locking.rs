@@ -19,9 +19,12 @@ pub(super) fn map_unlocked(place: *mut u8, bytes: usize) -> Result<*mut u8, i32>
     let first = map(place, page, libc::PROT_NONE, libc::MAP_NORESERVE | keep_others)?;
     // SAFETY: the page is this function's.
     let unlocked = unsafe { libc::munlock(first.cast(), page) } == 0;
-    // SAFETY: nothing refers to the page.
-    let grown = unsafe { libc::mremap(first.cast(), page, bytes, may_move) };
-    if !unlocked || grown == libc::MAP_FAILED {
+    let grow = || {
+        // SAFETY: nothing refers to the page.
+        unsafe { libc::mremap(first.cast(), page, bytes, may_move) }
+    };
+    let grown = if unlocked { grow() } else { libc::MAP_FAILED };
+    if grown == libc::MAP_FAILED {
         let errno = errno::get();
         // SAFETY: nothing refers to the page, which is still there.
         unsafe { unmap(first, page) };

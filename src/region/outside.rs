@@ -58,11 +58,13 @@ impl Outside {
     #[inline(always)]
     pub(crate) unsafe fn is_short(&self, at: usize, n: usize) -> bool {
         // SAFETY: guaranteed by the caller.
-        let heads = unsafe { window(self.heads.load(Ordering::Relaxed), at) };
+        let heads = unsafe { bits(self.heads.load(Ordering::Relaxed), at / 8) };
         // SAFETY: guaranteed by the caller.
-        let used = unsafe { window(self.used.load(Ordering::Relaxed), at) };
-        // As in `SegmentMap::short_at`.
-        (heads.wrapping_sub(1) | !used).trailing_zeros() as usize == n
+        let used = unsafe { bits(self.used.load(Ordering::Relaxed), at / 8) };
+        // As in `SegmentMap::short_at`, but for the shift, which is done once: a segment ends before the next head, or
+        // before the first granule that is not in use. The bit of its own head is flipped: it must be set.
+        let ends = (heads ^ (1 << (at % 8))) | !used;
+        (ends >> (at % 8)).trailing_zeros() as usize == n
     }
 }
 
@@ -78,53 +80,53 @@ pub(crate) unsafe fn mark<'a>(payload: *mut u8) -> &'a AtomicU64 {
     unsafe { AtomicU64::from_ptr(second.cast()) }
 }
 
-/// The bits from `at` upward, lowest first, at least 57 of them.
+/// Eight bytes of a bitmap from a byte on, lowest bit first.
 ///
 /// # Safety
-/// Eight bytes from the granule's byte on are mapped.
+/// They are mapped.
 #[inline(always)]
 #[cfg(all(target_arch = "x86_64", not(miri)))]
-unsafe fn window(bits: *const u8, at: usize) -> u64 {
+unsafe fn bits(bitmap: *const u8, byte: usize) -> u64 {
     let word: u64;
     // SAFETY: guaranteed by the caller.
     unsafe {
         core::arch::asm!(
-            "mov {0}, qword ptr [{1} + {2}]", out(reg) word, in(reg) bits, in(reg) at / 8,
+            "mov {0}, qword ptr [{1} + {2}]", out(reg) word, in(reg) bitmap, in(reg) byte,
             options(nostack, readonly, preserves_flags)
         );
     }
-    word >> (at % 8)
+    word
 }
 
-/// The bits from `at` upward, lowest first, at least 57 of them.
+/// Eight bytes of a bitmap from a byte on, lowest bit first.
 ///
 /// # Safety
-/// Eight bytes from the granule's byte on are mapped.
+/// They are mapped.
 #[inline(always)]
 #[cfg(all(target_arch = "aarch64", not(miri)))]
-unsafe fn window(bits: *const u8, at: usize) -> u64 {
+unsafe fn bits(bitmap: *const u8, byte: usize) -> u64 {
     let word: u64;
     // SAFETY: guaranteed by the caller.
     unsafe {
         core::arch::asm!(
-            "ldr {0}, [{1}, {2}]", out(reg) word, in(reg) bits, in(reg) at / 8,
+            "ldr {0}, [{1}, {2}]", out(reg) word, in(reg) bitmap, in(reg) byte,
             options(nostack, readonly, preserves_flags)
         );
     }
-    word >> (at % 8)
+    word
 }
 
-/// The bits from `at` upward, lowest first, 64 of them.
+/// Eight bytes of a bitmap from a byte on, lowest bit first.
 ///
 /// # Safety
-/// The granule's word and the next one are mapped.
+/// The byte's word and the next one are mapped.
 #[inline(always)]
 #[cfg(not(all(any(target_arch = "x86_64", target_arch = "aarch64"), not(miri))))]
-unsafe fn window(bits: *const u8, at: usize) -> u64 {
-    let words: *mut u64 = bits.cast_mut().cast();
+unsafe fn bits(bitmap: *const u8, byte: usize) -> u64 {
+    let words: *mut u64 = bitmap.cast_mut().cast();
     // SAFETY: guaranteed by the caller.
-    let low = unsafe { AtomicU64::from_ptr(words.add(at / 64)) }.load(Ordering::Relaxed);
+    let low = unsafe { AtomicU64::from_ptr(words.add(byte / 8)) }.load(Ordering::Relaxed);
     // SAFETY: guaranteed by the caller.
-    let high = unsafe { AtomicU64::from_ptr(words.add(at / 64 + 1)) }.load(Ordering::Relaxed);
-    ((u128::from(high) << 64 | u128::from(low)) >> (at % 64)) as u64
+    let high = unsafe { AtomicU64::from_ptr(words.add(byte / 8 + 1)) }.load(Ordering::Relaxed);
+    ((u128::from(high) << 64 | u128::from(low)) >> (byte % 8 * 8)) as u64
 }

@@ -24,6 +24,14 @@ pub(super) fn close(descriptor: c_int) {
     unsafe { libc::syscall(libc::SYS_close, c_long::from(descriptor)) };
 }
 
+/// Reads where a symbolic link leads, without a NUL. Returns the bytes read.
+#[cfg(feature = "sites")]
+pub(crate) fn read_link(path: &CStr, to: &mut [u8]) -> isize {
+    let (here, path) = (c_long::from(libc::AT_FDCWD), path.as_ptr());
+    // SAFETY: the path is NUL-terminated, and pointer and length are those of the slice.
+    unsafe { libc::syscall(libc::SYS_readlinkat, here, path, to.as_mut_ptr(), to.len()) as isize }
+}
+
 /// Removes a file.
 pub(super) fn unlink(path: &CStr) {
     // SAFETY: the path is NUL-terminated.

@@ -25,10 +25,12 @@ pub(crate) const REPORT: Variable = Variable(c"SMALLOC_REPORT");
 pub(crate) const RECORD: Variable = Variable(c"SMALLOC_RECORD");
 /// File to publish live statistics to.
 pub(crate) const LIVE: Variable = Variable(c"SMALLOC_LIVE");
+/// Mean bytes between two requests whose call stacks are taken.
+pub(crate) const SITES: Variable = Variable(c"SMALLOC_SITES");
 /// 1 ends the program if a variable cannot be honoured.
 pub(crate) const STRICT: Variable = Variable(c"SMALLOC_STRICT");
 
-const KNOWN: [Variable; 7] = [REGION, BASE, REGIONS, REPORT, RECORD, LIVE, STRICT];
+const KNOWN: [Variable; 8] = [REGION, BASE, REGIONS, REPORT, RECORD, LIVE, SITES, STRICT];
 /// The library owns every name with this prefix.
 const PREFIX: &[u8] = b"SMALLOC_";
 /// Except these, which are left to programs that test the library.
@@ -79,6 +81,22 @@ impl Variable {
             ));
         }
         Some(cut)
+    }
+
+    /// A number of bytes, 0 included, with an optional suffix. An unreadable one ends the program.
+    #[cfg(feature = "sites")]
+    pub(crate) fn interval(self) -> Option<usize> {
+        let text = self.value()?;
+        if text == b"0" {
+            return Some(0);
+        }
+        match core::str::from_utf8(text).ok().and_then(parse_size) {
+            Some(bytes) => Some(bytes),
+            None => refuse(format_args!(
+                "{self}: \"{}\" is not a number of bytes (1 for all requests, 512K for one in so many bytes, 0 for none)",
+                text.escape_ascii()
+            )),
+        }
     }
 
     /// An address: a number, hexadecimal after `0x`. An unreadable one ends the program.
@@ -159,7 +177,7 @@ pub(crate) fn warn_unknown() {
 #[inline(never)]
 fn warn_unknown_name(name: &[u8]) {
     say(format_args!(
-        "{}: unknown variable (use {}, {}, {}, {}, {}, {} or {})",
+        "{}: unknown variable (use {}, {}, {}, {}, {}, {}, {} or {})",
         name.escape_ascii(),
         REGION,
         BASE,
@@ -167,6 +185,7 @@ fn warn_unknown_name(name: &[u8]) {
         REPORT,
         RECORD,
         LIVE,
+        SITES,
         STRICT
     ));
 }

@@ -55,6 +55,16 @@ pub(super) unsafe fn nth<T>(first: NonNull<T>, index: usize) -> NonNull<T> {
     unsafe { first.add(index) }
 }
 
+/// The bytes at an address.
+///
+/// # Safety
+/// They are readable, and nothing writes to them while the reference is used.
+#[cfg(feature = "sites")]
+pub(crate) unsafe fn bytes_at<'a>(address: usize, bytes: usize) -> &'a [u8] {
+    // SAFETY: guaranteed by the caller.
+    unsafe { core::slice::from_raw_parts(ptr::with_exposed_provenance(address), bytes) }
+}
+
 /// Has the alignment of the smallest page.
 #[repr(align(4096))]
 struct PageAligned;

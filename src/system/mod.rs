@@ -17,5 +17,7 @@ pub(crate) mod path;
 pub(crate) mod resident;
 pub(crate) mod shared_page;
 pub(crate) mod signals;
+#[cfg(feature = "sites")]
+pub(crate) mod words;
 
 pub(crate) use buffer::Buffer;

@@ -5,7 +5,7 @@ pub(crate) mod fork_table;
 pub(crate) mod free_ring;
 pub(crate) mod home;
 pub(crate) mod lock;
-mod object;
+pub(crate) mod object;
 pub(crate) mod preparing;
 pub(crate) mod regions;
 pub(crate) mod shared;

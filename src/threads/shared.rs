@@ -23,6 +23,8 @@ pub(crate) struct Guarded<L: FreeList> {
     pub(crate) name: Option<&'static str>,
     /// The program's limit in bytes, which includes the reserve; `usize::MAX` for none.
     pub(crate) limit: usize,
+    /// The number of the call stack of the request that the lock was taken for, if the lock is slow; 0 is none.
+    pub(crate) stack: u32,
 }
 
 impl<L: FreeList> Deref for Guarded<L> {
@@ -52,8 +54,13 @@ pub(crate) struct SharedHeap<L: FreeList> {
 impl<L: FreeList> SharedHeap<L> {
     /// A heap without a region. Its first use takes the slow path.
     pub(crate) const fn unmapped() -> Self {
-        let guarded =
-            Guarded { heap: Heap::UNMAPPED, hardened: Hardened::NEW, name: None, limit: usize::MAX };
+        let guarded = Guarded {
+            heap: Heap::UNMAPPED,
+            hardened: Hardened::NEW,
+            name: None,
+            limit: usize::MAX,
+            stack: 0,
+        };
         Self { lock: Lock::slow(SlowReason::FirstUse, guarded), ring: AtomicPtr::new(ptr::null_mut()) }
     }
 

@@ -1,6 +1,6 @@
 //! No request fails while a cache holds what would serve it, even if the cache's thread sleeps.
 
-use crate::{assert_all_free, case, case::Case, give, give_many, layout, take, take_many};
+use crate::{assert_all_free, case, case::Case, depot, give, give_many, layout, take, take_many};
 use smalloc::Cached;
 use std::alloc::GlobalAlloc;
 use std::panic::{self, AssertUnwindSafe};
@@ -16,6 +16,7 @@ const EACH: usize = 8;
 pub const CASES: [Case; 1] = [("no_barrier", || {
     case::refuse(libc::SYS_membarrier, 0, 0, 0);
     without_barrier();
+    depot_without_barrier();
 })];
 
 /// Threads that fill their caches in a region, which is then full of payloads and of cached ones, and sleep until `work`
@@ -248,6 +249,17 @@ fn without_barrier() {
     give(&HEAP, payload, 64);
     assert_eq!(HEAP.check(), Ok(()));
     assert!(HEAP.stats().used_bytes < 3000, "{}", HEAP.stats());
+}
+
+/// The first thread that empties its cache then empties the depot too.
+fn depot_without_barrier() {
+    static HEAP: Cached = Cached::with_region_size(REGION);
+    depot::with_deposits(&HEAP, |payloads| {
+        HEAP.trim();
+        let lowest = take(&HEAP, 64);
+        assert_eq!(lowest.expose_provenance(), payloads[0]);
+        give(&HEAP, lowest, 64);
+    });
 }
 
 #[test]

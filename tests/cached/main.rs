@@ -5,6 +5,7 @@
 mod bounds;
 #[path = "../case/mod.rs"]
 mod case;
+mod depot;
 mod ends;
 mod limits;
 mod misuse;

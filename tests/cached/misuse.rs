@@ -1,6 +1,6 @@
 //! Misuse of cached payloads ends with the lines that it ends with without caches.
 
-use crate::{case, case::Case, give, layout, take};
+use crate::{case, case::Case, depot, give, layout, take};
 use smalloc::Cached;
 use std::alloc::GlobalAlloc;
 use std::ptr::NonNull;
@@ -8,7 +8,7 @@ use std::thread;
 
 static HEAP: Cached = Cached::with_region_size(1 << 20);
 
-pub const CASES: [Case; 14] = [
+pub const CASES: [Case; 15] = [
     ("double_own", || twice(|payload| give(&HEAP, payload, 100))),
     ("double_own_buried", || {
         let others: Vec<_> = (0..4).map(|_| take(&HEAP, 100)).collect();
@@ -31,6 +31,11 @@ pub const CASES: [Case; 14] = [
             });
             hold.wait();
             give(&HEAP, payload, 100);
+        });
+    }),
+    ("double_in_depot", || {
+        depot::with_deposits(&HEAP, |payloads| {
+            give(&HEAP, std::ptr::with_exposed_provenance_mut(payloads[0]), 64);
         });
     }),
     ("double_after_trim", || {

@@ -1,6 +1,6 @@
 //! The program for the checkers: `clean` has no fault, every other argument names a fault.
 
-use smalloc::{FreeList, Heap, Indexed, Linked, SmallocGlobal};
+use smalloc::{Cached, FreeList, Heap, Indexed, Linked, SmallocGlobal};
 use std::alloc::{GlobalAlloc, Layout};
 use std::collections::HashMap;
 use std::hint::black_box;
@@ -12,6 +12,7 @@ use std::thread;
 #[global_allocator]
 static HEAP: SmallocGlobal = SmallocGlobal::new();
 static LINKED: SmallocGlobal<Linked> = SmallocGlobal::with_region_size(1 << 24);
+static CACHED: Cached = Cached::with_region_size(1 << 24);
 static SEVERAL: SmallocGlobal<Indexed, 3> = SmallocGlobal::with_region_size(1 << 24);
 
 fn main() {
@@ -117,6 +118,7 @@ fn clean() {
     own_heap::<Indexed>();
     own_heap::<Linked>();
     hand_around();
+    produce_and_consume();
     HEAP.check().expect("the heap is whole");
     LINKED.check().expect("the heap is whole");
 }
@@ -150,6 +152,43 @@ fn hand_around() {
     let stats = SEVERAL.stats();
     assert!(stats.handed_over > 1000 && stats.used_bytes == 0, "{stats}");
     SEVERAL.check().expect("the heap is whole");
+}
+
+/// One thread writes to blocks that the other one has written to and freed: they pass through caches and depot.
+fn produce_and_consume() {
+    const SIZE: usize = 200;
+    static PLACE: AtomicUsize = AtomicUsize::new(0);
+    let give = |block: *mut u8| {
+        // SAFETY: the block is in use, this thread's, and has so many bytes.
+        unsafe { block.write_bytes(2, SIZE) };
+        // SAFETY: as above.
+        unsafe { CACHED.dealloc(block, layout(SIZE)) };
+    };
+    let consumer = thread::spawn(move || {
+        for _ in 0..3000 {
+            loop {
+                match PLACE.swap(0, Ordering::Acquire) {
+                    0 => thread::yield_now(),
+                    other => break give(std::ptr::with_exposed_provenance_mut(other)),
+                }
+            }
+        }
+    });
+    for _ in 0..3000 {
+        let block = block(&CACHED, SIZE).expose_provenance();
+        while PLACE.compare_exchange(0, block, Ordering::Release, Ordering::Relaxed).is_err() {
+            thread::yield_now();
+        }
+        // Somebody else's cache is emptied now and then.
+        if block % 1024 == 0 {
+            CACHED.trim();
+        }
+    }
+    consumer.join().expect("it does not panic");
+    CACHED.trim();
+    let stats = CACHED.stats();
+    assert!(stats.used_bytes == 0, "{stats}");
+    CACHED.check().expect("the heap is whole");
 }
 
 /// Collections that grow, move and shrink, and strings that other threads free.

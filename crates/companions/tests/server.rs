@@ -91,6 +91,39 @@ fn values_are_kept_and_their_bytes_are_shown() {
     assert!(sample(&after, "smalloc_allocs_total") > sample(&before, "smalloc_allocs_total") + 50);
 }
 
+/// Go's `pprof` fetches the profile from the server, and finds the bytes of the values in it.
+#[cfg(feature = "sites")]
+#[test]
+fn pprof_asks_the_server_who_holds_the_memory() {
+    let Some(pprof) = std::env::var_os("SMALLOC_TEST_PPROF") else {
+        assert!(std::env::var_os("CI").is_none(), "SMALLOC_TEST_PPROF does not name Go's pprof");
+        eprintln!("not tested, for want of Go's pprof, which SMALLOC_TEST_PPROF would name");
+        return;
+    };
+    let server = Server::start();
+    let value = "x".repeat(100_000);
+    for key in 0..300 {
+        assert_eq!(server.call("PUT", &format!("/items/{key}"), "", &value).0, 201);
+    }
+    let folder = std::env::temp_dir().join(format!("smalloc-server-{}", std::process::id()));
+    let mut command = Command::new(pprof);
+    command.args([
+        "-top",
+        "-unit=B",
+        "-symbolize=none",
+        &format!("http://{}/debug/pprof/heap", server.address),
+    ]);
+    // It keeps a copy of what it fetches.
+    let output = command.env("PPROF_TMPDIR", &folder).output().expect("pprof starts");
+    // An error leaves files behind in the folder for temporary files.
+    let _ = std::fs::remove_dir_all(folder);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let total = text.lines().find_map(|line| line.split_once(" of ")?.1.strip_suffix("B total"));
+    // One request in 512 KiB is sampled: 57 of the 300 values, give or take 8.
+    let bytes = total.and_then(|bytes| bytes.parse().ok());
+    assert!(bytes.is_some_and(|bytes: u64| (12_000_000..60_000_000).contains(&bytes)), "{output:?}");
+}
+
 /// Prints the name of each sample.
 const READ: &str = "
 import sys

@@ -25,6 +25,7 @@ fn help_has_examples() {
             "replay",
             "report",
             "diff",
+            "pins",
             "convert",
             "top",
             "completions",
@@ -44,6 +45,10 @@ fn help_has_examples() {
         &["--output <HTML>", "--list <LIST>", "--region <SIZE>", "--of <N>"],
     );
     assert_prints(&["diff", "--help"], &["--by <KIND>", "--rows <N>", "smalloc diff before.rec after.rec"]);
+    assert_prints(
+        &["pins", "--help"],
+        &["--at <N>", "--by <KIND>", "--rows <N>", "smalloc pins program.rec"],
+    );
     assert_prints(
         &["run", "--help"],
         &["--record <FILE>", "--live <FILE>", "--region <SIZE>", "--library <FILE>"],

@@ -4,10 +4,12 @@
 
 mod barrier;
 mod cache;
+mod depot;
+mod policy;
 mod registry;
 mod word;
 
-pub(crate) use cache::{AtExit, BATCH, Cache, Home, MOST_GRANULES, Pushed};
+pub(crate) use cache::{AtExit, BATCH, Cache, Home, MOST_GRANULES, Refusal};
 pub(crate) use registry::{delete_key, forget_other_threads, lock_for_fork, unlock_after_fork};
 
 use crate::threads::lock::{Backoff, Guard};
@@ -107,6 +109,32 @@ impl Caches {
         cache.admit(self.pass.load(Ordering::Relaxed));
     }
 
+    /// Takes a depot whose threads have been asked to empty their caches. No thread enters it until it is
+    /// [answered](Self::answer).
+    pub(crate) fn seize_asked(&self, depot: &Cache) -> bool {
+        depot.seize(Some(self.pass.load(Ordering::Relaxed)))
+    }
+
+    /// Takes the depot of a cache whose thread ends, if at most one other thread has the same home. No thread enters it
+    /// until another one has. The registry is locked.
+    pub(crate) fn seize_last(&self, cache: &Cache) -> Option<&'static Cache> {
+        let depot = cache.depot()?;
+        if !registry::has_at_most(2, self.heap(), cache.region()) {
+            return None;
+        }
+        let (mut backoff, sleepers) = (Backoff::new(), AtomicU32::new(0));
+        for _ in 0..MOST_PAUSES {
+            if depot.seize(None) {
+                return Some(depot);
+            }
+            if depot.passes(0) {
+                return None;
+            }
+            backoff.pause(&sleepers);
+        }
+        None
+    }
+
     // ---- taking a cache ----------------------------------------------------------------------------------------
 
     /// Whether the thread has no cache, and may have one of this heap.
@@ -126,7 +154,9 @@ impl Caches {
             }
         }
         let cache = registry::take(self.heap(), region)?;
-        cache.open(&home(self.heap()), self.pass.load(Ordering::Relaxed), LEAST_BUDGET);
+        let (home, pass) = (home(self.heap()), || self.pass.load(Ordering::Relaxed));
+        cache.open(&home, pass(), LEAST_BUDGET);
+        registry::share(self.heap(), region, |depot| depot.open(&home, pass(), 0));
         word::set(cache);
         Some(cache)
     }
@@ -234,7 +264,12 @@ impl Caches {
             cache.admit(0);
             cache.forget();
             cache.heap.store(0, Ordering::Relaxed);
+            if cache.shared.swap(false, Ordering::Relaxed) {
+                cache.taken.store(false, Ordering::Relaxed);
+            }
         }
+        // The pass of a cache that is busy, and is not its thread's any more, shall never be that of the gate.
+        self.pass.store(next_number(), Ordering::Relaxed);
     }
 
     // ---- fork --------------------------------------------------------------------------------------------------
@@ -264,7 +299,11 @@ impl Caches {
             if !core::ptr::eq(cache, own) && !cache.is_busy() {
                 self.keep_hits(cache);
                 empty(cache);
-                registry::release(cache);
+                if cache.is_depot() {
+                    cache.retire();
+                } else {
+                    registry::release(cache);
+                }
             }
         }
     }

@@ -113,17 +113,49 @@ pub(super) fn take(heap: usize, region: usize) -> Option<&'static Cache> {
     })
 }
 
+/// The caches of threads with region `region` of the heap as their home.
+fn of_home(heap: usize, region: usize) -> impl Iterator<Item = &'static Cache> {
+    of_heap(heap).filter(move |cache| cache.region() == region && !cache.is_depot())
+}
+
+/// Whether at most `most` living threads have a cache of region `region` of the heap. The registry is locked.
+pub(super) fn has_at_most(most: usize, heap: usize, region: usize) -> bool {
+    of_home(heap, region).filter(|cache| cache.taken.load(Ordering::Relaxed)).count() <= most
+}
+
+/// Gives the caches of a region a depot if they are several. `open` prepares one that does not serve.
+pub(super) fn share(heap: usize, region: usize, open: impl FnOnce(&Cache)) {
+    let _registry = lock();
+    if has_at_most(1, heap, region) {
+        return;
+    }
+    let is_depot = |cache: &&Cache| cache.is_depot() && cache.region() == region;
+    let Some(depot) = of_heap(heap).find(is_depot).or_else(unused) else { return };
+    if !depot.shared.swap(true, Ordering::Relaxed) || depot.passes(0) {
+        depot.taken.store(true, Ordering::Relaxed);
+        open(depot);
+    }
+    for cache in of_home(heap, region) {
+        cache.depot.store(ptr::from_ref(depot).cast_mut(), Ordering::Release);
+    }
+}
+
+/// A cache that nobody uses. The registry is locked.
+fn unused() -> Option<&'static Cache> {
+    let is_free = |cache: &&Cache| !cache.taken.load(Ordering::Relaxed);
+    match of_heap(0).find(is_free) {
+        None if all().count() < MOST_CACHES => errno::unchanged(map),
+        cache => cache,
+    }
+}
+
 fn find(before: &Cache, heap: usize, region: usize) -> Option<&'static Cache> {
     let _registry = lock();
     // The thread's cache until now, if its heap was dropped.
     before.taken.store(false, Ordering::Relaxed);
     let is_free = |cache: &&Cache| !cache.taken.load(Ordering::Relaxed);
-    let orphan = of_heap(heap).find(|cache| is_free(cache) && cache.region() == region);
-    let cache = match orphan.or_else(|| of_heap(0).find(is_free)) {
-        Some(cache) => cache,
-        None if all().count() < MOST_CACHES => map()?,
-        None => return None,
-    };
+    let orphan = of_home(heap, region).find(is_free);
+    let cache = orphan.or_else(unused)?;
     cache.taken.store(true, Ordering::Relaxed);
     Some(cache)
 }

@@ -14,13 +14,19 @@ fn heads_are_as_documented() {
     assert_eq!(Head::from_bytes(&written), Ok(head));
     assert_eq!(head.list(), "linked");
     let hardened = u8::from(cfg!(feature = "hardened"));
+    let version = if cfg!(feature = "sites") { 2 } else { 1 };
     let expected = [
         &b"\x8fsmalloc"[..],
-        &[1, 0, 0, 0, 32, 0, 0, 0, 16, 0, 0, 0, hardened, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0],
+        &[version, 0, 0, 0, 32, 0, 0, 0, 16, 0, 0, 0, hardened, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0],
         &[0, 0, 0, 0, 0, 1, 0, 0, 5, 0, 0, 0, 0, 0, 0, 0],
         b"linked\0\0\0\0\0\0\0\0\0\0",
     ];
     assert_eq!(written[..], expected.concat());
+    for (version, sites) in [(1, false), (2, true)] {
+        let mut other = written;
+        other[8] = version;
+        assert_eq!(Head::from_bytes(&other), Ok(Head { sites, ..head }));
+    }
     for (at, error) in [(0, FormatError::NoRecording), (8, FormatError::Version(9))] {
         let mut other = written;
         other[at] = 9;

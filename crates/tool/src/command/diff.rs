@@ -137,6 +137,10 @@ fn table(before: &Side, after: &Side, kind: Kind, most: usize) -> Result<String>
     let peak = |row: &Row| growth(row.before.peak, row.after.peak);
     let total = |row: &Row| growth(row.before.total, row.after.total);
     rows.sort_by_key(|(_, row)| std::cmp::Reverse((live(row), peak(row), total(row))));
+    let blocks = |row: &Row| growth(row.before.blocks, row.after.blocks);
+    let groups = rows.len();
+    rows.retain(|(_, row)| [live(row), peak(row), total(row), blocks(row)] != [0; 4]);
+    let unchanged = groups - rows.len();
     let mut out = String::new();
     for (name, number) in [("A", before), ("B", after)] {
         let (calls, peak, live) = (Count(number.calls), &number.peak, &number.live);
@@ -155,11 +159,14 @@ fn table(before: &Side, after: &Side, kind: Kind, most: usize) -> Result<String>
             signed(live(row), |bytes| Bytes(bytes as usize).to_string()),
             signed(peak(row), |bytes| Bytes(bytes as usize).to_string()),
             signed(total(row), |bytes| Bytes(bytes as usize).to_string()),
-            signed(growth(row.before.blocks, row.after.blocks), |blocks| Count(blocks).to_string()),
+            signed(blocks(row), |blocks| Count(blocks).to_string()),
         )?;
     }
     if rows.len() > most {
         writeln!(out, "and {} groups that grew less (--rows shows more)", Count::from(rows.len() - most))?;
+    }
+    if unchanged > 0 {
+        writeln!(out, "unchanged groups: {}", Count::from(unchanged))?;
     }
     Ok(out)
 }

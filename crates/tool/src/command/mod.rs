@@ -5,6 +5,7 @@ pub mod convert;
 pub mod diff;
 mod heap;
 pub mod man;
+pub mod pins;
 mod progress;
 pub mod replay;
 pub mod report;
@@ -23,6 +24,7 @@ Examples:
   smalloc replay program.rec --memory memory.svg
   smalloc run --record program.rec -- program
   smalloc diff before.rec after.rec
+  smalloc pins program.rec
   smalloc convert program.rec --to perfetto -o program.pftrace
   SMALLOC_LIVE=/tmp/heap.live ./program & smalloc top --wait /tmp/heap.live
 
@@ -42,6 +44,7 @@ enum Command {
     Replay(replay::Args),
     Report(report::Args),
     Diff(diff::Args),
+    Pins(pins::Args),
     Convert(convert::Args),
     Top(top::Args),
     Completions(completions::Args),
@@ -55,6 +58,7 @@ impl Cli {
             Command::Run(args) => ("run", run::run(&args).map(|never| match never {})),
             Command::Replay(args) => ("replay", replay::run(&args)),
             Command::Diff(args) => ("diff", diff::run(&args)),
+            Command::Pins(args) => ("pins", pins::run(&args)),
             Command::Convert(args) => ("convert", convert::run(&args)),
             Command::Report(args) => ("report", report::run(&args)),
             Command::Top(args) => ("top", top::run(&args)),

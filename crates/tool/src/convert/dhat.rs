@@ -62,7 +62,7 @@ pub(super) fn write(of: &Replayed<'_>, out: &mut dyn Write) -> Result<()> {
     let (tallies, calls) = (&of.lives.tallies, of.replay.calls());
     let mut unended = vec![0; tallies.of(of.kind()).len()];
     for life in of.lives.all.iter().filter(|life| life.death == ALIVE) {
-        unended[of.kind().group(life)] += calls - u64::from(life.birth);
+        unended[of.kind().group(life)] += of.kind().weight(life) * (calls - u64::from(life.birth));
     }
     let mut frames = Frames::new(of);
     // The viewer keeps the first name for the sum of all.

@@ -28,7 +28,12 @@ pub(super) fn write(of: &Replayed<'_>, out: &mut dyn Write) -> Result<()> {
     profile.set_thread_end_time(thread, after(of.replay.calls()));
     let stacks = stacks(of, &mut profile, thread);
     for (call, is_birth, life) in events(&of.lives.all) {
-        let (address, size) = (u64::from(life.offset) * GRANULE, life.size.cast_signed());
+        // Where stacks are a sample, a block that has one stands for several, and the others for nothing.
+        let weight = of.kind().weight(life);
+        if weight == 0 {
+            continue;
+        }
+        let (address, size) = (u64::from(life.offset) * GRANULE, (weight * life.size).cast_signed());
         // Traces do not tell from where a block was freed.
         let (stack, size) = if is_birth { (stack_of(of, &stacks, life), size) } else { (None, -size) };
         profile.add_allocation_sample(thread, after(call.into()), stack, address, size);

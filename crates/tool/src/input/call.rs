@@ -64,7 +64,7 @@ pub struct Recorded {
 }
 
 /// The thread and the call stack of a call; 0 if the trace does not contain it.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Origin {
     /// The system's number of the thread.
     pub thread: u32,
@@ -72,6 +72,14 @@ pub struct Origin {
     pub stack: u32,
     /// The number of its site, from 1 on.
     pub site: u32,
+    /// The calls of this stack that it stands for, where the stacks of a sample were taken; 0 if its stack was not taken.
+    pub weight: u32,
+}
+
+impl Default for Origin {
+    fn default() -> Self {
+        Self { thread: 0, stack: 0, site: 0, weight: 1 }
+    }
 }
 
 /// A call, its origin, and its outcome, which only recordings of smalloc contain.

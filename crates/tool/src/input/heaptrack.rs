@@ -75,7 +75,7 @@ impl Syntax for Heaptrack {
 
     fn origin(&self) -> Origin {
         let site = self.sites().map_or(0, |sites| sites.site_of(self.stack));
-        Origin { thread: 0, stack: self.stack, site }
+        Origin { stack: self.stack, site, ..Origin::default() }
     }
 
     fn name_sites(&mut self) {

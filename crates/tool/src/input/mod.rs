@@ -44,7 +44,7 @@ pub struct Input {
 }
 
 enum Format {
-    Recording(recording::Reader),
+    Recording(Box<recording::Reader>),
     Text(text::Text),
 }
 
@@ -120,17 +120,15 @@ impl Input {
     /// Finds the sites of the call stacks that are read from now on, if the trace has any. This opens the program's
     /// files.
     pub fn name_sites(&mut self) {
-        if let Format::Text(text) = &mut self.format {
-            text.syntax.name_sites();
+        match &mut self.format {
+            Format::Recording(reader) => reader.name_sites(),
+            Format::Text(text) => text.syntax.name_sites(),
         }
     }
 
     /// The call sites so far, for the numbers in [`Origin`]; none if the trace has no call stacks.
     pub fn sites(&self) -> Option<&Sites> {
-        match &self.format {
-            Format::Recording(_) => None,
-            Format::Text(text) => text.syntax.sites(),
-        }
+        self.format.sites()
     }
 
     /// The kinds of lines so far that are not calls, in the plural, and the number of each.
@@ -154,11 +152,7 @@ impl Input {
             Format::Text(text) => text.next(&mut self.others),
         };
         let mut event = next.with_context(|| self.name.clone())?;
-        let sites = match &self.format {
-            Format::Recording(_) => None,
-            Format::Text(text) => text.syntax.sites(),
-        };
-        if let (Some(event), Some(sites)) = (&mut event, sites) {
+        if let (Some(event), Some(sites)) = (&mut event, self.format.sites()) {
             event.origin.stack = self.same.first(event.origin.stack, sites);
         }
         Ok(event)
@@ -166,9 +160,16 @@ impl Input {
 }
 
 impl Format {
+    fn sites(&self) -> Option<&Sites> {
+        match self {
+            Self::Recording(reader) => reader.sites(),
+            Self::Text(text) => text.syntax.sites(),
+        }
+    }
+
     fn of(file: Unpacked) -> Result<Self> {
         if file.head.starts_with(&MAGIC) {
-            return Ok(Self::Recording(recording::Reader::new(file.bytes)?));
+            return Ok(Self::Recording(Box::new(recording::Reader::new(file.bytes)?)));
         }
         // A text may begin with a mark that tells its encoding. Otherwise it is read unchanged.
         let decoder = DecodeReaderBytesBuilder::new().utf8_passthru(true).strip_bom(true).build(file.bytes);

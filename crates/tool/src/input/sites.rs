@@ -1,15 +1,21 @@
 //! Call sites: the stacks from which a program called its allocator, by number, and the names of their frames.
 
 use std::collections::HashMap;
+use std::fs;
+use std::ops::Range;
 
 use addr2line::Loader;
+use object::Object;
 
 /// Functions that only pass a request on. A site is named after the first frame that is not one of them.
-const PLUMBING: [&str; 12] = [
+const PLUMBING: [&str; 15] = [
     "operator new",
     "__rust_",
     "__rdl_",
     "__rg_",
+    "__rustc::",
+    "smalloc::",
+    "<smalloc::",
     "alloc::",
     "<alloc::",
     "std::alloc",
@@ -18,6 +24,19 @@ const PLUMBING: [&str; 12] = [
     "hashbrown::raw",
     "std::allocator",
     "__gnu_cxx::",
+];
+/// Parts of the paths of source files in which such functions stand: with line tables alone their names are bare.
+const PLUMBING_FILES: [&str; 3] = ["/library/alloc/", "/library/core/", "/hashbrown-"];
+/// Functions of the allocator and of the compiler's way to it. They are left out at the inside of a stack.
+const ALLOCATOR: [&str; 8] = [
+    "smalloc::",
+    "<smalloc::",
+    "__rust_",
+    "__rdl_",
+    "__rg_",
+    "__rustc::",
+    "alloc::alloc::",
+    "<alloc::alloc::",
 ];
 /// The name of an unknown frame.
 const UNKNOWN: &str = "unknown";
@@ -30,6 +49,8 @@ struct Module {
     base: u64,
     from: u64,
     to: u64,
+    /// Empty if the trace does not tell it.
+    build_id: Vec<u8>,
 }
 
 /// The stacks of a trace: return addresses, each on top of an earlier stack, and the places where files were mapped.
@@ -40,6 +61,8 @@ pub(super) struct Stacks {
     files: HashMap<String, Option<Loader>>,
     /// The number of each frame, by its name.
     names: HashMap<String, u32>,
+    /// Whether each frame only passes a request on, by its number.
+    plumbing: Vec<bool>,
     /// The numbers of the frames at an address, which hold until files are mapped elsewhere.
     known: HashMap<u64, Vec<u32>>,
 }
@@ -51,17 +74,14 @@ impl Stacks {
             Some(frames) => frames.clone(),
             None => {
                 let frames: Vec<u32> =
-                    self.frames(address).into_iter().map(|name| self.number(name)).collect();
+                    self.frames(address).into_iter().map(|frame| self.number(frame)).collect();
                 self.known.insert(address, frames.clone());
                 frames
             }
         };
         // A stack stands on an earlier one, so no walk can go in a circle.
         let parent = if (parent as usize) <= self.sites.stacks.len() { parent } else { 0 };
-        let is_own = |frame: &&u32| {
-            let name = &self.sites.frames[**frame as usize];
-            !PLUMBING.iter().any(|start| name.starts_with(start))
-        };
+        let is_own = |frame: &&u32| !self.plumbing[**frame as usize];
         let inherited = Some(self.sites.site_of(parent)).filter(|&site| site > 0);
         let own = frames.iter().find(is_own).map(|&frame| frame + 1);
         let site = own.or(inherited).unwrap_or(frames[0] + 1);
@@ -70,7 +90,15 @@ impl Stacks {
 
     /// A part of a file was mapped from `from` on. `base` is the distance of the file's addresses from those in memory.
     pub(super) fn map(&mut self, path: &str, base: u64, from: u64, bytes: u64) {
-        self.modules.push(Module { path: path.to_owned(), base, from, to: from.saturating_add(bytes) });
+        let to = from.saturating_add(bytes);
+        self.modules.push(Module { path: path.to_owned(), base, from, to, build_id: Vec::new() });
+    }
+
+    /// A file with this build ID was loaded, maybe over one that is no longer there.
+    pub(super) fn load(&mut self, path: &str, build_id: &[u8], base: u64, range: Range<u64>) {
+        let (path, build_id) = (path.to_owned(), build_id.to_owned());
+        self.modules.push(Module { path, base, from: range.start, to: range.end, build_id });
+        self.known.clear();
     }
 
     /// All files were unmapped; those that remain will be mapped again.
@@ -79,46 +107,89 @@ impl Stacks {
         self.known.clear();
     }
 
-    fn number(&mut self, name: String) -> u32 {
-        let frames = &mut self.sites.frames;
-        *self.names.entry(name).or_insert_with_key(|name| {
+    fn number(&mut self, frame: Frame) -> u32 {
+        let (frames, plumbing) = (&mut self.sites.frames, &mut self.plumbing);
+        *self.names.entry(frame.name).or_insert_with_key(|name| {
             frames.push(name.clone());
+            plumbing.push(frame.is_plumbing);
             frames.len() as u32 - 1
         })
     }
 
     /// The names of the frames at an address, at least one: inlined ones come first. They are found in files that are
     /// still on this machine.
-    fn frames(&mut self, address: u64) -> Vec<String> {
+    fn frames(&mut self, address: u64) -> Vec<Frame> {
         let module = self.modules.iter().rfind(|module| (module.from..module.to).contains(&address));
-        let Some(module) = module else { return vec![UNKNOWN.to_owned()] };
-        let open = || Loader::new(&module.path).ok();
+        let Some(module) = module else { return vec![Frame::new(UNKNOWN, None)] };
+        let open = || open(module);
         let loader = self.files.entry(module.path.clone()).or_insert_with(open);
         // A return address is behind the call; the call itself is before it.
         let probe = address.wrapping_sub(module.base).wrapping_sub(1);
         let mut names = loader.as_ref().map_or(Vec::new(), |loader| functions(loader, probe));
         if names.is_empty() {
             let file = module.path.rsplit('/').next().unwrap_or(UNKNOWN);
-            names.push(format!("{file}+{:#x}", address.wrapping_sub(module.base)));
+            names.push(Frame::new(&format!("{file}+{:#x}", address.wrapping_sub(module.base)), None));
         }
         names
     }
 }
 
-/// The functions at an address of a file: by its debug information, or else by its symbols.
-fn functions(file: &Loader, probe: u64) -> Vec<String> {
-    let mut names = Vec::new();
+/// Opens a file, if it is the one that the trace means.
+fn open(module: &Module) -> Option<Loader> {
+    if !module.build_id.is_empty() {
+        let bytes = fs::read(&module.path).ok()?;
+        let file = object::File::parse(bytes.as_slice()).ok()?;
+        if file.build_id().ok()? != Some(&module.build_id) {
+            return None;
+        }
+    }
+    Loader::new(&module.path).ok()
+}
+
+/// The functions at an address of a file: by its debug information, or else by its symbols. Those that are inlined into
+/// the allocator are left out.
+fn functions(file: &Loader, probe: u64) -> Vec<Frame> {
+    let symbol = file.find_symbol(probe);
+    let symbol = symbol.map(|name| addr2line::demangle_auto(name.into(), None).into_owned());
+    if let Some(name) = symbol.as_ref().filter(|name| is_allocator(name)) {
+        return vec![Frame::new(name, None)];
+    }
+    let (mut names, mut last) = (Vec::new(), None);
     if let Ok(mut frames) = file.find_frames(probe) {
         while let Ok(Some(frame)) = frames.next() {
             let name = frame.function.as_ref().and_then(|name| name.demangle().ok());
-            names.extend(name.map(|name| with_file(&name, frame.location.as_ref())));
+            names.extend(name.map(|name| Frame::new(&name, frame.location.as_ref())));
+            last = frame.location;
         }
     }
-    if names.is_empty() {
-        let symbol = file.find_symbol(probe);
-        names.extend(symbol.map(|name| addr2line::demangle_auto(name.into(), None).into_owned()));
+    // With line tables alone names lack their paths. The symbol is that of the outermost function.
+    if let Some(symbol) = symbol
+        && names.last().is_none_or(|frame| !frame.name.contains("::"))
+    {
+        names.pop();
+        names.push(Frame::new(&symbol, last.as_ref()));
     }
     names
+}
+
+fn is_allocator(name: &str) -> bool {
+    ALLOCATOR.iter().any(|start| name.starts_with(start))
+}
+
+/// A function, with its source file and line if they are known.
+struct Frame {
+    name: String,
+    /// Whether it only passes a request on.
+    is_plumbing: bool,
+}
+
+impl Frame {
+    fn new(function: &str, location: Option<&addr2line::Location<'_>>) -> Self {
+        let file = location.and_then(|location| location.file).unwrap_or("");
+        let is_plumbing = PLUMBING.iter().any(|start| function.starts_with(start))
+            || PLUMBING_FILES.iter().any(|part| file.contains(part));
+        Self { name: with_file(function, location), is_plumbing }
+    }
 }
 
 /// A function with its source file and line. Only the last two parts of the path are shown.
@@ -145,10 +216,13 @@ pub struct Sites {
     /// The names of all frames, each once.
     pub frames: Vec<String>,
     stacks: Vec<Stack>,
+    /// Bytes among which one request had its stack taken; 0 and 1 if all had.
+    pub interval: u64,
 }
 
 impl Sites {
-    /// The numbers of the frames of a stack, the innermost first. None if there is no such stack.
+    /// The numbers of the frames of a stack, the innermost first, without those of the allocator. None if there is no such
+    /// stack.
     pub fn stack(&self, number: u32) -> Vec<u32> {
         let mut frames = Vec::new();
         let mut next = number;
@@ -156,7 +230,14 @@ impl Sites {
             frames.extend(&stack.frames);
             next = stack.parent;
         }
-        frames
+        let is_outside = |&frame: &u32| !is_allocator(&self.frames[frame as usize]);
+        let own = frames.iter().position(is_outside).unwrap_or(0);
+        frames.split_off(own)
+    }
+
+    /// Whether the stacks are a sample.
+    pub fn is_sample(&self) -> bool {
+        self.interval > 1
     }
 
     /// The number of a stack's site; 0 if there is no such stack.
@@ -209,7 +290,7 @@ mod tests {
     fn a_site_is_the_first_frame_of_the_program() {
         let mut stacks = Stacks::default();
         for (address, name) in [(1, "main"), (2, "cache::insert"), (3, "alloc::vec::Vec<T>::push")] {
-            let frame = stacks.number(name.to_owned());
+            let frame = stacks.number(Frame::new(name, None));
             stacks.known.insert(address, vec![frame]);
         }
         for (address, parent) in [(1, 0), (2, 1), (3, 2), (3, 0)] {

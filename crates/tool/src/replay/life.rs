@@ -24,6 +24,8 @@ pub(crate) struct Life {
     pub(crate) stack: u32,
     /// The number of the site; 0 is unknown.
     pub(crate) site: u32,
+    /// The blocks of the same stack that it stands for; see [`Origin`](crate::input::Origin).
+    pub(crate) weight: u32,
     /// Bytes that the program asked for.
     pub(crate) size: u64,
 }

@@ -61,6 +61,7 @@ impl Lives {
             thread: self.thread(step.origin.thread),
             stack: step.origin.stack,
             site: step.origin.site,
+            weight: step.origin.weight,
             size: change.size as u64,
         };
         if self.of_block.len() <= change.number {

@@ -38,6 +38,8 @@ pub struct Replay {
     pub(crate) series: Series,
     /// The call after which a snapshot is taken.
     at: Option<u64>,
+    /// The call after which the replay stops.
+    last: Option<u64>,
     snapshot: Option<Snapshot>,
     /// The lives of all blocks, if they are kept.
     lives: Option<Lives>,
@@ -65,12 +67,26 @@ impl Replay {
         let comparable = head.filter(|_| incomparable.is_none());
         let series = Series::new(players.len());
         let script = Script::new(players, comparable);
-        Ok(Self { script, raster: Raster::new(), series, at, snapshot: None, lives: None, incomparable })
+        Ok(Self {
+            script,
+            raster: Raster::new(),
+            series,
+            at,
+            last: None,
+            snapshot: None,
+            lives: None,
+            incomparable,
+        })
     }
 
     /// Keeps the lives of all blocks from now on, as reports need them.
     pub(crate) fn keep_lives(&mut self) {
         self.lives = Some(Lives::new());
+    }
+
+    /// Stops the replay after a call, counted from 1; at the end if there is none.
+    pub(crate) fn stop_after(&mut self, call: Option<u64>) {
+        self.last = call;
     }
 
     /// Takes the lives of all blocks, if they were kept.
@@ -88,7 +104,7 @@ impl Replay {
     pub fn run(&mut self, input: &mut Input, mut called: impl FnMut(u64)) -> Result<Option<Error>> {
         let mut step = Step::default();
         let mut unread = None;
-        loop {
+        while self.last.is_none_or(|last| self.calls() < last) {
             let event = match input.next_event() {
                 Ok(Some(event)) => event,
                 Ok(None) => break,

@@ -50,23 +50,24 @@ impl Tally {
         (self.at_peak, self.peaks) = (self.at_peak(peaks), peaks);
     }
 
-    fn born(&mut self, life: &Life) {
-        self.blocks += 1;
-        self.bytes += life.size;
-        self.live_blocks += 1;
-        self.live_bytes += life.size;
+    /// A life that stands for `weight` of them begins.
+    fn born(&mut self, life: &Life, weight: u64) {
+        self.blocks += weight;
+        self.bytes += weight * life.size;
+        self.live_blocks += weight;
+        self.live_bytes += weight * life.size;
         if self.live_bytes > self.peak_bytes {
             (self.peak_bytes, self.peak_blocks) = (self.live_bytes, self.live_blocks);
             self.peak_call = life.birth;
         }
-        self.hops += u64::from(life.hops);
+        self.hops += weight * u64::from(life.hops);
         self.most_hops = self.most_hops.max(life.hops);
     }
 
-    fn died(&mut self, life: &Life) {
-        self.live_blocks -= 1;
-        self.live_bytes -= life.size;
-        self.calls += u64::from(life.death - life.birth);
+    fn died(&mut self, life: &Life, weight: u64) {
+        self.live_blocks -= weight;
+        self.live_bytes -= weight * life.size;
+        self.calls += weight * u64::from(life.death - life.birth);
     }
 }
 
@@ -91,6 +92,19 @@ impl Kind {
             Self::Stack => life.stack as usize,
             Self::Size => size_group(life.size),
             Self::Thread => life.thread as usize,
+        }
+    }
+
+    /// Whether groups follow from call stacks.
+    pub(crate) fn is_of_stacks(self) -> bool {
+        matches!(self, Self::Site | Self::Stack)
+    }
+
+    /// The blocks of a life's group that it stands for: not one if stacks are known of a sample alone.
+    pub(crate) fn weight(self, life: &Life) -> u64 {
+        match self {
+            Self::Site | Self::Stack => life.weight.into(),
+            Self::Size | Self::Thread => 1,
         }
     }
 }
@@ -121,12 +135,12 @@ impl Tallies {
 
     pub(crate) fn born(&mut self, life: &Life) {
         self.live += life.size;
-        self.each(life, |tally| tally.born(life));
+        self.each(life, |tally, weight| tally.born(life, weight));
     }
 
     pub(crate) fn died(&mut self, life: &Life) {
         self.live -= life.size;
-        self.each(life, |tally| tally.died(life));
+        self.each(life, |tally, weight| tally.died(life, weight));
     }
 
     /// Ends a call, after which there may be more bytes than ever before.
@@ -137,7 +151,7 @@ impl Tallies {
         }
     }
 
-    fn each(&mut self, life: &Life, change: impl Fn(&mut Tally)) {
+    fn each(&mut self, life: &Life, change: impl Fn(&mut Tally, u64)) {
         let peaks = self.peaks;
         let kinds = [
             (&mut self.sites, Kind::Site),
@@ -146,12 +160,15 @@ impl Tallies {
             (&mut self.threads, Kind::Thread),
         ];
         for (tallies, kind) in kinds {
-            let group = kind.group(life);
+            let (group, weight) = (kind.group(life), kind.weight(life));
             if tallies.len() <= group {
                 tallies.resize(group + 1, Tally::default());
             }
+            if weight == 0 {
+                continue;
+            }
             tallies[group].remember(peaks);
-            change(&mut tallies[group]);
+            change(&mut tallies[group], weight);
         }
     }
 }
@@ -193,7 +210,8 @@ mod tests {
                 tallies.died(&life);
             }
             let (hops, thread, site) = (0, 0, 0);
-            let life = Life { birth: call, death: u32::MAX, offset: 0, hops, thread, stack, site, size };
+            let death = u32::MAX;
+            let life = Life { birth: call, death, offset: 0, hops, thread, stack, site, weight: 1, size };
             tallies.born(&life);
             live.push(life);
             tallies.called();

@@ -20,7 +20,9 @@ const MOST: usize = 29 << 20;
 const LEVEL: u32 = 2;
 
 /// The names of the columns.
-const NAMES: [&str; 7] = ["births", "calls", "offsets", "sizes", "hops", "threads", "stacks"];
+const NAMES: [&str; 8] = ["births", "calls", "offsets", "sizes", "hops", "threads", "stacks", WEIGHTS];
+/// The column that is left out if each number is 1.
+const WEIGHTS: &str = "weights";
 
 /// A column in Base64, and its name.
 pub(super) struct Column {
@@ -64,6 +66,7 @@ fn pack(lives: &[Life]) -> Result<Vec<Column>> {
                 "sizes" => life.size,
                 "hops" => u64::from(life.hops),
                 "threads" => u64::from(life.thread),
+                WEIGHTS => u64::from(life.weight),
                 _ => u64::from(life.stack),
             };
             leb128(&mut bytes, number);
@@ -72,7 +75,9 @@ fn pack(lives: &[Life]) -> Result<Vec<Column>> {
         Ok(Column { name, base64: compress(&bytes)? })
     };
     thread::scope(|scope| {
-        let threads = NAMES.map(|name| scope.spawn(move || column(name)));
+        let has_weights = lives.iter().any(|life| life.weight != 1);
+        let names = NAMES.into_iter().filter(|&name| name != WEIGHTS || has_weights);
+        let threads: Vec<_> = names.map(|name| scope.spawn(move || column(name))).collect();
         threads.into_iter().map(|thread| thread.join().expect("a column does not panic")).collect()
     })
 }

@@ -48,6 +48,7 @@ pub(super) fn find(report: &Report<'_>) -> Vec<Finding> {
     found.extend(long_searches(report));
     found.extend(rounding(report));
     found.extend(dropped(&report.lives));
+    found.extend(sample(report));
     found
 }
 
@@ -56,9 +57,9 @@ fn bytes(granules: u64) -> Bytes {
 }
 
 /// "12 blocks of cache::insert", or "1 block of 48 B".
-fn blocks_of(report: &Report<'_>, count: usize, group: usize) -> String {
+fn blocks_of(report: &Report<'_>, kind: Kind, count: usize, group: usize) -> String {
     let plural = if count == 1 { "" } else { "s" };
-    format!("{} block{plural} of {}", Count::from(count), report.group_name(report.kind, group))
+    format!("{} block{plural} of {}", Count::from(count), report.group_name(kind, group))
 }
 
 fn peak(report: &Report<'_>) -> Finding {
@@ -90,7 +91,7 @@ fn moment(report: &Report<'_>, moment: &Moment<'_>, call: Option<u32>) -> Vec<Fi
     };
     found.push(Finding { text, call, ..Finding::default() });
     if let Some((group, count, pinned)) = most_pinned(report, moment).filter(|most| enough(most.2)) {
-        let (blocks, pinned) = (blocks_of(report, count, group), bytes(pinned));
+        let (blocks, pinned) = (blocks_of(report, report.kind, count, group), bytes(pinned));
         let than = if report.kind == Kind::Site { "of any other site" } else { "of any other size" };
         let text = format!(
             "{when}, {blocks} kept {pinned} from going back to the system, more than those {than}: the free bytes of \
@@ -98,12 +99,16 @@ fn moment(report: &Report<'_>, moment: &Moment<'_>, call: Option<u32>) -> Vec<Fi
         );
         found.push(Finding { text, call, group: Some(group), ..Finding::default() });
     }
-    if let Some(highest) = moment.highest(|life| report.kind.group(life)).filter(|it| enough(it.keeps)) {
-        let (blocks, keeps) = (blocks_of(report, highest.blocks, highest.group), bytes(highest.keeps));
+    // Where stacks are a sample, that of the highest block is seldom known.
+    let is_sample = report.sites.as_ref().is_some_and(Sites::is_sample);
+    let kind = if is_sample { Kind::Size } else { report.kind };
+    if let Some(highest) = moment.highest(|life| kind.group(life)).filter(|it| enough(it.keeps)) {
+        let (blocks, keeps) = (blocks_of(report, kind, highest.blocks, highest.group), bytes(highest.keeps));
         let them = if highest.blocks == 1 { "it" } else { "them" };
         let text = format!("{when}, {blocks} lay highest: without {them} top would have been {keeps} lower.");
         let offsets = Some((highest.offset, top));
-        found.push(Finding { text, call, offsets, group: Some(highest.group) });
+        let group = Some(highest.group).filter(|_| kind == report.kind);
+        found.push(Finding { text, call, offsets, group });
     }
     if let Some(hole) = moment.largest_hole().filter(|hole| enough(hole.granules)) {
         let below = hole.below.map_or("the beginning of the region".to_owned(), |life| told(report, life));
@@ -122,8 +127,10 @@ fn moment(report: &Report<'_>, moment: &Moment<'_>, call: Option<u32>) -> Vec<Fi
 /// A block, for a sentence.
 fn told(report: &Report<'_>, life: &Life) -> String {
     let site = match report.kind {
-        Kind::Site => format!(" of {}", report.group_name(Kind::Site, life.site as usize)),
-        Kind::Stack | Kind::Size | Kind::Thread => String::new(),
+        Kind::Site if life.site > 0 => {
+            format!(" of {}", report.group_name(Kind::Site, life.site as usize))
+        }
+        Kind::Site | Kind::Stack | Kind::Size | Kind::Thread => String::new(),
     };
     match life.birth {
         0 => format!("a block of {}{site} (in use from the beginning)", Bytes(life.size as usize)),
@@ -139,7 +146,8 @@ fn most_pinned(report: &Report<'_>, moment: &Moment<'_>) -> Option<(usize, usize
     let mut pinned = vec![(0, 0.0); groups];
     for (life, pin) in moment.blocks.iter().zip(moment.pins()) {
         let group: &mut (usize, f64) = &mut pinned[report.kind.group(life)];
-        *group = (group.0 + usize::from(pin > 0.0), group.1 + pin);
+        let weight = report.kind.weight(life);
+        *group = (group.0 + if pin > 0.0 { weight as usize } else { 0 }, group.1 + weight as f64 * pin);
     }
     let most = pinned.iter().enumerate().max_by(|a, b| a.1.1.total_cmp(&b.1.1));
     most.map(|(group, &(count, granules))| (group, count, granules as u64))
@@ -154,9 +162,13 @@ fn growing(report: &Report<'_>) -> Vec<Finding> {
     let mut live = vec![[0_u64; PARTS]; report.lives.tallies.of(report.kind).len()];
     for life in &report.lives.all {
         let (from, to) = (u64::from(life.birth), u64::from(life.death));
+        let weight = report.kind.weight(life);
+        if weight == 0 {
+            continue;
+        }
         for (part, &end) in ends.iter().enumerate() {
             let is_live = from <= end && (end < to || life.death == ALIVE);
-            live[report.kind.group(life)][part] += if is_live { life.size } else { 0 };
+            live[report.kind.group(life)][part] += if is_live { weight * life.size } else { 0 };
         }
     }
     let all: u64 = live.iter().map(|parts| parts[PARTS - 1]).sum();
@@ -214,6 +226,18 @@ fn rounding(report: &Report<'_>) -> Option<Finding> {
         call: u32::try_from(call).ok(),
         ..Finding::default()
     })
+}
+
+/// How the numbers of sites are estimated.
+fn sample(report: &Report<'_>) -> Option<Finding> {
+    let sites = report.sites.as_ref().filter(|sites| sites.is_sample())?;
+    let taken = report.lives.all.iter().filter(|life| life.stack > 0).count();
+    let interval = Bytes(usize::try_from(sites.interval).unwrap_or(usize::MAX));
+    let text = format!(
+        "The call stacks of {} blocks are known, one in {interval} on average. The numbers of sites are estimates.",
+        Count::from(taken)
+    );
+    Some(Finding { text, ..Finding::default() })
 }
 
 /// The lives that are not in the picture one by one.

@@ -1,6 +1,7 @@
 //! Reports: one file of HTML that describes where the memory of a program went, and draws it.
 //!
 //! - [`moment`] finds the holders of memory at one moment.
+//! - [`pins`] sums what each group of blocks keeps from going back.
 //! - [`findings`] describes in words what stands out.
 //! - [`columns`] packs the lives of all blocks.
 //! - [`page`] puts all of it into one file, together with the styles and the scripts in the folder `page`.
@@ -9,12 +10,14 @@ mod columns;
 mod findings;
 mod moment;
 mod page;
+mod pins;
 
 use anyhow::Result;
 
 use crate::input::{Input, Sites};
 use crate::replay::{Kind, Lives, Replay};
 pub(crate) use findings::{Finding, group_name};
+pub(crate) use pins::Pins;
 
 /// The replay of a trace, and its findings.
 pub(crate) struct Report<'a> {

@@ -125,6 +125,7 @@ mod tests {
                 thread: 0,
                 stack: 0,
                 site: 0,
+                weight: 1,
                 size: granules * GRANULE,
             })
             .collect();

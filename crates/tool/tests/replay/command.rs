@@ -95,8 +95,8 @@ fn it_says_what_it_cannot_read_and_where() {
     refuses("cut", &whole[..64 + 32 * 3 + 5], "record 4: the file ends in the midst of it");
     whole[64 + 32] = 77;
     refuses("call", &whole, "record 2: damaged: call 77 is unknown");
-    whole[8] = 2;
-    refuses("version", &whole, "format version 2 is not supported, only 1");
+    whole[8] = 3;
+    refuses("version", &whole, "format version 3 is not supported, only 1 and 2");
     // The readable part is replayed before the error is reported, and no file is lost.
     let file = folder.file("packed-cut", b"1: malloc 0x10 9\n1: mall");
     let picture = folder.file("picture", "a picture");

@@ -109,13 +109,16 @@ fn the_groups_that_grew_are_listed() {
     assert_eq!(rows[1], ["B: 12,600 calls, 3.8 MiB live at most, 2.0 MiB at the end"]);
     let row: Vec<&str> = rows[4].iter().map(|cell| cell.trim()).collect();
     assert_eq!(row, ["2.0 MiB", "+2.0 MiB", "+2.0 MiB", "+2.0 MiB", "+4,000", "512 B"]);
-    assert_eq!(rows[5], ["and 3 groups that grew less (--rows shows more)"]);
+    assert_eq!(rows[5..], [["unchanged groups: 3"]]);
 
+    let same = String::from_utf8(diff(&[&before, &before]).stdout).expect("it prints text");
+    assert!(same.ends_with("group\nunchanged groups: 3\n"), "{same}");
+    let all =
+        String::from_utf8(diff(&[&folder.file("none", "1: malloc 0x10 8\n"), &before, "--rows", "1"]).stdout);
+    let all = all.expect("it prints text");
+    assert!(all.ends_with("and 3 groups that grew less (--rows shows more)\n"), "{all}");
     let back = String::from_utf8(diff(&[&after, &before, "--by", "thread"]).stdout).expect("it prints text");
-    assert!(
-        back.lines().last().is_some_and(|line| line.contains("-2.0 MiB") && line.ends_with("thread 8")),
-        "{back}"
-    );
+    assert!(back.lines().any(|line| line.contains("-2.0 MiB") && line.ends_with("thread 8")), "{back}");
     let refused = diff(&[&before, &after, "--by", "site"]);
     assert_eq!(refused.status.code(), Some(2));
     assert_eq!(refused.stderr, b"smalloc diff: --by site: not both traces have call stacks\n");

@@ -1,4 +1,5 @@
-//! A web server that keeps values in memory, and shows its heap to Prometheus at `/metrics`.
+//! A web server that keeps values in memory, and shows its heap to Prometheus at `/metrics`. With the feature `sites` it
+//! answers at `/debug/pprof/heap` which code holds the memory.
 //!
 //! The dashboard in `crates/companions/grafana` draws these numbers.
 
@@ -32,7 +33,11 @@ async fn main() -> io::Result<()> {
     let listener = TcpListener::bind(address).await?;
     println!("listening on {}", listener.local_addr()?);
     let item = get(find).put(insert).delete(remove);
+    #[cfg(feature = "sites")]
+    HEAP.count_sites().map_err(io::Error::from_raw_os_error)?;
     let app = Router::new().route("/items/{key}", item).route("/metrics", get(metrics));
+    #[cfg(feature = "sites")]
+    let app = app.route("/debug/pprof/heap", get(profile));
     axum::serve(listener, app.with_state(Items::default())).await
 }
 
@@ -69,6 +74,19 @@ async fn metrics(headers: HeaderMap) -> Response {
     let options = PrometheusOptions::new().open_metrics(open_metrics);
     match options.write(&[PrometheusSource::new(&stats).heap("server")], &mut text) {
         Ok(()) => ([(CONTENT_TYPE, if open_metrics { OPEN_METRICS } else { PLAIN })], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// A profile for `pprof`, of the blocks in use and of all so far, by call stack.
+#[cfg(feature = "sites")]
+async fn profile() -> Response {
+    match HEAP.sites() {
+        Ok(sites) => {
+            let mut profile = Vec::new();
+            sites.write_pprof(|bytes| profile.extend_from_slice(bytes));
+            ([(CONTENT_TYPE, "application/octet-stream")], profile).into_response()
+        }
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
 }

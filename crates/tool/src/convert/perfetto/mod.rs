@@ -144,9 +144,10 @@ fn sites(of: &Replayed<'_>, writer: &mut Writer<'_>, root: u64) -> Result<()> {
             let bin = ends.partition_point(|&end| end < u64::from(call));
             *changes.entry(ends.get(bin).copied().unwrap_or(0)).or_default() += bytes;
         };
-        change(life.birth, life.size.cast_signed());
+        let bytes = (Kind::Site.weight(life) * life.size).cast_signed();
+        change(life.birth, bytes);
         if life.death != ALIVE {
-            change(life.death, -life.size.cast_signed());
+            change(life.death, -bytes);
         }
     }
     let group = writer.track(&title, Some(root), None)?;

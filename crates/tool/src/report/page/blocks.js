@@ -52,7 +52,9 @@ async function readBlocks(count) {
   const hops = await column('hops', new Uint32Array(count), same);
   const thread = await column('threads', new Uint32Array(count), same);
   const stack = await column('stacks', new Uint32Array(count), same);
-  return { count, birth, death, offset, end, size, hops, thread, stack };
+  const isSample = document.getElementById('column-weights') !== null;
+  const weight = isSample ? await column('weights', new Uint32Array(count), same) : null;
+  return { count, birth, death, offset, end, size, hops, thread, stack, weight };
 }
 
 /** How many blocks were born by call `call`. */

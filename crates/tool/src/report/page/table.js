@@ -28,6 +28,12 @@ function groupOf(blocks) {
   return (i) => sizeGroup(blocks.size[i]);
 }
 
+/** How many blocks of its group a block stands for: not one if stacks are known of a sample alone. */
+function weightOf(blocks, i) {
+  const byStack = state.kind === 'site' || state.kind === 'stack';
+  return blocks.weight && byStack ? blocks.weight[i] : 1;
+}
+
 function isMarked(i) {
   return state.groupOf(i) === state.marked;
 }
@@ -40,10 +46,12 @@ function tallyNow(blocks) {
     groups.set(row.group, Object.assign(row, { live: 0, liveBlocks: 0, pinned: 0, keeps: 0 }));
   }
   live.forEach((i, at) => {
+    const weight = weightOf(blocks, i);
+    if (!weight) return;
     const row = groups.get(state.groupOf(i));
-    row.live += blocks.size[i];
-    row.liveBlocks++;
-    row.pinned += kept[at] * GRANULE;
+    row.live += weight * blocks.size[i];
+    row.liveBlocks += weight;
+    row.pinned += weight * kept[at] * GRANULE;
   });
   const { group, keeps } = highest(blocks, live, state.groupOf);
   if (groups.has(group)) groups.get(group).keeps = keeps * GRANULE;
