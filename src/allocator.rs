@@ -4,7 +4,7 @@
 //! `allocator-api2-04`), and in the standard library (feature `nightly`). All implementations are generated here from
 //! the same code.
 
-use crate::arena::{HeapCell, HeapLock, Lend};
+use crate::arena::{HeapArc, HeapCell, HeapLock, HeapRc, Lend};
 use crate::free_list::FreeList;
 use crate::global::SmallocGlobal;
 use crate::heap::{Heap, is_aligned};
@@ -31,6 +31,32 @@ trait BlockSource {
         new_size: usize,
         zeroed: bool,
     ) -> *mut u8;
+
+    /// Resizes a block, in place if possible; moves it if its address lacks the new alignment. `None` if nothing fits.
+    ///
+    /// # Safety
+    /// The block is live and has the old layout.
+    unsafe fn change_layout(
+        &self,
+        old: NonNull<u8>,
+        old_layout: Layout,
+        new_layout: Layout,
+        zeroed: bool,
+    ) -> Option<NonNull<[u8]>> {
+        let size = new_layout.size();
+        if is_aligned(old.as_ptr(), new_layout) {
+            let layout = Layout::from_size_align(old_layout.size(), new_layout.align()).ok()?;
+            // SAFETY: the block has that many bytes, its address has the alignment, and the new size is a layout's.
+            return block(unsafe { self.resize_block(old, layout, size, zeroed) }, size);
+        }
+        let moved = block(self.alloc_block(new_layout, zeroed), size)?;
+        let count = old_layout.size().min(size);
+        // SAFETY: both blocks are live, so they do not overlap, and each has at least `count` bytes.
+        unsafe { moved.cast::<u8>().copy_from_nonoverlapping(old, count) };
+        // SAFETY: guaranteed by the caller.
+        unsafe { self.free_block(old, old_layout) };
+        Some(moved)
+    }
 }
 
 impl<A: Lend> BlockSource for A {
@@ -102,36 +128,11 @@ fn block(start: *mut u8, size: usize) -> Option<NonNull<[u8]>> {
     NonNull::new(start).map(|start| NonNull::slice_from_raw_parts(start, size))
 }
 
-/// Resizes a block, in place if possible; moves it if its address lacks the new alignment. `None` if nothing fits.
-///
-/// # Safety
-/// The block is live and has the old layout.
-unsafe fn resize(
-    blocks: &impl BlockSource,
-    old: NonNull<u8>,
-    old_layout: Layout,
-    new_layout: Layout,
-    zeroed: bool,
-) -> Option<NonNull<[u8]>> {
-    let size = new_layout.size();
-    if is_aligned(old.as_ptr(), new_layout) {
-        let layout = Layout::from_size_align(old_layout.size(), new_layout.align()).ok()?;
-        // SAFETY: the block has that many bytes, its address has the alignment, and the new size is a layout's.
-        return block(unsafe { blocks.resize_block(old, layout, size, zeroed) }, size);
-    }
-    let moved = block(blocks.alloc_block(new_layout, zeroed), size)?;
-    let count = old_layout.size().min(size);
-    // SAFETY: both blocks are live, so they do not overlap, and each has at least `count` bytes.
-    unsafe { moved.cast::<u8>().copy_from_nonoverlapping(old, count) };
-    // SAFETY: guaranteed by the caller.
-    unsafe { blocks.free_block(old, old_layout) };
-    Some(moved)
-}
-
 macro_rules! allocator {
-    ($heap:ident $(<$regions:ident>)?, $($api:ident)::+) => {
-        // SAFETY: blocks stay valid while the heap is borrowed, and copies of the reference are the same heap.
-        unsafe impl<L: FreeList $(, const $regions: usize)?> $($api)::+::Allocator for &$heap<L $(, $regions)?> {
+    ($heap:ty $(, const $regions:ident)?; $($api:ident)::+) => {
+        // SAFETY: blocks stay valid while the heap is borrowed or has a handle. Copies of the reference and clones of
+        // the handle are the same heap.
+        unsafe impl<L: FreeList $(, const $regions: usize)?> $($api)::+::Allocator for $heap {
             fn allocate(&self, layout: Layout) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
                 block(self.alloc_block(layout, false), layout.size()).ok_or($($api)::+::AllocError)
             }
@@ -152,7 +153,7 @@ macro_rules! allocator {
                 new_layout: Layout,
             ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
                 // SAFETY: guaranteed by the caller.
-                unsafe { resize(*self, old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
+                unsafe { self.change_layout(old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
             }
 
             unsafe fn grow_zeroed(
@@ -162,7 +163,7 @@ macro_rules! allocator {
                 new_layout: Layout,
             ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
                 // SAFETY: guaranteed by the caller.
-                unsafe { resize(*self, old, old_layout, new_layout, true) }.ok_or($($api)::+::AllocError)
+                unsafe { self.change_layout(old, old_layout, new_layout, true) }.ok_or($($api)::+::AllocError)
             }
 
             unsafe fn shrink(
@@ -172,7 +173,7 @@ macro_rules! allocator {
                 new_layout: Layout,
             ) -> Result<NonNull<[u8]>, $($api)::+::AllocError> {
                 // SAFETY: guaranteed by the caller.
-                unsafe { resize(*self, old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
+                unsafe { self.change_layout(old, old_layout, new_layout, false) }.ok_or($($api)::+::AllocError)
             }
         }
     };
@@ -181,11 +182,15 @@ macro_rules! allocator {
 macro_rules! allocators {
     ($feature:literal, $($api:ident)::+) => {
         #[cfg(feature = $feature)]
-        allocator!(HeapCell, $($api)::+);
+        allocator!(&HeapCell<L>; $($api)::+);
         #[cfg(feature = $feature)]
-        allocator!(HeapLock, $($api)::+);
+        allocator!(&HeapLock<L>; $($api)::+);
         #[cfg(feature = $feature)]
-        allocator!(SmallocGlobal<REGIONS>, $($api)::+);
+        allocator!(HeapRc<L>; $($api)::+);
+        #[cfg(feature = $feature)]
+        allocator!(HeapArc<L>; $($api)::+);
+        #[cfg(feature = $feature)]
+        allocator!(&SmallocGlobal<L, REGIONS>, const REGIONS; $($api)::+);
     };
 }
 

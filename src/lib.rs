@@ -73,7 +73,7 @@
 //! | `global` | [`SmallocGlobal`]: a `GlobalAlloc` over one or more locked heaps | sites calls watch threads heap free_list inspect recording region checkers debugger system |
 //! | `heaptrack` | [`Heaptrack`]: what the profiler of this name is told | |
 //! | `sites` | call stacks, with the feature `sites`: taking, numbering and counting them | threads system |
-//! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`] | calls threads heap free_list inspect region system |
+//! | `arena` | the calls of a [`Heap`], [`HeapCell`], [`HeapLock`], and handles to these | calls threads heap free_list inspect region system |
 //! | `calls` | every call, written once over a held heap | watch threads heap free_list recording region |
 //! | `threads` | the lock, regions side by side, remote frees, `fork` | watch heap free_list inspect region system |
 //! | `watch` | watchers of calls: memory checkers, `hardened`, recordings, the live page | heap free_list recording region checkers system |
@@ -114,6 +114,8 @@ compile_error!(
     "smalloc runs on 64-bit little-endian Linux: its bitmaps are 64-bit words, and it asks the loader where statics lie"
 );
 
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
+extern crate alloc;
 #[cfg(test)]
 extern crate std;
 
@@ -146,6 +148,8 @@ mod system;
 mod threads;
 mod watch;
 
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
+pub use arena::{HeapArc, HeapRc};
 pub use arena::{HeapCell, HeapGuard, HeapLock};
 pub use cached::Cached;
 pub use free_list::{FreeList, Indexed, Linked};

@@ -4,7 +4,7 @@ use allocator_api2::alloc::Allocator;
 use allocator_api2::boxed::Box;
 use allocator_api2::vec::Vec;
 use hashbrown::{DefaultHashBuilder, HashMap};
-use smalloc::{FreeList, Heap, HeapCell, HeapLock, Indexed, Linked, SmallocGlobal};
+use smalloc::{FreeList, Heap, HeapArc, HeapCell, HeapLock, HeapRc, Indexed, Linked, SmallocGlobal};
 use std::alloc::Layout;
 use std::ptr::NonNull;
 
@@ -26,18 +26,18 @@ fn end_quarantine(heap: &SmallocGlobal) {
 }
 
 /// Grows, shrinks, moves and drops collections.
-fn collections(heap: impl Allocator + Copy) {
-    let mut numbers = Vec::new_in(heap);
+fn collections(heap: impl Allocator + Clone) {
+    let mut numbers = Vec::new_in(heap.clone());
     numbers.extend(0..100_000_u64);
     numbers.truncate(10);
     numbers.shrink_to_fit();
     assert_eq!((numbers.capacity(), numbers.iter().sum::<u64>()), (10, 45));
-    let mut squares = HashMap::with_hasher_in(DefaultHashBuilder::default(), heap);
+    let mut squares = HashMap::with_hasher_in(DefaultHashBuilder::default(), heap.clone());
     squares.extend((0..10_000_u64).map(|number| (number, number * number)));
     assert!((0..10_000).all(|number| squares[&number] == number * number));
     squares.retain(|number, _| number % 2 == 0);
     squares.shrink_to_fit();
-    let mut nothing = Vec::new_in(heap);
+    let mut nothing = Vec::new_in(heap.clone());
     nothing.extend([(); 5]);
     assert_eq!((nothing.len(), squares.len(), *Box::new_in(7, heap)), (5, 5000, 7));
 }
@@ -67,6 +67,69 @@ fn collections_of_several_threads_share_a_heap() {
     });
     let stats = heap.lock().stats();
     assert_eq!((stats.live_segments, stats.used_bytes), (0, 0));
+}
+
+/// A struct that holds a heap and collections in it, in both orders of the fields.
+struct Tenant<A: Allocator> {
+    before: Vec<u64, A>,
+    heap: A,
+    after: Vec<u64, A>,
+}
+
+impl<A: Allocator + Clone> Tenant<A> {
+    fn new(heap: A) -> Self {
+        Self { before: Vec::new_in(heap.clone()), after: Vec::new_in(heap.clone()), heap }
+    }
+
+    fn fill(&mut self) {
+        self.before.extend(0..1000);
+        self.after.extend(0..1000);
+        assert_eq!(*Box::new_in(7, self.heap.clone()), 7);
+    }
+}
+
+#[test]
+fn a_struct_owns_a_heap_and_collections_in_it() {
+    let mut tenant = Tenant::new(HeapRc::with_region_size(MIB).expect("addresses are free"));
+    collections(HeapRc::new(Heap::<Linked>::with_region_size(64 * MIB).expect("addresses are free")));
+    tenant.fill();
+    let Tenant { before, heap, after } = tenant;
+    assert_eq!(heap.try_stats().map(|stats| stats.live_segments), Some(2));
+    drop(heap);
+    // The collections keep their heap.
+    assert_eq!(before, after);
+    let heap = before.allocator().clone();
+    drop((before, after));
+    assert_eq!(heap.try_stats().map(|stats| stats.live_segments), Some(0));
+}
+
+#[test]
+fn a_struct_with_a_heap_moves_to_another_thread() {
+    let heap = HeapArc::with_region_size(64 * MIB).expect("addresses are free");
+    let mut tenant = Tenant::new(heap.clone());
+    std::thread::scope(|scope| {
+        scope.spawn(move || tenant.fill());
+        scope.spawn(|| collections(heap.clone()));
+    });
+    assert_eq!(heap.lock().stats().live_segments, 0);
+}
+
+/// The region of the last handle is unmapped.
+#[test]
+fn the_last_handle_unmaps_the_region() {
+    let heap = HeapRc::with_region_size(MIB).expect("addresses are free");
+    let block = heap.allocate(layout(MIB / 2, 16)).expect("room").cast::<u8>();
+    let mut resident = 0_u8;
+    // SAFETY: the call only asks whether the page is mapped.
+    let mut is_mapped = || unsafe {
+        let page = block.as_ptr().map_addr(|addr| addr & !0xFFFF);
+        libc::mincore(page.cast(), 1, &raw mut resident) == 0
+    };
+    let clone = heap.clone();
+    drop(heap);
+    assert!(is_mapped());
+    drop(clone);
+    assert!(!is_mapped());
 }
 
 fn bytes(block: NonNull<[u8]>) -> &'static [u8] {

@@ -2,10 +2,14 @@
 
 mod cell;
 mod guard;
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
+mod handle;
 mod lock;
 
 pub use cell::HeapCell;
 pub use guard::HeapGuard;
+#[cfg(any(feature = "allocator-api2", feature = "allocator-api2-04", feature = "nightly"))]
+pub use handle::{HeapArc, HeapRc};
 pub use lock::HeapLock;
 
 use crate::calls::{self, Own};
