@@ -129,15 +129,8 @@ pub(super) const fn bytes(count: usize, n: usize) -> usize {
 }
 
 /// The cap that a stack of `n` granules begins with, and keeps when it is idle.
-pub(super) const fn least_cap(n: usize) -> usize {
-    let payloads = 512 / bytes(1, n);
-    if payloads < 1 {
-        1
-    } else if payloads > 8 {
-        8
-    } else {
-        payloads
-    }
+pub(super) fn least_cap(n: usize) -> usize {
+    512_usize.checked_div(bytes(1, n)).unwrap_or(0).clamp(1, 8)
 }
 
 impl Cache {

@@ -4,9 +4,8 @@ use super::cache::{BATCH, Cache, Habit, SLOTS, Stack, bytes, least_cap};
 use core::sync::atomic::Ordering;
 
 /// The largest cap of a stack of `n` granules.
-pub(super) const fn most_cap(n: usize) -> usize {
-    let payloads = 8192 / bytes(1, n);
-    if payloads > SLOTS { SLOTS } else { payloads }
+pub(super) fn most_cap(n: usize) -> usize {
+    8192_usize.checked_div(bytes(1, n)).unwrap_or(0).min(SLOTS)
 }
 
 impl Cache {
