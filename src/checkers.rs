@@ -6,12 +6,32 @@
 //! fault; memcheck also reports leaks. If an address lies within some bytes of a block in use, memcheck places it
 //! relative to that block, even if the address itself was freed.
 //!
+//! LeakSanitizer, a part of AddressSanitizer, learns of the heap's mappings: memory of `malloc` to which only payloads in
+//! use refer is no leak.
+//!
 //! The few places where the heap itself touches free memory unpoison it for the access: [`unwatched`].
 
 use core::ptr::NonNull;
 
 /// Whether a checker may be present.
 pub(crate) const ACTIVE: bool = cfg!(any(feature = "asan", feature = "valgrind"));
+
+/// A heap has mapped this memory, in which pointers to memory of `malloc` may lie. LeakSanitizer looks at what is
+/// accessible and not poisoned when it looks for leaks.
+#[inline(always)]
+pub(crate) fn mapped(memory: NonNull<[u8]>) {
+    let _ = memory;
+    #[cfg(feature = "asan")]
+    asan::mapped(memory);
+}
+
+/// A heap is about to unmap memory that it told [`mapped`] of.
+#[inline(always)]
+pub(crate) fn unmapped(memory: NonNull<[u8]>) {
+    let _ = memory;
+    #[cfg(feature = "asan")]
+    asan::unmapped(memory);
+}
 
 /// Poisons memory that the heap has committed and not handed out.
 #[inline(always)]
@@ -98,6 +118,18 @@ mod asan {
     unsafe extern "C" {
         fn __asan_poison_memory_region(start: *const c_void, bytes: usize);
         fn __asan_unpoison_memory_region(start: *const c_void, bytes: usize);
+        fn __lsan_register_root_region(start: *const c_void, bytes: usize);
+        fn __lsan_unregister_root_region(start: *const c_void, bytes: usize);
+    }
+
+    pub(super) fn mapped(memory: NonNull<[u8]>) {
+        // SAFETY: LeakSanitizer reads only what is accessible, and until `unmapped` nothing else is mapped there.
+        unsafe { __lsan_register_root_region(memory.as_ptr().cast(), memory.len()) };
+    }
+
+    pub(super) fn unmapped(memory: NonNull<[u8]>) {
+        // SAFETY: this memory was registered by `mapped`, which the caller guarantees.
+        unsafe { __lsan_unregister_root_region(memory.as_ptr().cast(), memory.len()) };
     }
 
     pub(super) fn unpoison(start: NonNull<u8>, bytes: usize) {

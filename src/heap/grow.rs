@@ -96,6 +96,9 @@ impl<L: FreeList> Heap<L> {
     fn map_region(&mut self, reservation: Reservation, size: usize) -> Result<(), i32> {
         let opened = self.attach(&reservation, size);
         self.reservation = reservation;
+        if let Some(memory) = self.reservation.own_mapping() {
+            checkers::mapped(memory);
+        }
         if opened { Ok(()) } else { Err(errno::get()) }
     }
 

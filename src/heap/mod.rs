@@ -157,6 +157,9 @@ impl<L: FreeList> Drop for Heap<L> {
         if checkers::ACTIVE {
             self.take_back_all();
         }
+        if let Some(memory) = self.reservation.own_mapping() {
+            checkers::unmapped(memory);
+        }
         // SAFETY: only this heap refers to its reservation, and it is being dropped.
         unsafe { self.reservation.release() };
     }

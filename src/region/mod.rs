@@ -216,6 +216,12 @@ impl Reservation {
         self.bytes
     }
 
+    /// All of it, unless there is none or it belongs to somebody else.
+    pub(crate) fn own_mapping(&self) -> Option<NonNull<[u8]>> {
+        let start = NonNull::new(self.start).filter(|_| !self.lent)?;
+        Some(NonNull::slice_from_raw_parts(start, self.bytes))
+    }
+
     /// Zeroes lent memory from `offset` on, since tables must begin as zeros.
     pub(crate) fn clear(&self, offset: usize) {
         // SAFETY: the offset is at most the reservation's size.

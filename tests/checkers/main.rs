@@ -90,6 +90,8 @@ fn address_sanitizer() {
     ] {
         assert_reports(name, &run(name), 1, &["AddressSanitizer: use-after-poison", access, "main.rs"]);
     }
+    let leak = ["LeakSanitizer: detected memory leaks", "3702 byte(s)", "main.rs"];
+    assert_reports("leak_of_malloc", &run("leak_of_malloc"), 1, &leak);
 }
 
 #[test]

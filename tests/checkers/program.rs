@@ -5,7 +5,7 @@ use std::alloc::{GlobalAlloc, Layout};
 use std::collections::HashMap;
 use std::hint::black_box;
 use std::ptr::NonNull;
-use std::sync::Barrier;
+use std::sync::{Barrier, OnceLock};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
@@ -28,10 +28,23 @@ fn main() {
         "past_the_end" => past_the_end(),
         "in_the_wilderness" => in_the_wilderness(),
         "leak" => drop(black_box(Box::leak(Box::new([7_u8; 321])).as_ptr().addr())),
+        // On the stack of a thread that has ended, so that no pointer is left there.
+        "leak_of_malloc" => thread::spawn(|| drop(memory_of_malloc())).join().expect("it does not panic"),
         "race" => race(),
         _ => panic!("no such thing to do: {name}"),
     }
     println!("done");
+}
+
+unsafe extern "C" {
+    fn malloc(size: usize) -> *mut u8;
+}
+
+/// Memory of the C library, to which only the box refers.
+#[inline(never)]
+fn memory_of_malloc() -> Box<[usize; 3]> {
+    // SAFETY: the call has no precondition.
+    black_box(Box::new([(); 3].map(|()| unsafe { malloc(1234) }.expose_provenance())))
 }
 
 fn layout(size: usize) -> Layout {
@@ -110,6 +123,8 @@ fn race() {
 // ---- nothing wrong ---------------------------------------------------------------------------------------------------
 
 fn clean() {
+    static KEPT: OnceLock<Box<[usize; 3]>> = OnceLock::new();
+    thread::spawn(|| black_box(KEPT.set(memory_of_malloc())).is_ok()).join().expect("it does not panic");
     let threads: Vec<_> = (0..4_u64).map(|seed| thread::spawn(move || live(seed))).collect();
     let total: usize = threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum();
     println!("{total}");
