@@ -6,8 +6,8 @@
 //! fault; memcheck also reports leaks. If an address lies within some bytes of a block in use, memcheck places it
 //! relative to that block, even if the address itself was freed.
 //!
-//! LeakSanitizer, a part of AddressSanitizer, learns of the heap's mappings: memory of `malloc` to which only payloads in
-//! use refer is no leak.
+//! LeakSanitizer, a part of AddressSanitizer, learns of the heap's mappings: memory of `malloc` to which only payloads
+//! in use refer is no leak.
 //!
 //! The few places where the heap itself touches free memory unpoison it for the access: [`unwatched`].
 

@@ -1,7 +1,7 @@
 //! `Heaptrack`: tells the profiler heaptrack of each call, by its interface for allocators that are not `malloc`.
 //!
-//! heaptrack replaces `malloc`, so it sees nothing of a heap with memory of its own. Its library has functions that such
-//! a heap may call. They exist only in a process that runs under it, and are looked up by name.
+//! heaptrack replaces `malloc`, so it sees nothing of a heap with memory of its own. Its library has functions that
+//! such a heap may call. They exist only in a process that runs under it, and are looked up by name.
 
 use core::alloc::{GlobalAlloc, Layout};
 use core::ffi::{CStr, c_void};

@@ -12,7 +12,8 @@ use core::alloc::{GlobalAlloc, Layout};
 use core::ops::Deref;
 use core::ptr::NonNull;
 
-/// A [`SmallocGlobal`] with a cache of free payloads for each thread in front, for programs whose threads allocate much.
+/// A [`SmallocGlobal`] with a cache of free payloads for each thread in front, for programs whose threads allocate
+/// much.
 ///
 /// ```
 /// use smalloc::Cached;
@@ -40,31 +41,34 @@ use core::ptr::NonNull;
 /// several regions, a thread caches payloads of its home only.
 ///
 /// A thread has one cache, of the first `Cached` that it uses; calls on another one reach its heap. At most 128 threads
-/// of the process have a cache at the same time. The cache is a mapping of 8 KiB of its own.
+/// of the process have a cache at the same time. The cache is a mapping of 8 KiB of its own. While several threads have
+/// the same home, they also share a depot, through which batches of payloads pass from one cache to another.
 ///
 /// # Bounds
 ///
-/// A cache holds at most 128 KiB, or a quarter of the bytes in use divided by the number of caches, if that is more, but
-/// at most 512 KiB. Sizes that the thread has not refilled or spilled during 128 slow calls give half back. A thread
-/// that ends gives everything back, if the heap is a `static`, and otherwise leaves it to the heap's other threads.
+/// A cache holds at most 128 KiB, or a quarter of the bytes in use divided by the number of caches, if that is more,
+/// but at most 512 KiB. A depot holds at most 8 KiB and 30 payloads of each size. Sizes that the thread has not
+/// refilled or spilled during 128 slow calls give half back. A thread that ends gives everything back, if the heap is a
+/// `static`, and otherwise leaves it to the heap's other threads.
 ///
 /// [`stats`](SmallocGlobal::stats) counts cached payloads as in use, and their bytes as
 /// [`cached_bytes`](crate::Stats::cached_bytes). Hits are counted as [`cache_hits`](crate::Stats::cache_hits), and not
 /// as `allocs` or in `hops`.
 ///
 /// No request fails while a cache holds what would serve it: it empties the caches of all threads first, also of those
-/// that sleep, and so does [`trim`](SmallocGlobal::trim). Both stop the other threads' use of their caches by the system
-/// call `membarrier`. If the process may not call it, each thread empties its cache in its next call instead.
+/// that sleep, and so does [`trim`](SmallocGlobal::trim). Both stop the other threads' use of their caches by the
+/// system call `membarrier`. If the process may not call it, each thread empties its cache in its next call instead.
 ///
 /// Caches are bypassed, in all threads, while calls are recorded ([`record_to`](SmallocGlobal::record_to)), measured
-/// ([`measure_thread`](SmallocGlobal::measure_thread)) or counted by call site (`count_sites`); by a thread in [`in_region`](SmallocGlobal::in_region) or
-/// [`prefer_region`](SmallocGlobal::prefer_region); and with the features `hardened`, `asan` and `valgrind`.
+/// ([`measure_thread`](SmallocGlobal::measure_thread)) or counted by call site (`count_sites`); by a thread in
+/// [`in_region`](SmallocGlobal::in_region) or [`prefer_region`](SmallocGlobal::prefer_region); and with the features
+/// `hardened`, `asan` and `valgrind`.
 ///
 /// # Misuse
 ///
 /// A wrong layout, an interior, an unaligned and a foreign pointer end the process with the line of [`SmallocGlobal`].
-/// A second free of a cached payload does so at once, in any thread, unless the program has overwritten the second eight
-/// bytes of the freed payload; then the double free is found when both copies come back to the heap, or not. With
+/// A second free of a cached payload does so at once, in any thread, unless the program has overwritten the second
+/// eight bytes of the freed payload; then the double free is found when both copies come back to the heap, or not. With
 /// several regions, this holds for threads with the same home. If the size is too large by exactly a neighbour that
 /// another thread takes or frees in the same instant, it may go unnoticed. Writes to a freed payload do not damage a
 /// cache.
@@ -72,8 +76,9 @@ use core::ptr::NonNull;
 /// # Signal handlers and fork
 ///
 /// A signal handler that interrupts a hit may allocate and free. One that interrupts a call that holds a lock ends the
-/// process with one line, as with [`SmallocGlobal`]. A child of `fork` takes back what threads that it does not have had
-/// cached, where `membarrier` is allowed; otherwise, or if the thread forked inside a call, these payloads stay in use.
+/// process with one line, as with [`SmallocGlobal`]. A child of `fork` takes back what threads that it does not have
+/// had cached, where `membarrier` is allowed; otherwise, or if the thread forked inside a call, these payloads stay in
+/// use.
 pub struct Cached<L: FreeList = Indexed, const REGIONS: usize = 1> {
     global: SmallocGlobal<L, REGIONS>,
 }

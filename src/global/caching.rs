@@ -174,7 +174,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         }
     }
 
-    /// Empties all caches, and keeps every thread out of them until the result is dropped. `None` if there are no caches, or their threads could only be asked to empty them.
+    /// Empties all caches, and keeps every thread out of them until the result is dropped. `None` if there are no
+    /// caches, or their threads could only be asked to empty them.
     pub(super) fn empty_caches(&self) -> Option<Stopped<'_>> {
         self.caches.stop().inspect(|stopped| self.empty_stopped(stopped))
     }

@@ -155,8 +155,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
     }
 }
 
-/// The longest wait for a lock before a fork, in nanoseconds, of a thread inside a call. Then it leaves the lock out: the
-/// thread that has it may wait for this one.
+/// The longest wait for a lock before a fork, in nanoseconds, of a thread inside a call. Then it leaves the lock out:
+/// the thread that has it may wait for this one.
 const PATIENCE_NS: u64 = 1_000_000_000;
 /// Nanoseconds between two looks whether another thread has finished its purge.
 const PURGE_WAIT_NS: u32 = 100_000;

@@ -47,7 +47,8 @@ impl LowMemoryCallback {
         !self.function.load(Ordering::Relaxed).is_null()
     }
 
-    /// Enters the callback on this thread. `None` if there is no callback, this thread is in it already, or too many are.
+    /// Enters the callback on this thread. `None` if there is no callback, this thread is in it already, or too many
+    /// are.
     #[cold]
     pub(crate) fn enter(&self) -> Option<InCallback<'_>> {
         if !self.is_set() {

@@ -1,7 +1,7 @@
 //! Call sites, with the feature `sites`: requests whose call stacks are taken, and the counts by stack.
 //!
-//! A request on a slow path asks the sampler before it takes the heap's lock. If it is due, its stack is taken, then the
-//! heap is locked, and the stack gets its number. The number stays beside the heap until the call is recorded.
+//! A request on a slow path asks the sampler before it takes the heap's lock. If it is due, its stack is taken, then
+//! the heap is locked, and the stack gets its number. The number stays beside the heap until the call is recorded.
 
 use super::SmallocGlobal;
 use super::held::LockedSlow;

@@ -101,8 +101,8 @@ impl Recorder {
         Ok(())
     }
 
-    /// Appends a record of a call, made with the call stack of this number, 0 for none. False if the recording has ended,
-    /// now or earlier.
+    /// Appends a record of a call, made with the call stack of this number, 0 for none. False if the recording has
+    /// ended, now or earlier.
     pub(crate) fn write(&mut self, record: Record, stack: u32) -> bool {
         if stack != 0 && !self.write_site(Line::Stack { frame: stack }) {
             return false;

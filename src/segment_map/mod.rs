@@ -242,8 +242,8 @@ impl SegmentMap {
         start.down(1).0 ^ start.up(n).down(1).0 < CHUNK || !self.is_tag(first_whole(start))
     }
 
-    /// The lowest place in the chunk with `n` free granules, at most 64. The run may end in the next chunk, and may start
-    /// with its first granule.
+    /// The lowest place in the chunk with `n` free granules, at most 64. The run may end in the next chunk, and may
+    /// start with its first granule.
     ///
     /// A run that reaches the chunk's end counts as long enough at first; the next word decides.
     #[inline(always)]
@@ -254,7 +254,8 @@ impl SegmentMap {
         (start.wrapping_add(n) <= behind.wrapping_add(CHUNK)).then(|| chunk_start(chunk).up(start))
     }
 
-    /// The place of the first free granule in the chunk, 64 if none is free, and [how many are](Self::free_in_chunk) from there.
+    /// The place of the first free granule in the chunk, 64 if none is free, and [how many are](Self::free_in_chunk)
+    /// from there.
     #[inline(always)]
     pub(crate) fn first_run(&self, chunk: usize) -> (usize, usize) {
         let used = self.used.get(chunk);
@@ -288,8 +289,8 @@ impl SegmentMap {
 
     // ---- changing --------------------------------------------------------------------------------------------
 
-    /// Puts `n` granules of a chunk in use from its granule `bit` on, which are free, and fewer than all that are left. The chunk
-    /// is no tag.
+    /// Puts `n` granules of a chunk in use from its granule `bit` on, which are free, and fewer than all that are left.
+    /// The chunk is no tag.
     #[inline(always)]
     pub(crate) fn take_in_chunk(&mut self, chunk: usize, bit: usize, n: usize) {
         let head = 1_u64 << (bit % CHUNK);

@@ -132,8 +132,8 @@ pub(crate) fn objects(from: usize) -> impl Iterator<Item = Object> {
     known.iter().skip(from).map(Slot::load)
 }
 
-/// Asks the loader for objects, if a stack has an address that lies in none of those that are known. The caller holds no
-/// lock.
+/// Asks the loader for objects, if a stack has an address that lies in none of those that are known. The caller holds
+/// no lock.
 pub(crate) fn find_objects(stack: &Stack) {
     let unknown = |address: &&usize| !is_known(**address as u64) && !is_known_outside(**address);
     if stack.addresses().iter().any(|address| unknown(&address)) {

@@ -46,9 +46,9 @@ mod profile {
 impl Sites {
     /// Writes a profile in the format of `pprof`, which is not compressed: `write` gets its bytes, piece by piece.
     ///
-    /// It has four values for each call stack, `alloc_objects`, `alloc_space`, `inuse_objects` and `inuse_space`, which is
-    /// the one shown by default. Functions have no names yet: `pprof` finds them in the program's file and its libraries,
-    /// by their paths and build IDs.
+    /// It has four values for each call stack, `alloc_objects`, `alloc_space`, `inuse_objects` and `inuse_space`, which
+    /// is the one shown by default. Functions have no names yet: `pprof` finds them in the program's file and its
+    /// libraries, by their paths and build IDs.
     pub fn write_pprof(&self, mut write: impl FnMut(&[u8])) {
         write_profile(self, &mut write);
     }

@@ -67,7 +67,8 @@ pub(crate) struct Code {
     pub(crate) offset: usize,
 }
 
-/// Calls `visit` with every loaded object; not if another thread asks the loader at the moment. The caller holds no lock.
+/// Calls `visit` with every loaded object; not if another thread asks the loader at the moment. The caller holds no
+/// lock.
 #[cfg(feature = "sites")]
 pub(crate) fn try_visit_loaded(mut visit: &mut dyn FnMut(&Loaded<'_>)) {
     unsafe extern "C" fn each(info: *mut libc::dl_phdr_info, _: usize, visit: *mut libc::c_void) -> i32 {

@@ -19,8 +19,8 @@ pub const CASES: [Case; 1] = [("no_barrier", || {
     depot_without_barrier();
 })];
 
-/// Threads that fill their caches in a region, which is then full of payloads and of cached ones, and sleep until `work`
-/// is done: it gets the bytes that caches hold.
+/// Threads that fill their caches in a region, which is then full of payloads and of cached ones, and sleep until
+/// `work` is done: it gets the bytes that caches hold.
 fn with_sleepers(heap: &Cached, threads: usize, work: impl FnOnce(usize), then: impl Fn() + Sync) {
     let (filled, done) = (Barrier::new(threads + 1), Barrier::new(threads + 1));
     thread::scope(|scope| {

@@ -1,4 +1,5 @@
-//! The server's `/metrics`, read by the parser of the Python package `prometheus_client`, and the dashboard that draws it.
+//! The server's `/metrics`, read by the parser of the Python package `prometheus_client`, and the dashboard that draws
+//! it.
 //!
 //! `SMALLOC_TEST_PYTHON` names a Python that has the package, as `.ci/run` does.
 

@@ -31,8 +31,8 @@ fn folder() -> &'static Path {
     })
 }
 
-/// Copies a file that will be run. This process must not have it open: a child of another thread would inherit that, and a
-/// file that is open for writing cannot be run.
+/// Copies a file that will be run. This process must not have it open: a child of another thread would inherit that,
+/// and a file that is open for writing cannot be run.
 fn copy_program(from: &Path, to: &Path) {
     let copied = Command::new("cp").args([from, to]).status().expect("cp starts");
     assert!(copied.success(), "{}", to.display());

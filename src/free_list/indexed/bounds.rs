@@ -7,9 +7,9 @@
 //! map       words    ^chunk 0                  ^chunk 129
 //! ```
 //!
-//! A bound is a byte: the size in granules of the longest free segment that starts in the chunk. [`LONG`] stands for a chunk
-//! or more; [`Lengths`](super::lengths::Lengths) has the sizes of those. Each inner entry is the maximum of the 64 entries
-//! below it, which share a cache line.
+//! A bound is a byte: the size in granules of the longest free segment that starts in the chunk. [`LONG`] stands for a
+//! chunk or more; [`Lengths`](super::lengths::Lengths) has the sizes of those. Each inner entry is the maximum of the
+//! 64 entries below it, which share a cache line.
 //!
 //! Bounds are exact, unless they are marked [`STALE`]: see [`stale`](super::stale).
 
@@ -60,8 +60,9 @@ fn entries(chunks: usize) -> [usize; LEVELS] {
     entries
 }
 
-/// Entries of each level for so many chunks, and how many of them may lie in its first place: all of the lowest, and of the
-/// others what [`NEAR`] bytes need. From the top down: so the small ones share a page with the beginning of the large one.
+/// Entries of each level for so many chunks, and how many of them may lie in its first place: all of the lowest, and of
+/// the others what [`NEAR`] bytes need. From the top down: so the small ones share a page with the beginning of the
+/// large one.
 fn sizes(chunks: usize) -> impl Iterator<Item = (usize, usize)> {
     let mut near = entries(NEAR / GRANULE / CHUNK);
     near[0] = usize::MAX;

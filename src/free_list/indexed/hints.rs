@@ -9,8 +9,9 @@
 //!  size 1  2 3 4 5 6 7 8 ...  62 63
 //! ```
 //!
-//! Hints ascend with the size. So a free segment that appears lowers the hint of its size and those of smaller ones, down to
-//! the first that is low enough; what a search has shown raises the hints of larger sizes, up to the first that is high enough.
+//! Hints ascend with the size. So a free segment that appears lowers the hint of its size and those of smaller ones,
+//! down to the first that is low enough; what a search has shown raises the hints of larger sizes, up to the first that
+//! is high enough.
 
 #![expect(
     clippy::indexing_slicing,
@@ -35,8 +36,8 @@ const_assert!(SIZES.is_multiple_of(GROUP));
 /// The hints of all sizes up to [`LARGEST`], in ascending order.
 #[derive(Debug)]
 pub(super) struct Hints {
-    /// A chunk for each size, as [`hint`] says. A group below those that is never too high, and one above that is never too
-    /// low, so that groups may begin and end anywhere.
+    /// A chunk for each size, as [`hint`] says. A group below those that is never too high, and one above that is never
+    /// too low, so that groups may begin and end anywhere.
     chunks: [i32; GROUP + SIZES + GROUP],
 }
 

@@ -57,8 +57,8 @@ fn entries(trees: usize, chunks: usize) -> [usize; LEVELS] {
     entries
 }
 
-/// Bytes of two places of a table with so many entries of type `T`: one for a node of each tree, and one for all where that
-/// is more.
+/// Bytes of two places of a table with so many entries of type `T`: one for a node of each tree, and one for all where
+/// that is more.
 fn places<T: Copy>(trees: usize, count: usize) -> [usize; 2] {
     let near = NODE.saturating_mul(trees);
     [Table::<T>::near_bytes(count, near), Table::<T>::far_bytes(count, near)]
@@ -91,8 +91,8 @@ impl<const TREES: usize> Lengths<TREES> {
         [places::<u16>(TREES, groups), one, two, three]
     }
 
-    /// Bytes of the reservation that the trees take for so many chunks: in the first places of all levels, which lie side
-    /// by side, and in the second ones.
+    /// Bytes of the reservation that the trees take for so many chunks: in the first places of all levels, which lie
+    /// side by side, and in the second ones.
     pub(super) fn bytes(chunks: usize) -> [usize; 2] {
         Self::all_places(chunks).into_iter().fold([0, 0], |[all_near, all_far], [near, far]| {
             [usize::saturating_add(all_near, near), usize::saturating_add(all_far, far)]
@@ -161,8 +161,8 @@ impl<const TREES: usize> Lengths<TREES> {
         self.upper.iter().map(Table::committed).fold(self.groups.committed(), usize::saturating_add)
     }
 
-    /// Nodes of each level of a tree that are open and have an entry above them; of the root one, and none above it. Open
-    /// memory is whole pages, so there may be more nodes than were asked for.
+    /// Nodes of each level of a tree that are open and have an entry above them; of the root one, and none above it.
+    /// Open memory is whole pages, so there may be more nodes than were asked for.
     fn open_nodes(&self) -> [usize; LEVELS] {
         let groups = self.groups.committed() / size_of::<u16>();
         let [one, two, three] = self.upper.each_ref().map(|level| level.committed() / size_of::<i32>());
@@ -320,7 +320,8 @@ impl<const TREES: usize> Lengths<TREES> {
         }
     }
 
-    /// The lowest place, at or above `from`, in a node of a level that promises `n` granules; [`NODE`] if there is none.
+    /// The lowest place, at or above `from`, in a node of a level that promises `n` granules; [`NODE`] if there is
+    /// none.
     #[inline(always)]
     fn first_in_node(&self, tree: usize, level: usize, node: usize, from: usize, n: usize) -> usize {
         let node = Self::node(tree, node);
@@ -395,8 +396,8 @@ impl<const TREES: usize> Lengths<TREES> {
             })
     }
 
-    /// Whether every entry above the groups is the maximum of those below it. Above a group with [`MORE`], one of level 1
-    /// cannot be told from what it should be.
+    /// Whether every entry above the groups is the maximum of those below it. Above a group with [`MORE`], one of level
+    /// 1 cannot be told from what it should be.
     pub(super) fn are_maxima(&self, tree: usize) -> bool {
         let entry = |level, index| self.entry(tree, level, index);
         let is_maximum = |node| match highest_short(self.groups.node(Self::node(tree, node))) {

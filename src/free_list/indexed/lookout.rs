@@ -45,8 +45,8 @@ struct Promises<'a> {
 }
 
 impl Promises<'_> {
-    /// The larger of `best` and the largest size below a node. Visits the highest entries first, so the rest is visited only
-    /// where those were too high.
+    /// The larger of `best` and the largest size below a node. Visits the highest entries first, so the rest is visited
+    /// only where those were too high.
     fn largest_below(&self, level: usize, node: usize, mut best: usize) -> usize {
         let mut visited = 0_u64;
         loop {

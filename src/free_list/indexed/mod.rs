@@ -3,16 +3,16 @@
 //! The list itself is the order of the map's bits. The index says where in it to look:
 //!
 //! - a [bound](bounds) for each chunk on the free segments that start in it, and a tree of maxima over the bounds;
-//! - the [length](lengths) of the longest free segment of a chunk or more, for each group of eight chunks, and a tree over
-//!   the lengths;
+//! - the [length](lengths) of the longest free segment of a chunk or more, for each group of eight chunks, and a tree
+//!   over the lengths;
 //! - for each small size, a [hint](hints): the chunk where its search starts.
 //!
 //! (Brent 1989 is the origin; Go's page allocator, FreeBSD's blist and PostgreSQL's free space map are relatives.)
 //!
-//! A search for a small size climbs from the hint to the first entry that promises enough, and descends from there. A search
-//! for a large size descends from the root of the lengths. Both probe one node a level, and what they arrive at fits, except
-//! where a bound is stale: at most [`stale::CAPACITY`] are, whatever the program does. So the hops of a search are at most
-//! a constant and a few for each level.
+//! A search for a small size climbs from the hint to the first entry that promises enough, and descends from there. A
+//! search for a large size descends from the root of the lengths. Both probe one node a level, and what they arrive at
+//! fits, except where a bound is stale: at most [`stale::CAPACITY`] are, whatever the program does. So the hops of a
+//! search are at most a constant and a few for each level.
 //!
 //! A request with a larger alignment may not fit in a segment that is long enough: see [`aligned`].
 
@@ -103,8 +103,8 @@ impl Indexed {
         }
     }
 
-    /// A long `part` of the free segment `hole` was taken. Corrects the bound at once: few requests are so large, and the bounds
-    /// that they leave are far too high.
+    /// A long `part` of the free segment `hole` was taken. Corrects the bound at once: few requests are so large, and
+    /// the bounds that they leave are far too high.
     fn lower_long(&mut self, ground: &Ground, hole: Extent, part: Extent) {
         let (chunk, group) = (hole.start.chunk(), hole.start.chunk() / GROUP);
         let bound = self.bounds.marked(chunk);
@@ -212,8 +212,8 @@ impl Indexed {
         }
     }
 
-    /// Lowers the stale bound of a chunk that promised `n` granules, less than a chunk, and has not that many. It stays stale:
-    /// the exact bound takes longer than it saves.
+    /// Lowers the stale bound of a chunk that promised `n` granules, less than a chunk, and has not that many. It stays
+    /// stale: the exact bound takes longer than it saves.
     #[inline(always)]
     fn correct(&mut self, ground: &Ground, chunk: usize, n: usize) {
         let below = n as u8 - 1;
@@ -326,8 +326,9 @@ impl Search for Indexed {
         }
     }
 
-    /// Nothing is to be done if a longer segment starts in the chunk, so that its bound stays what it is, or if the bound may be
-    /// too high already. Else it may be from now on. The rest starts higher in the same chunk, which lowers no hint.
+    /// Nothing is to be done if a longer segment starts in the chunk, so that its bound stays what it is, or if the
+    /// bound may be too high already. Else it may be from now on. The rest starts higher in the same chunk, which
+    /// lowers no hint.
     #[inline(always)]
     fn takes_front(&mut self, chunk: usize, seen: usize) -> bool {
         if self.bounds.marked(chunk) & self.trusted.by_takes > seen as u8 {
@@ -354,8 +355,8 @@ impl Search for Indexed {
         }
     }
 
-    /// Nothing is deferred if the bound of the chunk already says that such a segment starts there: then so do the entries
-    /// above it (I2) and the hints (I4).
+    /// Nothing is deferred if the bound of the chunk already says that such a segment starts there: then so do the
+    /// entries above it (I2) and the hints (I4).
     #[inline(always)]
     fn gave(&mut self, _ground: &Ground, hole: Extent, segment: Extent) -> Deferred {
         if !same_chunk(hole.start, hole.end) {

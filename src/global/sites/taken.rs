@@ -36,12 +36,12 @@ impl CallSites {
 }
 
 impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
-    /// Sets how often a request's call stack is taken, in recordings and for [`sites`](Self::sites): once in `bytes` bytes
-    /// on average. 1 takes the stack of every request, 0 of none. The default is 512 KiB, or the value of the environment
-    /// variable `SMALLOC_SITES`.
+    /// Sets how often a request's call stack is taken, in recordings and for [`sites`](Self::sites): once in `bytes`
+    /// bytes on average. 1 takes the stack of every request, 0 of none. The default is 512 KiB, or the value of the
+    /// environment variable `SMALLOC_SITES`.
     ///
-    /// A stack takes some microseconds, at 32 frames about 5. Requests are chosen at random, as if each byte had the same
-    /// chance, so the samples stand for all requests.
+    /// A stack takes some microseconds, at 32 frames about 5. Requests are chosen at random, as if each byte had the
+    /// same chance, so the samples stand for all requests.
     ///
     /// ```
     /// static HEAP: smalloc::SmallocGlobal = smalloc::SmallocGlobal::new();
@@ -56,8 +56,8 @@ impl<L: FreeList, const REGIONS: usize> SmallocGlobal<L, REGIONS> {
         self.set_recorded(&mut heaps);
     }
 
-    /// Begins to count bytes and blocks by call stack, for [`sites`](Self::sites). Blocks that are in use already are not
-    /// counted. Fails with the system's error number if the system has no memory for the counts.
+    /// Begins to count bytes and blocks by call stack, for [`sites`](Self::sites). Blocks that are in use already are
+    /// not counted. Fails with the system's error number if the system has no memory for the counts.
     ///
     /// While a heap counts, every call takes a slow path that looks for the block in a table.
     ///

@@ -166,14 +166,14 @@ impl Cache {
 
     // ---- hits --------------------------------------------------------------------------------------------------
 
-    /// Runs `work` as the only one who changes the cache. `None` if that returns it, if the gate is closed to the cache,
-    /// or if a signal handler has interrupted its thread's own work.
+    /// Runs `work` as the only one who changes the cache. `None` if that returns it, if the gate is closed to the
+    /// cache, or if a signal handler has interrupted its thread's own work.
     #[inline(always)]
     pub(super) fn enter<R>(&self, gate: &AtomicUsize, work: impl FnOnce() -> Option<R>) -> Option<R> {
         let pass = self.pass.load(Ordering::Relaxed);
         self.pass.store(BUSY, Ordering::Relaxed);
-        // The compiler keeps the order; `membarrier` makes the processor keep it. Acquire: those who had closed the gate
-        // may have changed the cache.
+        // The compiler keeps the order; `membarrier` makes the processor keep it. Acquire: those who had closed the
+        // gate may have changed the cache.
         compiler_fence(Ordering::SeqCst);
         let result = if pass == gate.load(Ordering::Acquire) { work() } else { None };
         self.pass.store(pass, Ordering::Release);

@@ -1,8 +1,8 @@
 //! A depot: where threads with the same home leave payloads for each other, in batches.
 //!
 //! It is a cache that no thread owns. A thread makes it busy by an atomic exchange before it changes it, and leaves
-//! it alone if it is busy already, so no thread waits. For all else it is one of the heap's caches: those who stop all caches empty
-//! it too, and look into it for payloads that are freed twice.
+//! it alone if it is busy already, so no thread waits. For all else it is one of the heap's caches: a thread that stops
+//! all caches empties it too, and it is searched for payloads that are freed twice.
 
 use super::cache::{BATCH, BUSY, Cache};
 use super::policy::most_cap;

@@ -31,8 +31,8 @@ pub(super) fn try_lock() -> Option<Guard<'static, ()>> {
     LOCK.try_lock()
 }
 
-/// Takes the registry's lock for the duration of a `fork`, unless this thread holds it, or is inside a call on a heap and
-/// would have to wait: another thread may hold the registry and wait for that heap.
+/// Takes the registry's lock for the duration of a `fork`, unless this thread holds it, or is inside a call on a heap
+/// and would have to wait: another thread may hold the registry and wait for that heap.
 ///
 /// # Safety
 /// As for [`Lock::lock_for_fork`].

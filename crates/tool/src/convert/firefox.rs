@@ -17,8 +17,8 @@ pub(super) fn write(of: &Replayed<'_>, out: &mut dyn Write) -> Result<()> {
     let epoch = ReferenceTimestamp::from_millis_since_unix_epoch(0.0);
     let mut profile = Profile::new(of.name, epoch, SamplingInterval::from_nanos(CALL));
     let process = profile.add_process(of.name, 1, after(0));
-    // The crate files all samples of a process under its first thread, and a stack belongs to the thread that it was made
-    // for. So there is one thread, and a frame tells the real one.
+    // The crate files all samples of a process under its first thread, and a stack belongs to the thread that it was
+    // made for. So there is one thread, and a frame tells the real one.
     let thread = profile.add_thread(process, 1, after(0), true);
     profile.set_thread_name(thread, "allocations of all threads");
     profile.add_initial_visible_thread(thread);

@@ -72,7 +72,8 @@ pub struct Origin {
     pub stack: u32,
     /// The number of its site, from 1 on.
     pub site: u32,
-    /// The calls of this stack that it stands for, where the stacks of a sample were taken; 0 if its stack was not taken.
+    /// The calls of this stack that it stands for, where the stacks of a sample were taken; 0 if its stack was not
+    /// taken.
     pub weight: u32,
 }
 

@@ -210,8 +210,8 @@ impl Reader {
     }
 }
 
-/// The requests that one of `size` bytes stands for, whose stack was taken by chance: 1 by the chance, rounded up or down
-/// so that the mean is right. `number` decides that; the same one always does it alike.
+/// The requests that one of `size` bytes stands for, whose stack was taken by chance: 1 by the chance, rounded up or
+/// down so that the mean is right. `number` decides that; the same one always does it alike.
 fn weight(size: usize, interval: u64, number: u64) -> u32 {
     let chance = -(-(size.max(1) as f64) / interval.max(1) as f64).exp_m1();
     let fraction = number.wrapping_mul(0x9e37_79b9_7f4a_7c15) as f64 / 2_f64.powi(64);

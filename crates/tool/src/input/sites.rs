@@ -221,8 +221,8 @@ pub struct Sites {
 }
 
 impl Sites {
-    /// The numbers of the frames of a stack, the innermost first, without those of the allocator. None if there is no such
-    /// stack.
+    /// The numbers of the frames of a stack, the innermost first, without those of the allocator. None if there is no
+    /// such stack.
     pub fn stack(&self, number: u32) -> Vec<u32> {
         let mut frames = Vec::new();
         let mut next = number;

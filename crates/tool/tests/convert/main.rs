@@ -17,8 +17,8 @@ use std::{env, fs};
 
 use serde_json::Value;
 
-/// A trace of heaptrack with call stacks: `main` calls `insert` in two places of one line, and `insert` calls `grow`. The
-/// names are those of files that do not exist, with an offset.
+/// A trace of heaptrack with call stacks: `main` calls `insert` in two places of one line, and `insert` calls `grow`.
+/// The names are those of files that do not exist, with an offset.
 ///
 /// Two blocks of 0x64 bytes are in use at the peak, after call 3, beside one of 0x3e8; at the end one of 0x10 is.
 const STACKS: &str = "\

@@ -1,5 +1,5 @@
-//! The 64 entries of an index node, sixteen at a time: which is the first that is high enough, and which is the highest. And
-//! eight hints lowered or raised at once.
+//! The 64 entries of an index node, sixteen at a time: which is the first that is high enough, and which is the
+//! highest. And eight hints lowered or raised at once.
 //!
 //! One name over several implementations, chosen here: SSE2 is part of every x86-64 and NEON of every aarch64.
 

@@ -94,8 +94,8 @@ fn highest_sse2(node: &Node<u8>) -> u8 {
     (_mm_cvtsi128_si32(high) & 0xff) as u8
 }
 
-/// The highest of entries of 16 bits. The higher of `a` and `b` is `a` plus the saturating difference `b - a`, which is 0
-/// unless `b` is higher.
+/// The highest of entries of 16 bits. The higher of `a` and `b` is `a` plus the saturating difference `b - a`, which is
+/// 0 unless `b` is higher.
 #[inline]
 pub(in super::super) fn highest_short(node: &Node<u16>) -> u16 {
     // SAFETY: SSE2 is part of x86-64.

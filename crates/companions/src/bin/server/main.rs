@@ -1,5 +1,5 @@
-//! A web server that keeps values in memory, and shows its heap to Prometheus at `/metrics`. With the feature `sites` it
-//! answers at `/debug/pprof/heap` which code holds the memory.
+//! A web server that keeps values in memory, and shows its heap to Prometheus at `/metrics`. With the feature `sites`
+//! it answers at `/debug/pprof/heap` which code holds the memory.
 //!
 //! The dashboard in `crates/companions/grafana` draws these numbers.
 
