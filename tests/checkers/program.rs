@@ -120,8 +120,7 @@ fn race() {
     thread::scope(|scope| [scope.spawn(count), scope.spawn(count)].map(|thread| thread.join().is_ok()));
 }
 
-// ---- nothing wrong
-// ---------------------------------------------------------------------------------------------------
+// ---- nothing wrong ---------------------------------------------------------------------------------------------------
 
 fn clean() {
     static KEPT: OnceLock<Box<[usize; 3]>> = OnceLock::new();
